@@ -1,0 +1,34 @@
+"""Installation of the `spml` package: `pip install -e .` or, with everything optional, `pip install -e .[all]`."""
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "crf": ["pydensecrf2"],  # builds with a C++ compiler; imports as pydensecrf
+    "oversegment": ["higra>=0.6", "scikit-image>=0.21"],
+    "tensorboard": ["tensorboard"],
+}
+
+setup(
+    name="spml",
+    version="0.1.0",
+    description="Weakly supervised semantic segmentation by pixel-to-segment contrastive learning",
+    license="MIT",
+    packages=find_packages(include=["spml", "spml.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.4",
+        "torchvision",
+        "numpy",
+        "scipy",
+        "easydict",
+        "PyYAML",
+        "Pillow",
+        "opencv-python-headless",
+        "tqdm",
+    ],
+    extras_require={
+        **EXTRAS,
+        "all": [package for packages in EXTRAS.values() for package in packages],
+        "dev": ["pytest>=8", "ruff==0.14.5", "mypy==1.18.2", "types-PyYAML", "types-tqdm", "pre-commit"],
+    },
+)
