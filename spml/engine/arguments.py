@@ -1,0 +1,127 @@
+"""What the options of the scripts mean: released names, `key=value` at the end, the device, the snapshot."""
+
+import argparse
+import re
+from pathlib import Path
+
+import torch
+from easydict import EasyDict
+
+from spml.cli import UserError
+from spml.config import load_config
+
+_SNAPSHOT = re.compile(r"model-(\d+)\.pth")
+
+
+def number_list(text: str) -> list[float]:
+    """`0.5,1,1.5` as numbers above zero; an argparse type."""
+    values = [float(part) for part in text.split(",")]
+    if not values or not all(0 < value < float("inf") for value in values):
+        raise argparse.ArgumentTypeError(f"expected numbers above 0 separated by commas, got {text!r}")
+    return values
+
+
+def integer_pair(text: str) -> list[int]:
+    """`H,W` as two whole numbers of at least 1; an argparse type."""
+    values = [int(part) for part in text.split(",")]
+    if len(values) != 2 or min(values) < 1:
+        raise argparse.ArgumentTypeError(f"expected H,W, two whole numbers of at least 1, got {text!r}")
+    return values
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every script with a network: `--cfg_path --snapshot_dir --data_dir --data_list --device`."""
+    parser.add_argument("--cfg_path", required=True, help="YAML file of the experiment")
+    parser.add_argument(
+        "--snapshot_dir", required=True, help="folder of model-<i>.pth; to read: the newest, or one file"
+    )
+    parser.add_argument("--data_dir", default=None, help="folder that the list's paths start from (dataset.data_dir)")
+    parser.add_argument(
+        "--data_list", default=None, help="list of samples, in place of the one that the YAML file names"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:<i>, or auto: cuda where there is one")
+    parser.epilog = "Any key of the YAML file can be overridden at the end: train.max_iteration=100 test.image_size=640"
+
+
+def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of k-means: `--kmeans_num_clusters --label_divisor`."""
+    parser.add_argument(
+        "--kmeans_num_clusters", type=integer_pair, default=None, metavar="H,W", help="network.kmeans_num_clusters"
+    )
+    parser.add_argument("--label_divisor", type=int, default=None, help="network.label_divisor")
+
+
+def add_view_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of test-time views: `--scales --flip`."""
+    parser.add_argument(
+        "--scales", type=number_list, default=None, metavar="S,S,..", help="such as 0.5,0.75,1,1.25,1.5"
+    )
+    parser.add_argument("--flip", action="store_true", help="average with the mirrored image, too")
+
+
+def add_crf_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the dense CRF, with the released defaults, and the number of its processes."""
+    parser.add_argument("--crf", action="store_true", help="refine with a dense CRF")
+    parser.add_argument("--crf_iter_max", type=int, default=10, help="mean-field iterations")
+    parser.add_argument("--crf_pos_xy_std", type=float, default=1, help="smoothness kernel, pixels")
+    parser.add_argument("--crf_pos_w", type=float, default=3, help="weight of the smoothness kernel")
+    parser.add_argument("--crf_bi_xy_std", type=float, default=67, help="appearance kernel, pixels")
+    parser.add_argument("--crf_bi_w", type=float, default=4, help="weight of the appearance kernel")
+    parser.add_argument("--crf_bi_rgb_std", type=float, default=3, help="appearance kernel, grey values")
+    parser.add_argument("--crf_workers", type=int, default=0, help="processes; 0: one fewer than the cores")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is CUDA where there is one. Raises UserError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device: expected cpu, cuda, cuda:<i> or auto, got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"--device {name}: this machine shows {torch.cuda.device_count()} CUDA devices; use cpu or auto"
+        )
+    return device
+
+
+def find_snapshot(path: str | Path) -> Path:
+    """`path` if it is a file, else its `model-<i>.pth` of the largest i. Raises UserError where there is none."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    found = [(int(match[1]), file) for file in path.glob("model-*.pth") if (match := _SNAPSHOT.fullmatch(file.name))]
+    if not found:
+        raise UserError(f"--snapshot_dir {path}: expected a snapshot or a folder with model-<i>.pth, found none")
+    return max(found)[1]
+
+
+def parse(
+    parser: argparse.ArgumentParser, argv: list[str] | None = None
+) -> tuple[argparse.Namespace, EasyDict, torch.device]:
+    """Read the command line, the YAML file with the overrides at the end, and the device.
+
+    Args:
+        parser: holds add_common_arguments and what else the script takes.
+        argv: the words of the command line; None: those of this process.
+
+    Returns:
+        (args, config, device). The options that have a key of their own (data_dir, kmeans_num_clusters, label_divisor)
+        stand in the config already; `--data_list` is left to the script, which knows whether it trains or tests.
+
+    Raises:
+        SystemExit: 2 for an unknown option or a word that is not key=value.
+        UserError: for a config or device that cannot be used.
+    """
+    args, overrides = parser.parse_known_args(argv)
+    for word in overrides:
+        if word.startswith("-") or "=" not in word:
+            parser.error(f"unknown argument {word!r}; overrides of the YAML file are written key=value")
+    config = load_config(args.cfg_path, overrides)
+    if args.data_dir is not None:
+        config.dataset.data_dir = args.data_dir
+    for key in ("kmeans_num_clusters", "label_divisor"):
+        if getattr(args, key, None) is not None:
+            config.network[key] = getattr(args, key)
+    return args, config, resolve_device(args.device)
