@@ -1,0 +1,184 @@
+"""Reading and writing weights: released and own snapshots, and ImageNet backbones. Nothing in a file is ever run."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spml.cli import UserError
+
+SMOOTH_KERNEL = "lfn.smooth_kernel.weight"
+CLASSIFIER_PREFIX = "semantic_classifier."
+WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # left by DataParallel, DistributedDataParallel, torch.compile
+SHOWN_KEYS = 3
+
+
+class CheckpointError(UserError):
+    """A file of weights that cannot be read or does not fit the model. One line: path, keys, shapes, counts."""
+
+
+def load_checkpoint(path: str | Path, embedding_model: nn.Module, classifier: nn.Module | None = None) -> str:
+    """Copy the weights of a file into the models; nothing is copied unless all of it fits.
+
+    Read are snapshots `{"embedding_model": .., "prediction_model": ..}` and ImageNet backbones, a flat dict with keys
+    `conv1.*, bn1.*, layer1.* .. layer4.*, fc.*`, also under "state_dict"; of those `fc.*` is dropped and the heads keep
+    their initial weights. Prefixes `module.` are removed. A snapshot of a segment-sorting release may lack
+    `lfn.smooth_kernel.weight` (then the closed form stays) or hold it repeated. Batch-norm counters may be missing, as
+    in files older than they are. Without a classifier the file's one is ignored.
+
+    Returns:
+        One line saying what was loaded.
+
+    Raises:
+        CheckpointError: missing, unreadable or malicious file; no known format; keys missing, unexpected or of another
+            shape; no classifier in a snapshot that one is wanted from.
+    """
+    content = _read(path)
+    if "embedding_model" in content:
+        plan = [(embedding_model, _state(path, content, "embedding_model"))]
+        summary = f"{path}: snapshot, embedding"
+        if classifier is not None:
+            prediction = _state(path, content, "prediction_model")
+            prediction = {key: value for key, value in prediction.items() if key.startswith(CLASSIFIER_PREFIX)}
+            if not prediction:
+                raise CheckpointError(f"{path}: expected a classifier ({CLASSIFIER_PREFIX}*) in it; found none")
+            plan.append((classifier, prediction))
+            summary += " and classifier"
+    else:
+        plan = [(embedding_model, _imagenet_state(path, content))]
+        summary = f"{path}: ImageNet backbone, heads keep their initial weights"
+    fitted = [(model, _fit(path, model, state)) for model, state in plan]
+    for model, state in fitted:
+        _unwrap(model).load_state_dict(state, strict=False)
+    return f"{summary} ({sum(len(state) for _, state in fitted)} entries)"
+
+
+def save_checkpoint(path: str | Path, embedding_model: nn.Module, classifier: nn.Module | None = None) -> None:
+    """Write a snapshot in the released format, atomically: CPU tensors, keys without the prefixes of wrappers."""
+    path = Path(path)
+    content = {
+        "embedding_model": _portable_state(embedding_model),
+        "prediction_model": {} if classifier is None else _portable_state(classifier),
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save(content, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _portable_state(model: nn.Module) -> dict[str, Tensor]:
+    # A copy of its own for every entry: a view would drag its whole storage into the file.
+    return {
+        WRAPPERS.sub("", key): value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in model.state_dict().items()
+    }
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    while True:
+        inner = getattr(model, "module", getattr(model, "_orig_mod", None))
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # the unpickler of a stranger's bytes may raise anything
+        reason = re.split(r"\n|(?<=\.) ", str(error).strip())[0] or type(error).__name__
+        raise CheckpointError(f"{path}: expected a PyTorch file of tensors only; it was refused: {reason}") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: expected a dict of weights, got {type(content).__name__}")
+    return dict(content)
+
+
+def _state(path: str | Path, content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    """One state dict of a file, `module.` removed; every entry a tensor."""
+    state = content.get(name)
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path}: {name}: expected a dict of weights, got {type(state).__name__}")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"{path}: {name}.{key}: expected a tensor, got {type(value).__name__}")
+    return {WRAPPERS.sub("", key): value for key, value in state.items()}
+
+
+def _imagenet_state(path: str | Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The backbone's entries under the names of our model."""
+    content = content if "state_dict" in content else {"state_dict": content}
+    state = {}
+    for key, value in _state(path, content, "state_dict").items():
+        layer = re.match(r"layer([1-4])\.", key)
+        if key.startswith("fc."):
+            continue
+        if key.startswith(("conv1.", "bn1.")):
+            state[f"resnet_backbone.conv1.{key}"] = value
+        elif layer:
+            state[f"resnet_backbone.res{int(layer[1]) + 1}.{key[layer.end() :]}"] = value
+        else:
+            raise CheckpointError(
+                f"{path}: expected a snapshot (embedding_model, prediction_model) or a backbone "
+                f"(conv1.*, bn1.*, layer1.* .. layer4.*, fc.*); found {key!r}"
+            )
+    if not state:
+        raise CheckpointError(f"{path}: expected weights, found none")
+    return state
+
+
+def _fit(path: str | Path, model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries to load into a model, after all of them were compared with what it holds."""
+    model = _unwrap(model)
+    own = model.state_dict()
+    backbone_only = all(key.startswith("resnet_backbone.") for key in state)
+    wanted = {key for key in own if key.startswith("resnet_backbone.")} if backbone_only else set(own)
+    optional = {key for key in wanted if key.endswith("num_batches_tracked")} | {SMOOTH_KERNEL}
+    if SMOOTH_KERNEL in own and SMOOTH_KERNEL in state:
+        state = {**state, SMOOTH_KERNEL: _one_kernel(state[SMOOTH_KERNEL], own[SMOOTH_KERNEL].shape)}
+
+    missing = [key for key in own if key in wanted - optional and key not in state]
+    unexpected = [key for key in state if key not in own]
+    mismatched = [
+        f"{key} expected {tuple(own[key].shape)} got {tuple(state[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
+    if any(faults.values()):
+        told = "; ".join(f"{len(keys)} {fault}: {_first(keys)}" for fault, keys in faults.items() if keys)
+        raise CheckpointError(f"{path}: does not fit {type(model).__name__} ({len(own)} entries): {told}")
+    return state
+
+
+def _first(keys: list[str]) -> str:
+    return ", ".join(keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
+
+
+def _one_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
+    """The colour filter as (3, 1, k, k), from one map, one a channel, or a full (3, 3, k, k) that repeats or is diagonal.
+
+    Anything else comes back as it is, for the comparison of shapes to name.
+    """
+    if kernel.shape[-2:] != shape[-2:]:
+        return kernel
+    maps = kernel.reshape(-1, *shape[-2:])  # (1 | 3 | 9, k, k)
+    if len(maps) == 9:
+        table = maps.reshape(3, 3, *shape[-2:])
+        diagonal = torch.stack([table[channel, channel] for channel in range(3)])
+        others = table[~torch.eye(3, dtype=torch.bool)]  # (6, k, k)
+        if not (torch.equal(maps, maps[:1].expand_as(maps)) or not others.any()):
+            return kernel
+        maps = diagonal
+    if len(maps) not in (1, 3):
+        return kernel
+    return maps.unsqueeze(1).expand(shape).clone()
