@@ -1,0 +1,61 @@
+"""Scores spread by a random walk over the embedding's affinity (pseudo labels of the paper)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOWEST = -60.0  # log of the smallest affinity: 1e-26 beside the 1 of a pixel to itself, and no slow denormal numbers
+
+
+@torch.no_grad()
+def random_walk(embedding: Tensor, score: Tensor, power: int = 20, steps: int = 64) -> Tensor:
+    """Walk `steps` steps over the pixels, each step drawn by the affinity of their embeddings.
+
+    A = mean over views of exp(5 (cos(z_i, z_j) - 1)), raised to `power` entry by entry; T = A with columns that sum to
+    one; the result is score T^steps. The release squares T six times, at n^3 a squaring; here the K rows of scores take
+    64 steps, at K n^2 a step, which gives the same numbers. One n x n matrix is formed (two with several views).
+
+    Args:
+        embedding: (C, h, w) float, of any length, or (V, C, h, w): views of one image, such as the image and its mirror
+            image, the latter mirrored back.
+        score: (K, h, w) float: a map of scores a class.
+        power: sharpness of the affinity, at least 1.
+        steps: at least 0; 0 returns the scores.
+
+    Returns:
+        (K, h, w), float64 if the scores are, else float32.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+    """
+    views = embedding if embedding.ndim == 4 else embedding[None]
+    if views.ndim != 4 or len(views) == 0 or score.ndim != 3 or views.shape[-2:] != score.shape[-2:]:
+        raise ValueError(
+            "expected embedding (C, h, w) or (V, C, h, w) and score (K, h, w) of one size, "
+            f"got {tuple(embedding.shape)} and {tuple(score.shape)}"
+        )
+    dtype = torch.float64 if score.dtype == torch.float64 else torch.float32
+    affinity = _affinity(views.to(dtype), power)
+    column_sum = affinity.sum(0)  # (n,)
+    walked = score.to(dtype).flatten(1)  # (K, n)
+    for _ in range(steps):
+        walked = (affinity @ walked.T).T / column_sum  # the affinity is symmetric, and this side is the faster
+    return walked.reshape(score.shape)
+
+
+def _affinity(views: Tensor, power: int) -> Tensor:
+    """(n, n): the affinity of (V, C, h, w), averaged over the views, to `power`."""
+    if len(views) == 1:  # nothing to average, so the power moves into the exponent and a pass over n x n is saved
+        return _cosine(views[0]).sub_(1).mul_(5.0 * power).clamp_(min=LOWEST).exp_()
+    total = torch.zeros((), dtype=views.dtype, device=views.device)
+    for view in views:
+        total = _cosine(view).sub_(1).mul_(5.0).exp_().add_(total)
+    return total.div_(len(views)).clamp_(min=math.exp(LOWEST / power)).pow_(power)
+
+
+def _cosine(view: Tensor) -> Tensor:
+    """(n, n): the cosines between the pixels of (C, h, w)."""
+    unit = F.normalize(view.flatten(1), dim=0)  # (C, n)
+    return torch.mm(unit.T, unit)
