@@ -1,0 +1,217 @@
+"""Samples as tensors: the training loader, and the reader of single images for inference.
+
+Training keeps no state: item `p` of the endless sequence of samples is a function of (seed, p) alone. So the same seed
+gives the same batches for any number of workers, and a run resumes by starting at a later position.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from spml.data.lists import UNLABELLED, DataError, Sample, check_samples, read_list, read_sample_files
+from spml.data.transforms import Augmentation, augment, normalise, pad_label
+
+# Scale range, probability of grey and of blur: the released recipe of each training stage.
+STAGES = {"embedding": ((0.5, 1.5), 0.0, 0.0), "classifier": ((0.5, 2.0), 0.3, 0.5)}
+_ORDER, _AUGMENTATION = 0, 1  # separate random streams under one seed
+
+
+class TrainingDataset(Dataset):
+    """Augmented training samples by position: position `p` is sample `p % n` of epoch `p // n`, shuffled each epoch.
+
+    An item is a dict of `image` float32 (3, h, w), normalised, 0 where padded; `semantic_label` and `instance_label`
+    int64 (h, w), 255 where padded, the instance 0 where the list has none; `semantic_tag` bool (num_classes,), the
+    classes of the whole image's semantic label before cropping; `name`.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        augmentation: Augmentation,
+        *,
+        num_classes: int,
+        pixel_means: Sequence[float],
+        pixel_stds: Sequence[float],
+        seed: int = 0,
+        shuffle: bool = True,
+        unlabelled_index: int | None = None,
+    ) -> None:
+        """`unlabelled_index`: a value of the semantic labels to read as unlabelled (254), None or negative for none."""
+        self.samples, self.augmentation = samples, augmentation
+        self.num_classes, self.pixel_means, self.pixel_stds = num_classes, tuple(pixel_means), tuple(pixel_stds)
+        self.seed, self.shuffle, self.unlabelled_index = seed, shuffle, unlabelled_index
+        self._epoch, self._permutation = -1, np.empty(0, np.int64)
+
+    def sample_at(self, position: int) -> Sample:
+        """The sample at a position of the endless sequence."""
+        epoch, index = divmod(position, len(self.samples))
+        if not self.shuffle:
+            return self.samples[index]
+        if epoch != self._epoch:
+            rng = np.random.default_rng([self.seed, _ORDER, epoch])
+            self._epoch, self._permutation = epoch, rng.permutation(len(self.samples))
+        return self.samples[self._permutation[index]]
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        sample = self.sample_at(position)
+        image, semantic, instance = read_sample_files(sample)
+        if semantic is None:
+            raise DataError(f"{sample.where}: no semantic label: training needs `image semantic [instance]`")
+        semantic = mark_unlabelled(semantic, self.unlabelled_index)
+        tag = np.bincount(semantic.ravel(), minlength=256)[: self.num_classes] > 0
+        if instance is None:
+            instance = np.zeros_like(semantic)
+        rng = np.random.default_rng([self.seed, _AUGMENTATION, position])
+        image, semantic, instance, start = augment(image, semantic, instance, self.augmentation, rng)
+        size = self.augmentation.crop_size
+        return {
+            "image": torch.from_numpy(normalise(image, self.pixel_means, self.pixel_stds, start, size)),
+            "semantic_label": torch.from_numpy(pad_label(semantic, start, size)),
+            "instance_label": torch.from_numpy(pad_label(instance, start, size)),
+            "semantic_tag": torch.from_numpy(tag),
+            "name": sample.name,
+        }
+
+    def __getitems__(self, positions: list[int]) -> list[dict[str, Any]] | DataError:
+        """A batch. A DataError is returned, not raised: a worker would wrap its one line into a traceback."""
+        try:
+            return [self[position] for position in positions]
+        except DataError as error:
+            return error
+
+
+class PositionSampler(Sampler[list[int]]):
+    """Positions of each step: row `j` of rank `r` of `w` at step `s` is `(s * w + r) * batch_size + j`."""
+
+    def __init__(self, start_step: int, stop_step: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.steps = range(start_step, stop_step)
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            first = (step * self.world_size + self.rank) * self.batch_size
+            yield list(range(first, first + self.batch_size))
+
+
+class TrainingLoader(DataLoader):
+    """A DataLoader that raises the DataError of a worker as it is."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+
+def build_training_loader(
+    config: Any, rank: int = 0, world_size: int = 1, start_step: int = 0, stage: str = "embedding"
+) -> TrainingLoader:
+    """The batches of one process from `start_step` to `train.max_iteration`, one a step.
+
+    A batch is a dict of the items of `TrainingDataset`, stacked: `image` (B, 3, h, w), `semantic_label` and
+    `instance_label` (B, h, w), `semantic_tag` (B, num_classes), and `name`, a list. B is `train.batch_size`, that
+    of one process. The list's files are checked first, by rank 0.
+
+    Args:
+        config: the tree of `spml.config`.
+        stage: "embedding" or "classifier" (stage 2: wider scales, grey, blur).
+    Raises:
+        DataError: from the list or its files, here or while iterating.
+    """
+    dataset = build_training_dataset(config, stage)
+    if rank == 0:
+        check_samples(
+            dataset.samples, config.dataset.num_classes, unlabelled_index=config.dataset.get("unlabelled_index")
+        )
+    train, workers = config.train, config.num_threads
+    return TrainingLoader(
+        dataset,
+        batch_sampler=PositionSampler(start_step, train.max_iteration, train.batch_size, rank, world_size),
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_start_worker,
+        pin_memory=torch.cuda.is_available(),
+        # Its own generator: a loader without one draws from the global random state, which resuming restores.
+        generator=torch.Generator(),
+    )
+
+
+def build_training_dataset(config: Any, stage: str = "embedding") -> TrainingDataset:
+    """The training data of a config, unchecked."""
+    data, train = config.dataset, config.train
+    scale, grey, blur = STAGES[stage]
+    augmentation = Augmentation(
+        crop_size=(int(train.crop_size[0]), int(train.crop_size[1])),
+        image_size=train.get("image_size") or 0,
+        scale=scale if train.random_scale else None,
+        random_crop=train.random_crop,
+        mirror=train.random_mirror,
+        swap_parts=data.dataset == "Densepose",
+        grey=grey,
+        blur=blur,
+    )
+    return TrainingDataset(
+        read_list(data.train_data_list, data.data_dir, columns=2),
+        augmentation,
+        num_classes=data.num_classes,
+        pixel_means=config.network.pixel_means,
+        pixel_stds=config.network.pixel_stds,
+        seed=train.get("seed") or 0,
+        shuffle=train.shuffle,
+        unlabelled_index=data.get("unlabelled_index"),
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationSample:
+    """One whole image for inference, neither resized nor padded."""
+
+    name: str
+    image: torch.Tensor  # (3, H, W) float32, normalised
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB
+    semantic: torch.Tensor | None  # (H, W) int64
+    instance: torch.Tensor | None  # (H, W) int64
+
+
+def read_sample(
+    sample: Sample, pixel_means: Sequence[float], pixel_stds: Sequence[float], unlabelled_index: int | None = None
+) -> EvaluationSample:
+    """Read an image with the labels its list gives. Raises DataError with list and line."""
+    pixels, semantic, instance = read_sample_files(sample)
+    if semantic is not None:
+        semantic = mark_unlabelled(semantic, unlabelled_index)
+    return EvaluationSample(
+        sample.name,
+        torch.from_numpy(normalise(pixels, pixel_means, pixel_stds)),
+        pixels,
+        None if semantic is None else torch.from_numpy(semantic.astype(np.int64)),
+        None if instance is None else torch.from_numpy(instance.astype(np.int64)),
+    )
+
+
+def mark_unlabelled(semantic: np.ndarray, unlabelled_index: int | None) -> np.ndarray:
+    """Read one value of a semantic label, even 255, as unlabelled (254). Before padding, which stays 255."""
+    if unlabelled_index is None or unlabelled_index < 0:
+        return semantic
+    return np.where(semantic == unlabelled_index, np.uint8(UNLABELLED), semantic)
+
+
+def _collate(batch: list[dict[str, Any]] | DataError) -> dict[str, Any] | DataError:
+    if isinstance(batch, DataError):
+        return batch
+    stacked: dict[str, Any] = {key: torch.stack([item[key] for item in batch]) for key in batch[0] if key != "name"}
+    return {**stacked, "name": [item["name"] for item in batch]}
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker: the workers are the parallelism."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
