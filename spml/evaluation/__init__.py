@@ -1,0 +1,6 @@
+"""How good predictions are: IoU over a data set, IoU by instances, and both over folders of label files."""
+
+from spml.evaluation.folders import Evaluation, evaluate_folder
+from spml.evaluation.iou import ConfusionMatrix, InstanceIoU
+
+__all__ = ["ConfusionMatrix", "Evaluation", "InstanceIoU", "evaluate_folder"]
