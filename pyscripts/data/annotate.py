@@ -1,0 +1,34 @@
+"""Weak annotations (scribbles, points, boxes, tags) made from full masks, with a seed."""
+
+import argparse
+
+from spml.cli import run
+from spml.data.annotate_list import KINDS, annotate_list
+from spml.evaluation.names import class_names
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line, annotate, print the list written."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--data_dir", required=True, help="folder that the paths of the list are relative to")
+    parser.add_argument("--data_list", required=True, help="list of `image mask [instance mask]`")
+    parser.add_argument("--save_dir", required=True, help="gets <kind>/<name>.png and <list>_<kind>.txt")
+    parser.add_argument("--kind", required=True, choices=KINDS, help="tag writes tags.txt and a list of images")
+    parser.add_argument("--seed", type=int, default=0, help="with an image's name it fixes the image's annotation")
+    parser.add_argument("--length_ratio", type=float, default=1.0, help="part of each scribble's length, 0 to 1")
+    parser.add_argument(
+        "--dilation", type=int, help="radius of the pen in pixels; default: 3 for scribbles, 6 for points"
+    )
+    classes = parser.add_mutually_exclusive_group()
+    classes.add_argument("--num_classes", type=int, help="mask values from here on stay unlabelled")
+    classes.add_argument("--classes", help="file of class names, one a line, in place of --num_classes")
+    parser.add_argument("--instance_dir", help="folder of over-segmentations <name>.png for the list's third column")
+    args = vars(parser.parse_args(argv))
+    names = args.pop("classes")
+    if names:
+        args["num_classes"] = len(class_names(path=names))
+    print(annotate_list(**args))
+
+
+if __name__ == "__main__":
+    run(main)
