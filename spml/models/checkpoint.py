@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,21 +40,21 @@ def load_checkpoint(path: str | Path, embedding_model: nn.Module, classifier: nn
     """
     content = _read(path)
     if "embedding_model" in content:
-        plan = [(embedding_model, _state(path, content, "embedding_model"))]
+        fitted = [(embedding_model, _fit(path, embedding_model, _state(path, content, "embedding_model")))]
         summary = f"{path}: snapshot, embedding"
         if classifier is not None:
             prediction = _state(path, content, "prediction_model")
             prediction = {key: value for key, value in prediction.items() if key.startswith(CLASSIFIER_PREFIX)}
             if not prediction:
                 raise CheckpointError(f"{path}: expected a classifier ({CLASSIFIER_PREFIX}*) in it; found none")
-            plan.append((classifier, prediction))
+            fitted.append((classifier, _fit(path, classifier, prediction)))
             summary += " and classifier"
     else:
-        plan = [(embedding_model, _imagenet_state(path, content))]
+        backbone = _fit(path, embedding_model, _imagenet_state(path, content), part="resnet_backbone.")
+        fitted = [(embedding_model, backbone)]
         summary = f"{path}: ImageNet backbone, heads keep their initial weights"
-    fitted = [(model, _fit(path, model, state)) for model, state in plan]
     for model, state in fitted:
-        _unwrap(model).load_state_dict(state, strict=False)
+        model.load_state_dict(state, strict=False)
     return f"{summary} ({sum(len(state) for _, state in fitted)} entries)"
 
 
@@ -66,10 +67,12 @@ def save_checkpoint(path: str | Path, embedding_model: nn.Module, classifier: nn
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        torch.save(content, temporary)
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
         os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into a RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise CheckpointError(f"{path}: cannot be written: {reason}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -82,25 +85,26 @@ def _portable_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
-    while True:
-        inner = getattr(model, "module", getattr(model, "_orig_mod", None))
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
-
-
 def _read(path: str | Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # the one line of the error says enough
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # the unpickler of a stranger's bytes may raise anything
-        reason = re.split(r"\n|(?<=\.) ", str(error).strip())[0] or type(error).__name__
-        raise CheckpointError(f"{path}: expected a PyTorch file of tensors only; it was refused: {reason}") from error
+        reason = _reason(error)
+        raise CheckpointError(f"{path}: expected a PyTorch file of tensors only; refused: {reason}") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a dict of weights, got {type(content).__name__}")
     return dict(content)
+
+
+def _reason(error: Exception) -> str:
+    """The telling line of PyTorch's long message: the forbidden name in the pickle, or the first sentence."""
+    text = str(error).strip()
+    found = re.search(r"unsupported (global|operand|class)[^\n]*", text, re.IGNORECASE)
+    return found[0] if found else re.split(r"\n|(?<=\.) ", text)[0] or type(error).__name__
 
 
 def _state(path: str | Path, content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
@@ -136,12 +140,10 @@ def _imagenet_state(path: str | Path, content: Mapping[str, Any]) -> dict[str, T
     return state
 
 
-def _fit(path: str | Path, model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The entries to load into a model, after all of them were compared with what it holds."""
-    model = _unwrap(model)
+def _fit(path: str | Path, model: nn.Module, state: dict[str, Tensor], part: str = "") -> dict[str, Tensor]:
+    """The entries to load, after all of them were compared with what that part (a prefix of keys) of a model holds."""
     own = model.state_dict()
-    backbone_only = all(key.startswith("resnet_backbone.") for key in state)
-    wanted = {key for key in own if key.startswith("resnet_backbone.")} if backbone_only else set(own)
+    wanted = {key for key in own if key.startswith(part)}
     optional = {key for key in wanted if key.endswith("num_batches_tracked")} | {SMOOTH_KERNEL}
     if SMOOTH_KERNEL in own and SMOOTH_KERNEL in state:
         state = {**state, SMOOTH_KERNEL: _one_kernel(state[SMOOTH_KERNEL], own[SMOOTH_KERNEL].shape)}
@@ -165,7 +167,7 @@ def _first(keys: list[str]) -> str:
 
 
 def _one_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
-    """The colour filter as (3, 1, k, k), from one map, one a channel, or a full (3, 3, k, k) that repeats or is diagonal.
+    """The colour filter as (3, 1, k, k), from one map, one a channel, or a (3, 3, k, k) that repeats or is diagonal.
 
     Anything else comes back as it is, for the comparison of shapes to name.
     """
