@@ -1,0 +1,113 @@
+"""Prototypes with what the relations ask of them, and the bank of those of past steps (SPML, section 3.3)."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from spml.grouping.segments import Segments
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """P prototypes as the relations see them."""
+
+    prototype: Tensor  # (P, C) float, unit rows
+    prototype_with_location: Tensor  # (P, C + 2) float, unit rows
+    semantic_label: Tensor  # (P,) int64
+    batch_index: Tensor  # (P,) int64: equal exactly where the image is the same
+    semantic_tag: Tensor  # (P, num_classes) bool: the tags of the prototype's image
+
+    @classmethod
+    def of(cls, segments: Segments, semantic_tag: Tensor) -> "Prototypes":
+        """Take the prototypes of `segments`; `semantic_tag` is (B, num_classes) bool."""
+        return cls(
+            segments.prototype,
+            segments.prototype_with_location,
+            segments.prototype_semantic_label,
+            segments.prototype_batch_index,
+            semantic_tag.bool()[segments.prototype_batch_index],
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the columns by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def concatenate(cls, parts: "list[Prototypes]") -> "Prototypes":
+        """Stack the rows of several; batch indices are taken as they are."""
+        return cls(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in parts[0].tensors()})
+
+
+class Exchange(Protocol):
+    """How the processes of a distributed run see each other's segments; pixels stay where they are."""
+
+    def gather(self, rows: Prototypes, num_images: int) -> tuple[Prototypes, int, int]:
+        """Return the rows of all processes, where this process's rows start among them, and the images of all.
+
+        Batch indices come back distinct over all processes; prototypes keep their gradient.
+        """
+
+    def total(self, number: Tensor) -> Tensor:
+        """Return the sum of a number over all processes, without gradient."""
+
+
+class _Alone:
+    """The exchange of a single process."""
+
+    def gather(self, rows: Prototypes, num_images: int) -> tuple[Prototypes, int, int]:
+        return rows, 0, num_images
+
+    def total(self, number: Tensor) -> Tensor:
+        return number
+
+
+ALONE: Exchange = _Alone()
+
+
+class MemoryBank:
+    """The prototypes of the last `size` steps, detached, oldest first.
+
+    Whenever a step is appended, the stored batch indices grow by its number of images, so that an image in the bank
+    never shares an index with one of a later step.
+    """
+
+    def __init__(self, size: int) -> None:
+        if size < 0:
+            raise ValueError(f"size: expected 0 or more steps, got {size}")
+        self.size = size
+        self.steps: deque[tuple[Prototypes, int]] = deque(maxlen=size)
+
+    def __len__(self) -> int:
+        """Return the number of steps held."""
+        return len(self.steps)
+
+    def append(self, segments: Segments, semantic_tag: Tensor, exchange: Exchange = ALONE) -> None:
+        """Store a step: the segments of all processes and their `semantic_tag` (B, num_classes) bool."""
+        with torch.no_grad():
+            rows, _, images = exchange.gather(Prototypes.of(segments, semantic_tag), len(semantic_tag))
+        self.steps.append((Prototypes(**{name: value.detach() for name, value in rows.tensors().items()}), images))
+
+    def prototypes(self, num_images: int) -> list[Prototypes]:
+        """Return the stored steps, oldest first, with batch indices that follow the `num_images` of the current step."""
+        shifted = []
+        for rows, images in reversed(self.steps):
+            columns = rows.tensors()
+            columns["batch_index"] = columns["batch_index"] + num_images
+            shifted.append(Prototypes(**columns))
+            num_images += images
+        return shifted[::-1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain tensors and numbers, safe for torch.save and weights_only loading."""
+        return {"size": self.size, "steps": [{**rows.tensors(), "images": images} for rows, images in self.steps]}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str | None = None) -> None:
+        """Replace the content by that of `state_dict()`, moved to `device` when given; keeps the newest `size` steps."""
+        self.steps.clear()
+        for step in state["steps"]:
+            columns = {name: value.to(device) for name, value in step.items() if name != "images"}
+            self.steps.append((Prototypes(**columns), int(step["images"])))
