@@ -22,13 +22,13 @@ setup(
         "scipy",
         "easydict",
         "PyYAML",
-        "Pillow",
+        "Pillow>=10.1",
         "opencv-python-headless",
         "tqdm",
     ],
     extras_require={
         **EXTRAS,
         "all": [package for packages in EXTRAS.values() for package in packages],
-        "dev": ["pytest>=8", "ruff==0.14.5", "mypy==1.18.2", "types-PyYAML", "types-tqdm", "pre-commit"],
+        "dev": ["pytest>=8", "ruff==0.17.5", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"],
     },
 )

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GAP = 6
-TITLE_HEIGHT = 26
+TITLE_SHARE = 0.14  # height of titles in cell heights: still readable where a README shows the picture at half size
+SMALLEST_FONT = 9
 INK = (30, 30, 30)
 
 
@@ -144,29 +145,32 @@ def grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], cell_heigh
     cells = [[resize(cell, cell_height, width_at(cell_height, cell)) for cell in row] for row in rows]
     widths = [max(row[column].shape[1] for row in cells) for column in range(len(titles))]
     left = GAP + np.concatenate([[0], np.cumsum([width + GAP for width in widths])])
-    sheet = Image.new("RGB", (int(left[-1]), TITLE_HEIGHT + len(cells) * (cell_height + GAP)), "white")
+    font_size = max(SMALLEST_FONT, round(TITLE_SHARE * cell_height))
+    top = round(1.6 * font_size)
+    sheet = Image.new("RGB", (int(left[-1]), top + len(cells) * (cell_height + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
-        middle = (left[column] + widths[column] / 2, TITLE_HEIGHT / 2)
-        draw.text(middle, title, fill=INK, font=_fitting_font(title, widths[column]), anchor="mm")
+        middle = (left[column] + widths[column] / 2, top / 2)
+        draw.text(middle, title, fill=INK, font=_fitting_font(title, font_size, widths[column]), anchor="mm")
         for line, row in enumerate(cells):
             x = left[column] + (widths[column] - row[column].shape[1]) // 2
-            sheet.paste(Image.fromarray(row[column]), (int(x), TITLE_HEIGHT + line * (cell_height + GAP)))
+            sheet.paste(Image.fromarray(row[column]), (int(x), top + line * (cell_height + GAP)))
     return np.array(sheet)
 
 
-def legend(names: Sequence[str], colours: np.ndarray, width: int) -> np.ndarray:
+def legend(names: Sequence[str], colours: np.ndarray, width: int, font_size: int = 15) -> np.ndarray:
     """Colour patches with names beside them, in lines of at most `width` pixels, on white.
 
     Args:
         names: one or more.
         colours: (len(names), 3) uint8.
         width: of the picture, in pixels.
+        font_size: of the names, in pixels.
 
     Returns:
         (H, width, 3) uint8.
     """
-    font, patch, line_height = ImageFont.load_default(15), 14, 24
+    font, patch, line_height = ImageFont.load_default(font_size), font_size, round(1.7 * font_size)
     places, x, y = [], GAP, 0
     for name in names:
         needed = int(patch + 6 + font.getlength(name) + 16)
@@ -183,9 +187,9 @@ def legend(names: Sequence[str], colours: np.ndarray, width: int) -> np.ndarray:
     return np.array(sheet)
 
 
-def _fitting_font(text: str, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The built-in font at the largest size of 16..9 at which `text` is no wider than `width`."""
-    for size in range(16, 8, -1):
+def _fitting_font(text: str, largest: int, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The built-in font at the largest size from `largest` down at which `text` is no wider than `width`."""
+    for size in range(largest, SMALLEST_FONT - 1, -1):
         font = ImageFont.load_default(size)
         if font.getlength(text) <= width:
             break

@@ -12,6 +12,7 @@ from PIL import Image
 
 from spml.data.lists import write_atomically
 from spml.visualize.figures import (
+    TITLE_SHARE,
     draw_borders,
     embeddings_to_rgb,
     grid,
@@ -80,7 +81,9 @@ def quickstart_picture(
     sheet = grid(cells, titles, cell_height)
     shown = np.unique(np.concatenate([label.reshape(-1) for row in rows for label in _labels(row)]))
     shown = shown[shown < len(classes)]
-    key = legend([classes[index] for index in shown], voc_palette()[shown], sheet.shape[1])
+    key = legend(
+        [classes[index] for index in shown], voc_palette()[shown], sheet.shape[1], round(TITLE_SHARE * cell_height)
+    )
     picture = Image.fromarray(np.concatenate([sheet, key]))
     write_atomically(path, lambda file: picture.save(file, "PNG", optimize=True))
 
@@ -123,5 +126,6 @@ def _cells(row: PictureRow, embedding: np.ndarray, height: int) -> list[np.ndarr
     ]
     for label in (row.baseline, row.prediction, row.truth):
         if label is not None:
-            cells.append(overlay(image, resize(label, height, width), LABEL_ALPHA))
+            label = resize(label, height, width)
+            cells.append(draw_borders(overlay(image, label, LABEL_ALPHA), label, WHITE))
     return cells

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# The project's virtual environment: made on the first call, reused after. `bash bashscripts/setup.sh`, or source this
+# file and call `spml_setup [dev]`, which leaves the interpreter in $SPML_PYTHON; `dev` adds the tools of the tests.
+#
+#   PYTHON=python3.12    make it with this interpreter, not the first of 3.10 to 3.13 on PATH
+#   SPML_VENV=folder     keep it there (relative to the project), not in .venv
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu    torch without CUDA: a much smaller download
+
+SPML_ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+_spml_say() { printf '[setup] %s\n' "$*" >&2; }
+
+# Prints the interpreter to use. A name on PATH may be a shim of a version that is not active, so each is run.
+_spml_find_python() {
+  local candidate candidates=(python3.12 python3.11 python3.13 python3.10 python3 python)
+  if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
+  for candidate in "${candidates[@]}"; do
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+      >/dev/null 2>&1; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+  done
+  _spml_say "no usable Python: expected 3.10 to 3.13 with its venv module, tried ${candidates[*]}"
+  return 1
+}
+
+# Makes the environment $1. `unfinished` in it marks one whose making was interrupted, which starts again from nothing.
+_spml_make_venv() {
+  local venv=$1 python
+  if [ -e "$venv" ]; then
+    if [ ! -e "$venv/pyvenv.cfg" ] && [ ! -e "$venv/unfinished" ]; then
+      _spml_say "$venv exists and is no virtual environment: move it away or name another folder in SPML_VENV"
+      return 1
+    fi
+    _spml_say "$venv is not complete or does not run: making it again"
+  fi
+  python=$(_spml_find_python) || return 1
+  _spml_say "making $venv with $("$python" --version)"
+  rm -rf -- "$venv" && mkdir -p -- "$venv" && : >"$venv/unfinished" && "$python" -m venv "$venv"
+}
+
+spml_setup() {
+  local kind=${1:-base} venv=${SPML_VENV:-.venv} begin=$SECONDS stamp project=.
+  case $venv in /*) ;; *) venv=$SPML_ROOT/$venv ;; esac
+  SPML_PYTHON=$venv/bin/python
+  # What the installed packages follow from; the folder, because scripts and the editable install hold its path.
+  stamp="$SPML_ROOT $(cat "$SPML_ROOT/requirements.txt" "$SPML_ROOT/setup.py" | cksum)" || return 1
+  if [ -e "$venv/unfinished" ] || ! "$SPML_PYTHON" -c '' 2>/dev/null; then
+    _spml_make_venv "$venv" || return 1
+  elif [ "$(cat "$venv/stamp-$kind" 2>/dev/null)" = "$stamp" ]; then
+    return 0
+  fi
+  if [ "$kind" = dev ]; then project=".[dev]"; fi
+  _spml_say "installing the packages of requirements.txt and setup.py ($kind); the first time takes minutes"
+  (cd "$SPML_ROOT" && "$SPML_PYTHON" -m pip install -q --disable-pip-version-check -r requirements.txt -e "$project") ||
+    return 1
+  if ! "$SPML_PYTHON" -c 'import pydensecrf.densecrf' 2>/dev/null; then
+    _spml_say "building pydensecrf2 (the CRF)"
+    "$SPML_PYTHON" -m pip install --disable-pip-version-check pydensecrf2 >"$venv/pydensecrf2.log" 2>&1 ||
+      _spml_say "no CRF: pydensecrf2 needs a C++ compiler and Python's headers, see $venv/pydensecrf2.log; all else works"
+  fi
+  "$SPML_PYTHON" -c 'import spml, torch; print(f"[setup] torch {torch.__version__}")' >&2 || return 1
+  printf '%s\n' "$stamp" >"$venv/stamp-base" && printf '%s\n' "$stamp" >"$venv/stamp-$kind" || return 1
+  rm -f -- "$venv/unfinished"
+  _spml_say "done in $((SECONDS - begin)) s"
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  spml_setup "$@"
+fi
