@@ -42,7 +42,8 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[
 
     Returns:
         EasyDict of every key of `KEYS`. With `dataset.classes`, `dataset.class_names` holds the file's lines and
-        `dataset.num_classes` their number. A warm-up inherited by a run that was made shorter is cut to its length.
+        `dataset.num_classes` their number. An inherited warm-up longer than the run and an inherited stride larger
+        than the test crop are cut; where the same source says both, that is an error.
 
     Raises:
         ConfigError: unknown key, wrong kind of value, values that contradict each other, unreadable file.
@@ -50,21 +51,28 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[
     layers = _read_file(Path(path), ()) if path is not None else []
     layers.append(_read_overrides([overrides] if isinstance(overrides, str) else overrides))
     values = {name: copy.deepcopy(key.default) for name, key in KEYS.items()}
-    rank, origin = {}, {}
+    rank: dict[str, int] = {}
+    origin: dict[str, Layer] = {}
     for index, layer in enumerate(layers):
         for name, value in layer.values.items():
             values[name], rank[name], origin[name] = value, index, layer
     _read_classes(values, origin)
-    if rank.get("train.warmup_iteration", -1) < rank.get("train.max_iteration", -1):
-        values["train.warmup_iteration"] = min(values["train.warmup_iteration"], values["train.max_iteration"])
-    config = EasyDict({section: {} for section in sorted(SECTIONS)})
+    for name, limit in (("train.warmup_iteration", "train.max_iteration"), ("test.stride", "test.crop_size")):
+        if rank.get(name, -1) < rank.get(limit, -1):
+            values[name] = _at_most(values[name], values[limit])
+    tree: dict[str, Any] = {}
     for name, value in values.items():
         section, _, leaf = name.rpartition(".")
-        (config[section] if section else config)[leaf] = value
+        (tree.setdefault(section, {}) if section else tree)[leaf] = value
+    config = EasyDict(tree)
     for name, expected in _contradictions(config):
         where = origin[name].name if name in origin else "the defaults"
         raise ConfigError(f"{name}: expected {expected}, got {_show(values[name])}, in {where}")
     return config
+
+
+def _at_most(value: Any, limit: Any) -> Any:
+    return [min(pair) for pair in zip(value, limit, strict=True)] if isinstance(value, list) else min(value, limit)
 
 
 def save_config(config: EasyDict, path: str | os.PathLike[str]) -> None:
@@ -90,10 +98,11 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice and reads a Python tuple, which old files hold, as a list."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {name!r} stands twice", node.start_mark)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         return super().construct_mapping(node, deep)
 
 
@@ -145,25 +154,30 @@ def _read_file(path: Path, above: tuple[Path, ...]) -> list[Layer]:
 def _flatten(tree: dict[Any, Any], where: str) -> Iterator[tuple[str, Any]]:
     """`section.key`, value of each setting; sections must be real and hold keys."""
     for name, value in tree.items():
-        if name not in SECTIONS:
-            yield str(name), value
-        elif isinstance(value, dict):
-            yield from ((f"{name}.{key}", item) for key, item in value.items())
-        elif value is not None:
+        section, dot, key = str(name).partition(".")
+        if dot and section in SECTIONS:
+            raise ConfigError(f"{name}: expected `{key}` inside a section `{section}:`, got a dotted key, in {where}")
+        if name in SECTIONS and not isinstance(value, dict | None):
             raise ConfigError(f"{name}: expected a section with keys, got {_show(value)}, in {where}")
+        if name in SECTIONS or (isinstance(value, dict) and value and name not in KEYS):  # or a section misspelt
+            yield from ((f"{name}.{leaf}", item) for leaf, item in (value or {}).items())
+        else:
+            yield str(name), value
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
     if name not in KEYS:
         raise ConfigError(
-            f"{name}: unknown key, expected {_nearest(name)} or another real one, got {_show(value)}, {where}; "
+            f"{name}: unknown key, expected one that configs/base.yaml lists, got {_show(value)}, {where}; "
             f"did you mean {_nearest(name)}?"
         )
     kind = KEYS[name].kind
     try:
         return kind.read(value)
     except MISREAD as error:
-        close = difflib.get_close_matches(str(value).lower(), [option.lower() for option in kind.options], n=1)
+        close = difflib.get_close_matches(
+            str(value).lower(), [option.lower() for option in kind.options], n=1, cutoff=0.5
+        )
         spelt = [option for option in kind.options if option.lower() in close]
         hint = f"; did you mean {spelt[0]}?" if spelt else ""
         raise ConfigError(f"{name}: expected {kind.expected}, got {_show(value)}, {where}{hint}") from error

@@ -52,7 +52,7 @@ KEYS: dict[str, Key] = {
     "dataset.test_data_list": Key("", PATH, "the same for prediction and evaluation"),
     "dataset.color_map_path": Key("", PATH, "accepted from released files; the palette is built in"),
     "dataset.classes": Key("", PATH, "file of class names, one a line, background first"),
-    "dataset.class_names": Key([], NAMES, "what dataset.classes holds; written by save_config, not by hand"),
+    "dataset.class_names": Key([], NAMES, "the lines of dataset.classes; save_config writes it, nobody by hand"),
     "dataset.unlabelled_index": Key(None, optional(integer(0, 255)), "label value to read as unlabelled"),
     "network.pretrained": Key("", PATH, "ImageNet weights or a snapshot to start from; empty starts at random"),
     "network.embedding_dim": Key(64, integer(1), "channels D of the embedding"),
@@ -60,7 +60,9 @@ KEYS: dict[str, Key] = {
     "network.use_syncbn": Key(True, BOOLEAN, "batch statistics over all processes"),
     "network.kmeans_iterations": Key(10, integer(0), "rounds of spherical k-means"),
     "network.kmeans_num_clusters": Key([6, 6], pair(1), "grid of initial clusters in training"),
-    "network.backbone_types": Key("panoptic_deeplab_101", choice(*BACKBONES), "backbone and head"),
+    "network.backbone_types": Key(
+        "panoptic_deeplab_101", choice(*BACKBONES), "deeplab or pspnet, 101 or 50; deeplab_tiny"
+    ),
     "network.prediction_types": Key("segsort", choice("segsort", "softmax_classifier"), "stage 1 or stage 2"),
     "network.pixel_means": Key([0.485, 0.456, 0.406], MEANS, "RGB mean of images in [0, 1]"),
     "network.pixel_stds": Key([0.229, 0.224, 0.225], STDS, "RGB standard deviation of images in [0, 1]"),
@@ -117,7 +119,7 @@ COMPATIBILITY = {
     "network.aspp_feature_dim": "the release declared it and never used it",
     "network.pspp_feature_dim": "the release declared it and never used it",
 }
-SECTIONS = {path.split(".")[0] for path in KEYS if "." in path}
+SECTIONS = tuple(dict.fromkeys(path.split(".")[0] for path in KEYS if "." in path))
 
 # Words that the release's scripts left in the files they filled in: data paths in all of them (they came as options),
 # and in stage-2 files the settings of stage-1 losses. Such a word means that the key is not set.
