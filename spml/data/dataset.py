@@ -124,13 +124,11 @@ def build_training_loader(
         config: the tree of `spml.config`.
         stage: "embedding" or "classifier" (stage 2: wider scales, grey, blur).
     Raises:
-        DataError: from the list or its files, here or while iterating.
+        DataError: from the list or its files, here or while iterating; never wrapped by a worker.
     """
     dataset = build_training_dataset(config, stage)
     if rank == 0:
-        check_samples(
-            dataset.samples, config.dataset.num_classes, unlabelled_index=config.dataset.get("unlabelled_index")
-        )
+        check_samples(dataset.samples, config.dataset.num_classes, unlabelled_index=config.dataset.unlabelled_index)
     train, workers = config.train, config.num_threads
     return TrainingLoader(
         dataset,
@@ -150,7 +148,7 @@ def build_training_dataset(config: Any, stage: str = "embedding") -> TrainingDat
     scale, grey, blur = STAGES[stage]
     augmentation = Augmentation(
         crop_size=(int(train.crop_size[0]), int(train.crop_size[1])),
-        image_size=train.get("image_size") or 0,
+        image_size=train.image_size,
         scale=scale if train.random_scale else None,
         random_crop=train.random_crop,
         mirror=train.random_mirror,
@@ -164,9 +162,9 @@ def build_training_dataset(config: Any, stage: str = "embedding") -> TrainingDat
         num_classes=data.num_classes,
         pixel_means=config.network.pixel_means,
         pixel_stds=config.network.pixel_stds,
-        seed=train.get("seed") or 0,
+        seed=train.seed,
         shuffle=train.shuffle,
-        unlabelled_index=data.get("unlabelled_index"),
+        unlabelled_index=data.unlabelled_index,
     )
 
 

@@ -1,5 +1,6 @@
 """Data lists, and the images and labels they name. A mistake in them is one line that names the list and its line."""
 
+import contextlib
 import logging
 import os
 import struct
@@ -62,6 +63,8 @@ def read_list(list_path: str | Path, data_dir: str | Path, columns: int = 0) -> 
     Raises:
         DataError: no such list, no sample in it, too few or too many columns, or lines of different width.
     """
+    if not str(list_path):
+        raise DataError("no data list is given: expected a text file, one sample a line")
     list_path, data_dir = Path(list_path), Path(data_dir).expanduser()
     try:
         text = list_path.read_text(encoding="utf-8-sig")
@@ -131,7 +134,8 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def check_unique_names(samples: Sequence[Sample]) -> None:
@@ -215,8 +219,8 @@ def check_samples(
     """Check the files of a list before any work: all exist, their headers open, labels have the size of their image.
 
     Reads headers only, in threads, plus the semantic labels of 16 samples (`decode`: of all) for their values. It logs
-    one warning where these hold values in [num_classes, 255) that look like classes: more than one value other than 254,
-    255 and `unlabelled_index` (the release marks unlabelled pixels by the single value num_classes).
+    one warning where these hold values in [num_classes, 255) that look like classes: more than one value other than
+    254 and `unlabelled_index` (the release marks unlabelled pixels by the single value num_classes).
 
     Raises:
         DataError: the first bad file, with list and line; for missing files also how many are missing; labels that all

@@ -15,6 +15,7 @@ from spml.data.lists import IGNORE
 # Mirroring a person swaps left and right: hands, feet, upper and lower legs and arms (of the 15 DensePose classes).
 DENSEPOSE_SWAP = np.arange(256, dtype=np.uint8)
 DENSEPOSE_SWAP[2:14] = [3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12]
+DENSEPOSE_SWAP.flags.writeable = False
 
 Labels = tuple[np.ndarray, ...]
 
