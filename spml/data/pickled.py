@@ -114,7 +114,8 @@ def load_dict_npy(path: str | Path) -> dict:
     except _Refused as error:
         raise DataError(f"{path} is refused: it holds {error}; only a dict of arrays of numbers is read") from error
     except Exception as error:  # a damaged pickle can raise anything
-        raise DataError(f"cannot read {path}: not a dict of arrays saved by numpy, or damaged ({error})") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"cannot read {path}: not a dict of arrays saved by numpy, or damaged ({reason})") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a dict of arrays, got {value if isinstance(value, str) else type(value)}")
     return {key: item.value if isinstance(item, _Array) else item for key, item in value.items()}
