@@ -127,6 +127,14 @@ def test_folders_without_labels(folders, tmp_path):
         evaluate_folder(folders / "pred", folders / "gt")
 
 
+def test_values_that_look_like_classes_are_warned_of(folders, caplog):
+    evaluate_folder(folders / "pred", folders / "gt")
+    assert not caplog.records
+    save(folders / "gt/y.png", [[0, 21, 40, 254], [255, 255, 255, 255]])
+    evaluate_folder(folders / "pred", folders / "gt")
+    assert "values [21, 40] are none of the 21 classes" in caplog.text
+
+
 def test_class_names(tmp_path):
     assert class_names() == VOC_CLASSES and len(VOC_CLASSES) == 21
     assert class_names(15) == DENSEPOSE_CLASSES and class_names(3) == ("class 0", "class 1", "class 2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from spml.cli import UserError
-from spml.data.lists import check_unique_names, read_label, read_list
+from spml.data.lists import UNLABELLED, check_unique_names, read_label, read_list
 from spml.evaluation.iou import ConfusionMatrix, InstanceIoU
 from spml.evaluation.names import class_names
 
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 NAMES_SHOWN = 3
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,15 +81,19 @@ def evaluate_folder(
         by_instance: weight each image's IoU by its instances (`InstanceIoU`), not one IoU over all pixels.
         progress: show a bar.
 
+    Warns (by logging) of ground truth values in [K, 254), which do not count but look like classes.
+
     Raises:
         UserError: missing folders or files, files that hold no class ids, sizes that differ.
     """
     names = tuple(classes) if classes is not None else class_names(num_classes)
     samples = pair_files(pred_dir, gt_dir, inst_dir=inst_dir, data_list=data_list, data_dir=data_dir)
     confusion, instances = ConfusionMatrix(len(names)), InstanceIoU(len(names))
+    occurs = np.zeros(256, dtype=bool)
     for sample in tqdm(samples, desc="evaluate", unit="image", disable=not progress, leave=False):
         prediction, target = read_label(sample.prediction), read_label(sample.target)
         _check_size(sample.prediction, prediction, sample.target, target)
+        occurs[np.unique(target)] = True
         if not by_instance:
             confusion.update(prediction, target)
         elif sample.instance is None:
@@ -95,6 +102,9 @@ def evaluate_folder(
             instance = read_label(sample.instance)
             _check_size(sample.instance, instance, sample.target, target)
             instances.update(prediction, target, instance)
+    beyond = np.flatnonzero(occurs[len(names) : UNLABELLED]) + len(names)
+    if len(beyond):
+        logger.warning("ground truth values %s are none of the %d classes: not counted", beyond.tolist(), len(names))
     measure = instances if by_instance else confusion
     return Evaluation(
         measure="IoU by instance" if by_instance else "IoU",
