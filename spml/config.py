@@ -7,6 +7,7 @@ fallback, and plain, so that it is saved beside the snapshots and read back as i
 import copy
 import difflib
 import os
+import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from easydict import EasyDict
 from spml.cli import UserError
 from spml.config_keys import KEYS, RELATIONS, SECTIONS, STAGE2_UNFILLED, UNFILLED
 from spml.config_kinds import MISREAD
+
+_SHORT = reprlib.Repr()  # keeps messages short, and a file of nested aliases from filling the memory
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
+_SHORT.maxlevel = 2
 
 
 class ConfigError(UserError):
@@ -90,8 +95,7 @@ def _plain(value: Any) -> Any:
 
 
 def _show(value: Any) -> str:
-    text = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
-    return "nothing" if value is None else f"{text} ({type(value).__name__})"
+    return "nothing" if value is None else f"{_SHORT.repr(value)} ({type(value).__name__})"
 
 
 class _Loader(yaml.SafeLoader):
