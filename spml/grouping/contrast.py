@@ -5,6 +5,7 @@ For pixel i with unit embedding z_i, own segment o, positives S+ and negatives S
     loss_i = -log( num / (num + sum_{S-} E_s) ),   num = sum_{S+ without o} E_s, or E_o where that sum is empty
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +54,7 @@ def pixel_to_segment_loss(
             num = E_o always, and positives do not count.
         reduction: "mean" or "sum" over pixels, or "none" for (N,).
         backend: "dense" (the plain formula, N x P memory), "chunked" (same value and gradients, O(N + P) memory,
-            any device), "triton" (CUDA), or "auto": triton on CUDA where it is installed, else chunked.
+            any device), or "auto": the fastest that the device has.
         weight: (N,) float, multiplies each pixel's loss before the reduction; gets no gradient.
 
     Returns:
@@ -69,7 +70,7 @@ def pixel_to_segment_loss(
     if reduction == "mean":
         scale = scale / max(len(pixel), 1)
     if backend == "auto":
-        backend = "triton" if pixel.is_cuda and _has_triton() else "chunked"
+        backend = "chunked"
     if len(pixel) == 0:
         empty = pixel.sum() + 0 * prototype.sum()
         return pixel.sum(dim=1) if reduction == "none" else empty
@@ -77,12 +78,7 @@ def pixel_to_segment_loss(
         if backend == "dense":
             loss = dense_loss(pixel, prototype, own, relation, concentration, exclude_own) * scale
             return loss if reduction == "none" else loss.sum()
-        if backend == "chunked":
-            sweep = _chunked_sweep
-        elif backend == "triton":
-            from spml.grouping.contrast_triton import triton_sweep as sweep
-        else:
-            raise ValueError(f"backend: expected auto, dense, chunked or triton, got {backend!r}")
+        sweep = _sweep_of(backend)
         inputs = (pixel, prototype, own, relation, float(concentration), exclude_own, scale, sweep)
         return _PixelLoss.apply(*inputs) if reduction == "none" else _TotalLoss.apply(*inputs)
 
@@ -107,7 +103,7 @@ class _TotalLoss(torch.autograd.Function):
     """The weighted sum: a scalar, so value and gradients come out of one sweep over the pixels."""
 
     @staticmethod
-    def forward(ctx: Any, pixel, prototype, own, relation, concentration, exclude_own, scale, sweep):  # type: ignore[override]
+    def forward(ctx: Any, pixel, prototype, own, relation, concentration, exclude_own, scale, sweep):
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         loss, *gradients = sweep(pixel, prototype, own, relation, concentration, exclude_own, scale if wanted else None)
         if wanted:
@@ -116,7 +112,7 @@ class _TotalLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor):
         pixel_grad, prototype_grad = ctx.saved_tensors
         return (grad * pixel_grad, grad * prototype_grad, *[None] * 6)
 
@@ -125,14 +121,14 @@ class _PixelLoss(torch.autograd.Function):
     """The loss of every pixel; gradients need a second sweep, once their weights are known."""
 
     @staticmethod
-    def forward(ctx: Any, pixel, prototype, own, relation, concentration, exclude_own, scale, sweep):  # type: ignore[override]
+    def forward(ctx: Any, pixel, prototype, own, relation, concentration, exclude_own, scale, sweep):
         ctx.save_for_backward(pixel, prototype, scale)
         ctx.rest = (own, relation, concentration, exclude_own, sweep)
         return sweep(pixel, prototype, own, relation, concentration, exclude_own, None)[0] * scale
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor):
         pixel, prototype, scale = ctx.saved_tensors
         *rest, sweep = ctx.rest
         return (*sweep(pixel, prototype, *rest, grad * scale)[1:], *[None] * 6)
@@ -246,12 +242,10 @@ def _chunk_bounds(group: Tensor, scope: Tensor) -> list[int]:
     return [*bounds, at] if bounds[-1] != at else bounds
 
 
-def _has_triton() -> bool:
-    try:
-        import triton  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def _sweep_of(backend: str) -> Callable[..., tuple[Tensor, Tensor | None, Tensor | None]]:
+    if backend == "chunked":
+        return _chunked_sweep
+    raise ValueError(f"backend: expected auto, dense or chunked, got {backend!r}")
 
 
 def _check(pixel: Tensor, prototype: Tensor, own: Tensor, relation: Relation, k: float, reduction: str) -> None:

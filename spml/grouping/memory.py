@@ -92,7 +92,7 @@ class MemoryBank:
         self.steps.append((Prototypes(**{name: value.detach() for name, value in rows.tensors().items()}), images))
 
     def prototypes(self, num_images: int) -> list[Prototypes]:
-        """Return the stored steps, oldest first, with batch indices that follow the `num_images` of the current step."""
+        """Return the stored steps, oldest first; their batch indices follow the `num_images` of the current step."""
         shifted = []
         for rows, images in reversed(self.steps):
             columns = rows.tensors()
@@ -106,7 +106,7 @@ class MemoryBank:
         return {"size": self.size, "steps": [{**rows.tensors(), "images": images} for rows, images in self.steps]}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str | None = None) -> None:
-        """Replace the content by that of `state_dict()`, moved to `device` when given; keeps the newest `size` steps."""
+        """Replace the content by that of `state_dict()`, on `device` when given; keeps the newest `size` steps."""
         self.steps.clear()
         for step in state["steps"]:
             columns = {name: value.to(device) for name, value in step.items() if name != "images"}

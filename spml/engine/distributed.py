@@ -1,0 +1,162 @@
+"""Several processes: who we are, how segments travel, batch norm over all. Pixels never leave their process."""
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from spml.cli import UserError
+from spml.grouping.memory import ALONE, Exchange, Prototypes
+
+
+def rank() -> int:
+    """Return the number of this process, 0 in a single-process run."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Return the number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def start(device: torch.device) -> torch.device:
+    """Join the processes that torchrun started, if it did, and return this process's device.
+
+    Raises:
+        UserError: more processes on this machine than CUDA devices.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return device
+    if device.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise UserError(
+                f"torchrun --nproc_per_node: expected at most {torch.cuda.device_count()} processes here, one a GPU"
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+def stop() -> None:
+    """Leave the processes that `start` joined."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def exchange() -> Exchange:
+    """Return the exchange of segments that fits this run."""
+    return _AllProcesses() if dist.is_initialized() else ALONE
+
+
+class _AllProcesses:
+    """Every process gathers the prototypes and labels of all: bytes grow with segments, not with pixels."""
+
+    def gather(self, rows: Prototypes, num_images: int) -> tuple[Prototypes, int, int]:
+        counts = torch.zeros(world_size(), 2, dtype=torch.long, device=rows.prototype.device)
+        counts[rank()] = counts.new_tensor([len(rows.prototype), num_images])
+        dist.all_reduce(counts)
+        sizes, images = counts.T.tolist()
+        columns = rows.tensors()
+        columns["batch_index"] = columns["batch_index"] + sum(images[: rank()])
+        gathered = {name: gather_rows(column, sizes) for name, column in columns.items()}
+        return Prototypes(**gathered), sum(sizes[: rank()]), sum(images)
+
+    def total(self, number: Tensor) -> Tensor:
+        number = number.detach().clone()
+        dist.all_reduce(number)
+        return number
+
+
+def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
+    """Stack the rows of all processes in the order of ranks; float rows keep their gradient.
+
+    Args:
+        rows: (sizes[rank], ...) of this process.
+        sizes: rows of each process, the same list everywhere.
+    """
+    if rows.dtype == torch.bool:
+        return gather_rows(rows.to(torch.uint8), sizes).bool()
+    if rows.is_floating_point():
+        return _GatherRows.apply(rows, sizes)
+    return _gather(rows, sizes)
+
+
+def _gather(rows: Tensor, sizes: list[int]) -> Tensor:
+    longest = max(sizes)  # the collective wants equal shapes
+    padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+class _GatherRows(torch.autograd.Function):
+    """All-gather whose gradient is the sum over processes, cut to the own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        return _gather(rows, sizes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        before = sum(ctx.sizes[: rank()])
+        return grad[before : before + ctx.sizes[rank()]], None
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """All-reduce by sum; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        value = value.clone()
+        dist.all_reduce(value)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        return grad
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch norm whose training statistics are of all processes, also on the CPU, where torch's own refuses to run."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        count = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float32, device=x.device)
+        sums = _SumOverProcesses.apply(torch.cat([x.float().sum((0, 2, 3)), count]))
+        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
+        centred = x.float() - mean[:, None, None]
+        variance = _SumOverProcesses.apply(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            momentum = 0.1 if self.momentum is None else self.momentum
+            unbiased = variance * count / (count - 1).clamp(min=1)
+            self.running_mean.lerp_(mean, momentum)  # type: ignore[union-attr]
+            self.running_var.lerp_(unbiased, momentum)  # type: ignore[union-attr]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return `model` with every batch norm synchronised: torch's on CUDA, ours elsewhere. State-dict keys stay."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.BatchNorm2d:
+                synced = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
+                synced.load_state_dict(child.state_dict())
+                setattr(module, name, synced)
+    return model

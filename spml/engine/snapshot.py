@@ -1,0 +1,66 @@
+"""Snapshots of a run: `model-<i>.pth` in the released format, `model-<i>.state.pth` with all that resuming needs."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spml.cli import UserError
+from spml.models import load_checkpoint
+from spml.models.checkpoint import save_checkpoint
+
+_MODEL_FILE = re.compile(r"model-(\d+)\.pth")
+
+
+def save_snapshot(
+    folder: Path, last_step: int, embedding_model: nn.Module, classifier: nn.Module, state: dict[str, Any]
+) -> Path:
+    """Write both files of a snapshot, each under a temporary name first, the model last, and return the model's path.
+
+    `last_step` is the index of the last finished step. A state file without its model is an interrupted save.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"model-{last_step}.pth"
+    temporary = folder / f".model-{last_step}.state.pth.{os.getpid()}"
+    try:
+        torch.save({"step": last_step, **state}, temporary)
+        os.replace(temporary, path.with_suffix(".state.pth"))
+    finally:
+        temporary.unlink(missing_ok=True)
+    save_checkpoint(path, embedding_model, classifier)
+    return path
+
+
+def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
+    """Return (last step, path) of the models in a folder, oldest first."""
+    found = [
+        (int(match[1]), path) for path in folder.glob("model-*.pth") if (match := _MODEL_FILE.fullmatch(path.name))
+    ]
+    return sorted(found)
+
+
+def load_snapshot(
+    folder: Path, embedding_model: nn.Module, classifier: nn.Module, device: torch.device
+) -> dict[str, Any] | None:
+    """Load the newest snapshot of a folder into the models and return its state; None where there is no snapshot.
+
+    Raises:
+        UserError: a state file that is missing or cannot be read.
+    """
+    snapshots = list_snapshots(folder)
+    if not snapshots:
+        return None
+    path = snapshots[-1][1]
+    state_path = path.with_suffix(".state.pth")
+    if not state_path.is_file():
+        raise UserError(
+            f"--resume: {path} has no {state_path.name} beside it; it can be used by network.pretrained only"
+        )
+    load_checkpoint(path, embedding_model, classifier)
+    try:
+        return torch.load(state_path, map_location=device, weights_only=True)
+    except Exception as error:  # torch.load has no one error for a file that is cut off or not its own
+        raise UserError(f"--resume: {state_path} cannot be read: {str(error).splitlines()[0]}") from error
