@@ -4,6 +4,7 @@ Training keeps no state: item `p` of the endless sequence of samples is a functi
 gives the same batches for any number of workers, and a run resumes by starting at a later position.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -210,6 +211,7 @@ def _collate(batch: list[dict[str, Any]] | DataError) -> dict[str, Any] | DataEr
 
 
 def _start_worker(worker: int) -> None:
-    """One thread a worker: the workers are the parallelism."""
+    """One thread a worker: the workers are the parallelism. Ctrl-C is for the main process, which saves first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
