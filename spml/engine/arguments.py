@@ -9,6 +9,7 @@ from easydict import EasyDict
 
 from spml.cli import UserError
 from spml.config import load_config
+from spml.propagate import DenseCRF
 
 _SNAPSHOT = re.compile(r"model-(\d+)\.pth")
 
@@ -52,11 +53,17 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_view_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of test-time views: `--scales --flip`."""
+    """The options of test-time views: `--scales --flip --max_pixels`."""
     parser.add_argument(
         "--scales", type=number_list, default=None, metavar="S,S,..", help="such as 0.5,0.75,1,1.25,1.5"
     )
-    parser.add_argument("--flip", action="store_true", help="average with the mirrored image, too")
+    parser.add_argument("--flip", action="store_true", help="also the mirror image of each scale")
+    parser.add_argument(
+        "--max_pixels",
+        type=int,
+        default=2_000_000,
+        help="a view with more pixels is made smaller, which bounds the memory; 0: no bound",
+    )
 
 
 def add_crf_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +76,20 @@ def add_crf_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crf_bi_w", type=float, default=4, help="weight of the appearance kernel")
     parser.add_argument("--crf_bi_rgb_std", type=float, default=3, help="appearance kernel, grey values")
     parser.add_argument("--crf_workers", type=int, default=0, help="processes; 0: one fewer than the cores")
+
+
+def crf_of(args: argparse.Namespace) -> DenseCRF | None:
+    """The CRF that add_crf_arguments describes; None without `--crf`."""
+    if not args.crf:
+        return None
+    return DenseCRF(
+        iterations=args.crf_iter_max,
+        pos_w=args.crf_pos_w,
+        pos_xy_std=args.crf_pos_xy_std,
+        bi_w=args.crf_bi_w,
+        bi_xy_std=args.crf_bi_xy_std,
+        bi_rgb_std=args.crf_bi_rgb_std,
+    )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -107,8 +128,8 @@ def parse(
         argv: the words of the command line; None: those of this process.
 
     Returns:
-        (args, config, device). The options that have a key of their own (data_dir, kmeans_num_clusters, label_divisor)
-        stand in the config already; `--data_list` is left to the script, which knows whether it trains or tests.
+        (args, config, device). The options that have a key of their own (data_dir, kmeans_num_clusters, label_divisor,
+        scales, flip) stand in the config already; `--data_list` is left to the script, which knows what it is for.
 
     Raises:
         SystemExit: 2 for an unknown option or a word that is not key=value.
@@ -124,4 +145,8 @@ def parse(
     for key in ("kmeans_num_clusters", "label_divisor"):
         if getattr(args, key, None) is not None:
             config.network[key] = getattr(args, key)
+    if getattr(args, "scales", None) is not None:
+        config.test.scales = args.scales
+    if getattr(args, "flip", False):
+        config.test.flip = True
     return args, config, resolve_device(args.device)

@@ -1,6 +1,7 @@
 """Boundaries by a fully connected CRF (Kraehenbuehl and Koltun, 2011), through the optional `pydensecrf`."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -51,7 +52,7 @@ class DenseCRF:
         classes, height, width = probability.shape
         if classes == 1 or probability.size == 0:  # nothing to decide
             return np.ones(probability.shape, np.float32)
-        field = _pydensecrf().DenseCRF2D(width, height, classes)
+        field = load_pydensecrf().DenseCRF2D(width, height, classes)
         energy = -np.log(np.clip(probability.astype(np.float32), SMALLEST, 1))
         field.setUnaryEnergy(np.ascontiguousarray(energy.reshape(classes, -1)))
         field.addPairwiseGaussian(sxy=self.pos_xy_std, compat=self.pos_w)
@@ -67,7 +68,8 @@ def _array(value: np.ndarray | Tensor) -> np.ndarray:
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
 
 
-def _pydensecrf():
+def load_pydensecrf() -> Any:
+    """The module that does the work. Raises UserError where it is missing."""
     try:
         import pydensecrf.densecrf
     except ImportError:

@@ -1,0 +1,97 @@
+"""What inference writes: label images by name, and the processes that refine them by a CRF before they are written."""
+
+import os
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from spml.data.lists import write_atomically
+from spml.engine.views import resize_label
+from spml.propagate.crf import DenseCRF
+from spml.visualize.palette import colourise
+
+GREY, COLOUR, CLUSTER = "semantic_gray", "semantic_color", "semantic_cluster"
+
+
+def is_written(save_dir: str | Path, name: str) -> bool:
+    """Whether the labels of image `name` are there, whole: the grey file is written last."""
+    return (Path(save_dir) / GREY / f"{name}.png").exists()
+
+
+def write_labels(save_dir: str | Path, name: str, label: np.ndarray) -> None:
+    """Write (H, W) uint8 to `semantic_color/<name>.png`, by VOC's palette, and `semantic_gray/<name>.png`."""
+    _write_png(Path(save_dir) / COLOUR / f"{name}.png", colourise(label))
+    _write_png(Path(save_dir) / GREY / f"{name}.png", label.astype(np.uint8))
+
+
+def write_clusters(save_dir: str | Path, name: str, index: np.ndarray) -> None:
+    """Write segment ids (H, W), all below 65,536, to `semantic_cluster/<name>.png`, 16 bits a pixel."""
+    if index.size and not 0 <= index.min() <= index.max() < 1 << 16:
+        raise ValueError(f"expected segment ids in 0..65535, got {index.min()} to {index.max()}")
+    _write_png(Path(save_dir) / CLUSTER / f"{name}.png", index.astype(np.uint16))
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    write_atomically(path, lambda file: Image.fromarray(pixels).save(file, format="PNG"))
+
+
+def refine_and_write(
+    crf: DenseCRF,
+    save_dir: str | Path,
+    name: str,
+    image: np.ndarray,
+    probability: np.ndarray,
+    size: tuple[int, int],
+) -> None:
+    """Refine (K, h, w) probabilities on the image (h, w, 3), and write the best class at (H, W) = `size`."""
+    label = crf(image, probability).argmax(0).astype(np.uint8)
+    write_labels(save_dir, name, resize_label(label, size))
+
+
+class Refiner:
+    """A pool of processes for `refine_and_write`, beside the network. Leaving the `with` block waits for all of them.
+
+    At most two images a process wait in line, so that the memory stays bounded. An error of a process is raised here.
+    """
+
+    def __init__(self, crf: DenseCRF, workers: int = 0) -> None:
+        """`workers`: processes; 0 leaves one core to the network."""
+        self.crf = crf
+        self.workers = workers or max(1, (os.cpu_count() or 1) - 1)
+        # spawned, as a fork of a process with threads or a CUDA context may hang
+        self.pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"), initializer=_start_worker)
+        self.waiting: deque[Future] = deque()
+
+    def submit(
+        self, save_dir: str | Path, name: str, image: np.ndarray, probability: np.ndarray, size: tuple[int, int]
+    ) -> None:
+        """Put an image in line; waits while the line is full."""
+        while len(self.waiting) >= 2 * self.workers:
+            self.waiting.popleft().result()
+        self.waiting.append(self.pool.submit(refine_and_write, self.crf, save_dir, name, image, probability, size))
+
+    def __enter__(self) -> "Refiner":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            while kind is None and self.waiting:
+                self.waiting.popleft().result()
+        finally:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Nothing but the CRF runs here, on one thread; Ctrl-C is the parent's business."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)

@@ -1,0 +1,223 @@
+"""Label images from a trained embedding, by retrieval from a memory or by the softmax classifier."""
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from spml.cli import UserError
+from spml.data.dataset import EvaluationSample, read_sample
+from spml.data.lists import Sample, check_samples, check_unique_names
+from spml.engine.memory import FULL_MASKS, read_memory, read_record
+from spml.engine.outputs import Refiner, is_written, write_clusters, write_labels
+from spml.engine.segmenter import Segmenter
+from spml.engine.views import ViewPlan, resize_label, slide
+from spml.models import build_classifier, build_embedding_model, load_checkpoint
+from spml.propagate import DenseCRF, label_share, retrieve
+from spml.propagate.crf import load_pydensecrf
+
+NEIGHBOURS = 20
+
+
+class Predictor(Protocol):
+    """Scores of the classes on the views of an image."""
+
+    @property
+    def plan(self) -> ViewPlan: ...
+
+    def scores(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, 3, h, w) -> (B, K, h, w) scores as they are resized, and segments (h, w) of the first, if any."""
+
+    def probability(self, scores: Tensor) -> Tensor:
+        """(B, K, h, w) scores -> probabilities."""
+
+
+@dataclass(frozen=True)
+class SoftmaxPredictor:
+    """The classifier on the full-resolution embedding of each crop; logits are averaged where crops overlap."""
+
+    model: nn.Module
+    classifier: nn.Module
+    plan: ViewPlan
+    device: torch.device
+
+    @torch.no_grad()
+    def scores(self, views: Tensor) -> tuple[Tensor, None]:
+        logits = slide(views, self.plan.crop_size, self.plan.stride, self._classify, self.device)
+        return logits[..., : views.shape[-2], : views.shape[-1]], None
+
+    def probability(self, scores: Tensor) -> Tensor:
+        return scores.softmax(1)
+
+    def _classify(self, crop: Tensor) -> Tensor:
+        return self.classifier(self.model(crop, crop.shape[-2:]))
+
+
+@dataclass(frozen=True)
+class RetrievalPredictor:
+    """The share of each class among the 20 prototypes of a memory (P, C) that are nearest to a segment's.
+
+    The largest share, the smallest class of equal ones, is the majority label of the 20.
+    """
+
+    segmenter: Segmenter
+    memory: Tensor
+    memory_label: Tensor
+    num_classes: int
+
+    @property
+    def plan(self) -> ViewPlan:
+        return self.segmenter.plan
+
+    @torch.no_grad()
+    def scores(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        batch, _, height, width = views.shape
+        segments = self.segmenter(views, keep_padding=self.plan.single_scale)
+        label, _ = retrieve(segments.prototype, self.memory, self.memory_label, NEIGHBOURS)
+        share = label_share(label, self.num_classes)  # (S, K)
+        index = segments.index.reshape(batch, height, width)
+        return share.T[:, index].transpose(0, 1), index[0]
+
+    def probability(self, scores: Tensor) -> Tensor:
+        return scores
+
+
+def load_models(
+    config: Any, snapshot: str | Path, device: torch.device, with_classifier: bool
+) -> tuple[nn.Module, nn.Module | None]:
+    """The networks of a config with the weights of a snapshot, in eval mode on `device`."""
+    model = build_embedding_model(config)
+    classifier = build_classifier(config) if with_classifier else None
+    print(load_checkpoint(snapshot, model, classifier))
+    return model.eval().to(device), None if classifier is None else classifier.eval().to(device)
+
+
+def build_predictor(
+    config: Any,
+    kind: str,
+    snapshot: str | Path,
+    plan: ViewPlan,
+    device: torch.device,
+    memory_dir: str | Path | None = None,
+) -> Predictor:
+    """The predictor `retrieval`, which needs a memory, or `softmax`, with the weights of a snapshot.
+
+    Prints what was loaded, and again that a memory came from full masks.
+
+    Raises:
+        UserError: a snapshot or memory that does not fit, or no memory.
+    """
+    if kind == "retrieval" and memory_dir is None:
+        raise UserError("--predictor retrieval needs --semantic_memory_dir, a memory written by prototype.py")
+    model, classifier = load_models(config, snapshot, device, with_classifier=kind == "softmax")
+    if classifier is not None:
+        return SoftmaxPredictor(model, classifier, plan, device)
+    assert memory_dir is not None
+    num_classes, test = int(config.dataset.num_classes), config.test
+    memory, label = read_memory(
+        memory_dir, num_classes, int(config.network.embedding_dim), int(test.memory_size), int(config.train.seed)
+    )
+    record = read_record(memory_dir) or {}
+    print(f"{memory_dir}: memory of {len(memory)} prototypes" + (f"; {FULL_MASKS}" if record.get("full_masks") else ""))
+    segmenter = Segmenter.from_config(config, model, plan, device)
+    return RetrievalPredictor(segmenter, memory.to(device), label.to(device), num_classes)
+
+
+@torch.no_grad()
+def predict_image(image: Tensor, predictor: Predictor) -> tuple[Tensor, Tensor | None]:
+    """The class probabilities of one image, averaged over its views.
+
+    With several scales, scores are resized bilinearly to the image (logits before their softmax), as released.
+
+    Args:
+        image: (3, H, W), normalised.
+
+    Returns:
+        probability (K, h, w) at predictor.plan.output_size((H, W)), and the segments (h', w') of the first view, if the
+        predictor makes any.
+    """
+    plan = predictor.plan
+    size = plan.output_size((image.shape[1], image.shape[2]))
+    total: Tensor | None = None
+    clusters: Tensor | None = None
+    count = 0
+    for views in plan.views(image):
+        scores, index = predictor.scores(views)
+        if scores.shape[-2:] != size:
+            scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
+        probability = predictor.probability(scores)  # (B, K, h, w)
+        if len(probability) == 2:
+            probability = torch.stack([probability[0], probability[1].flip(-1)])
+        total = probability.sum(0) if total is None else total.add_(probability.sum(0))
+        count += len(probability)
+        clusters = index if clusters is None else clusters
+    assert total is not None
+    return total.div_(count), clusters
+
+
+def predict_list(
+    config: Any,
+    samples: Sequence[Sample],
+    predictor: Predictor,
+    save_dir: str | Path,
+    *,
+    crf: DenseCRF | None = None,
+    crf_workers: int = 0,
+    overwrite: bool = False,
+) -> str:
+    """Predict each image of a list and write `semantic_gray`, `semantic_color` and, by retrieval, `semantic_cluster`.
+
+    Images that have their label already are skipped unless `overwrite`, so an interrupted run continues.
+
+    Args:
+        samples: their labels are not read.
+        crf: refines the probabilities, in `crf_workers` processes beside the network (0: one fewer than the cores).
+
+    Returns:
+        One line saying what was done.
+    """
+    start = time.time()
+    check_unique_names(samples)
+    samples = [replace(sample, semantic=None, instance=None) for sample in samples]
+    check_samples(samples, int(config.dataset.num_classes))
+    if crf is not None:
+        load_pydensecrf()  # complain before the network runs
+    todo = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
+    bounded = 0
+    with nullcontext() if crf is None else Refiner(crf, crf_workers) as refiner:
+        for sample in tqdm(todo, desc="inference", unit="image"):
+            read = read_sample(sample, config.network.pixel_means, config.network.pixel_stds)
+            bounded += predictor.plan.is_bounded((read.image.shape[1], read.image.shape[2]))
+            probability, clusters = predict_image(read.image, predictor)
+            _write(read, probability, clusters, save_dir, refiner)
+    seconds = time.time() - start
+    each = f", {seconds / len(todo):.2f} s an image" if todo else ""
+    smaller = f" ({bounded} made smaller, to --max_pixels {predictor.plan.max_pixels})" if bounded else ""
+    done = f"{len(todo)} images predicted{smaller}, {len(samples) - len(todo)} were there already"
+    return f"{done}: {save_dir}, {seconds:.1f} s{each}"
+
+
+def _write(
+    read: EvaluationSample, probability: Tensor, clusters: Tensor | None, save_dir: str | Path, refiner: Refiner | None
+) -> None:
+    """Everything of one image, at its own size."""
+    size, working = read.pixels.shape[:2], (probability.shape[1], probability.shape[2])
+    if clusters is not None:
+        write_clusters(save_dir, read.name, resize_label(clusters.cpu().numpy().astype(np.uint16), size))
+    if refiner is None:
+        label = probability.argmax(0).cpu().numpy().astype(np.uint8)
+        write_labels(save_dir, read.name, resize_label(label, size))
+        return
+    pixels = read.pixels
+    if working != size:
+        pixels = cv2.resize(pixels, working[::-1], interpolation=cv2.INTER_LINEAR)
+    refiner.submit(save_dir, read.name, pixels, probability.float().cpu().numpy(), size)
