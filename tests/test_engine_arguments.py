@@ -1,0 +1,66 @@
+"""Command lines: released names, overrides, devices, snapshots."""
+
+import argparse
+
+import pytest
+import torch
+
+from spml.cli import UserError
+from spml.engine import arguments
+from spml.propagate import DenseCRF
+
+
+def parse(tmp_path, *words):
+    (tmp_path / "c.yaml").write_text("test: {image_size: 100}\n")
+    parser = argparse.ArgumentParser()
+    arguments.add_common_arguments(parser)
+    arguments.add_segment_arguments(parser)
+    arguments.add_view_arguments(parser)
+    arguments.add_crf_arguments(parser)
+    return arguments.parse(
+        parser, ["--cfg_path", str(tmp_path / "c.yaml"), "--snapshot_dir", str(tmp_path), "--device", "cpu", *words]
+    )
+
+
+def test_options_stand_in_the_config(tmp_path):
+    words = "--kmeans_num_clusters 12,8 --label_divisor 1024 --scales 0.5,1 --flip --data_dir here test.stride=[3,4]"
+    _, config, device = parse(tmp_path, *words.split())
+    assert device == torch.device("cpu")
+    assert (config.network.kmeans_num_clusters, config.network.label_divisor) == ([12, 8], 1024)
+    assert (config.test.scales, config.test.flip, config.test.stride) == ([0.5, 1], True, [3, 4])
+    assert (config.dataset.data_dir, config.test.image_size) == ("here", 100)
+
+
+def test_defaults_leave_the_config(tmp_path):
+    args, config, _ = parse(tmp_path)
+    assert (config.network.kmeans_num_clusters, config.test.scales, config.test.flip) == ([6, 6], [1.0], False)
+    assert arguments.crf_of(args) is None
+    args, _, _ = parse(tmp_path, "--crf", "--crf_bi_xy_std", "50", "--crf_iter_max", "3")
+    assert arguments.crf_of(args) == DenseCRF(iterations=3, bi_xy_std=50)
+
+
+@pytest.mark.parametrize(
+    "word", ["--gpu", "stray", "--kmeans_num_clusters=3", "--kmeans_num_clusters=0,3", "--scales=0", "--scales=a"]
+)
+def test_mistakes_end_with_status_2(tmp_path, word, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(tmp_path, word)
+    assert ended.value.code == 2
+    assert word.split("=")[0].strip("-") in capsys.readouterr().err
+
+
+def test_devices():
+    assert arguments.resolve_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(UserError, match="expected cpu, cuda"):
+        arguments.resolve_device("gpu")
+    with pytest.raises(UserError, match="CUDA devices"):
+        arguments.resolve_device("cuda:99")
+
+
+def test_the_newest_snapshot(tmp_path):
+    with pytest.raises(UserError, match="found none"):
+        arguments.find_snapshot(tmp_path)
+    for name in ("model-9.pth", "model-100.pth", "model-100.state.pth", "model-x.pth"):
+        (tmp_path / name).touch()
+    assert arguments.find_snapshot(tmp_path).name == "model-100.pth"
+    assert arguments.find_snapshot(tmp_path / "model-9.pth").name == "model-9.pth"
