@@ -40,6 +40,17 @@ _spml_make_venv() {
   rm -rf -- "$venv" && mkdir -p -- "$venv" && : >"$venv/unfinished" && "$python" -m venv "$venv"
 }
 
+# `pip install` with the arguments after $1, the log file; of its output only the large downloads show.
+_spml_pip() {
+  local log=$1 shown='(Downloading|Using cached) .*\([0-9]{2,}\.[0-9]+ MB\)|Installing collected packages'
+  shift
+  (
+    set -o pipefail
+    "$SPML_PYTHON" -m pip install --disable-pip-version-check --progress-bar off "$@" 2>&1 |
+      tee "$log" | sed -n -E "s/^ *($shown).*/[setup]   \\1/p" >&2
+  )
+}
+
 spml_setup() {
   local kind=${1:-base} venv=${SPML_VENV:-.venv} begin=$SECONDS stamp project=.
   case $venv in /*) ;; *) venv=$SPML_ROOT/$venv ;; esac
@@ -53,11 +64,14 @@ spml_setup() {
   fi
   if [ "$kind" = dev ]; then project=".[dev]"; fi
   _spml_say "installing the packages of requirements.txt and setup.py ($kind); the first time takes minutes"
-  (cd "$SPML_ROOT" && "$SPML_PYTHON" -m pip install -q --disable-pip-version-check -r requirements.txt -e "$project") ||
+  if ! (cd "$SPML_ROOT" && _spml_pip "$venv/install.log" -r requirements.txt -e "$project"); then
+    tail -n 15 "$venv/install.log" >&2
+    _spml_say "pip failed, see $venv/install.log; call again to go on"
     return 1
+  fi
   if ! "$SPML_PYTHON" -c 'import pydensecrf.densecrf' 2>/dev/null; then
     _spml_say "building pydensecrf2 (the CRF)"
-    "$SPML_PYTHON" -m pip install --disable-pip-version-check pydensecrf2 >"$venv/pydensecrf2.log" 2>&1 ||
+    _spml_pip "$venv/pydensecrf2.log" pydensecrf2 ||
       _spml_say "no CRF: pydensecrf2 needs a C++ compiler and Python's headers, see $venv/pydensecrf2.log; all else works"
   fi
   "$SPML_PYTHON" -c 'import spml, torch; print(f"[setup] torch {torch.__version__}")' >&2 || return 1
