@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from spml.engine.views import ViewPlan, crop_ends, resize_image, resize_label, slide
+from spml.data.transforms import normalise
+from spml.engine.views import ViewPlan, crop_ends, resize_image, resize_label, slide, to_pixels
 
 
 def plan(**changed):
@@ -79,6 +80,16 @@ def test_views_hold_the_mirror_image():
     assert torch.equal(same[0], image) and torch.equal(same[1], image.flip(-1))
     assert half.shape == (2, 3, 3, 4)
     torch.testing.assert_close(half[1], half[0].flip(-1))
+
+
+def test_pixels_come_back_within_one_level():
+    read = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    means, stds = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    image = torch.from_numpy(normalise(read, means, stds))
+    kept = image.clone()
+    back = to_pixels(image, means, stds)
+    assert back.dtype == np.uint8 and set(np.unique(read.astype(int) - back)) <= {0, 1}
+    assert torch.equal(image, kept)
 
 
 def test_resizing_is_bilinear_and_nearest():

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,7 @@ from spml.data.lists import Sample, check_samples, check_unique_names
 from spml.engine.memory import FULL_MASKS, read_memory, read_record
 from spml.engine.outputs import Refiner, is_written, write_clusters, write_labels
 from spml.engine.segmenter import Segmenter
-from spml.engine.views import ViewPlan, resize_label, slide
+from spml.engine.views import ViewPlan, resize_image, resize_label, slide, to_pixels
 from spml.models import build_classifier, build_embedding_model, load_checkpoint
 from spml.propagate import DenseCRF, label_share, retrieve
 from spml.propagate.crf import load_pydensecrf
@@ -198,7 +197,7 @@ def predict_list(
             read = read_sample(sample, config.network.pixel_means, config.network.pixel_stds)
             bounded += predictor.plan.is_bounded((read.image.shape[1], read.image.shape[2]))
             probability, clusters = predict_image(read.image, predictor)
-            _write(read, probability, clusters, save_dir, refiner)
+            _write(config, read, probability, clusters, save_dir, refiner)
     seconds = time.time() - start
     each = f", {seconds / len(todo):.2f} s an image" if todo else ""
     smaller = f" ({bounded} made smaller, to --max_pixels {predictor.plan.max_pixels})" if bounded else ""
@@ -207,7 +206,12 @@ def predict_list(
 
 
 def _write(
-    read: EvaluationSample, probability: Tensor, clusters: Tensor | None, save_dir: str | Path, refiner: Refiner | None
+    config: Any,
+    read: EvaluationSample,
+    probability: Tensor,
+    clusters: Tensor | None,
+    save_dir: str | Path,
+    refiner: Refiner | None,
 ) -> None:
     """Everything of one image, at its own size."""
     size, working = read.pixels.shape[:2], (probability.shape[1], probability.shape[2])
@@ -217,7 +221,6 @@ def _write(
         label = probability.argmax(0).cpu().numpy().astype(np.uint8)
         write_labels(save_dir, read.name, resize_label(label, size))
         return
-    pixels = read.pixels
-    if working != size:
-        pixels = cv2.resize(pixels, working[::-1], interpolation=cv2.INTER_LINEAR)
+    network = config.network
+    pixels = to_pixels(resize_image(read.image, working), network.pixel_means, network.pixel_stds)
     refiner.submit(save_dir, read.name, pixels, probability.float().cpu().numpy(), size)
