@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from spml.cli import UserError
+from spml.data import shapes
 from spml.data.lists import UNLABELLED, check_samples, read_label, read_list, read_sample_files
-from spml.data.shapes import CLASSES, LISTS, SCENES, SIZE, Scene, colour_baseline, make_scene, make_shapes
+from spml.data.scenes import CLASSES, SCENES, SIZE, Scene, make_scene
+from spml.data.shapes import LISTS, colour_baseline, make_shapes
 
 SCRIPT = Path(__file__).parents[1] / "pyscripts" / "data" / "shapes.py"
 
@@ -130,8 +132,11 @@ def test_oversegmentation_follows_the_objects(data: Path) -> None:
     assert right / total > 0.96
 
 
-def test_sample_does_not_depend_on_the_number_of_samples(data: Path, tmp_path: Path) -> None:
-    make_shapes(tmp_path, num_train=2, num_val=1, seed=3)
+def test_a_sample_depends_on_neither_their_number_nor_the_processes(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "IMAGES_PER_PROCESS", 1)
+    make_shapes(tmp_path, num_train=2, num_val=1, seed=3, processes=2)
     for path in sorted(tmp_path.glob("*/*.png")):
         assert path.read_bytes() == (data / path.relative_to(tmp_path)).read_bytes()
 

@@ -1,6 +1,7 @@
 """Make the built-in data set: drawn scenes with exact masks, points, scribbles, boxes, tags and over-segmentations."""
 
 import argparse
+import os
 
 from spml.cli import run
 from spml.data.shapes import colour_baseline, make_shapes
@@ -15,9 +16,11 @@ def main() -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace other data that this script made in --save_dir"
     )
+    parser.add_argument("--processes", type=int, default=min(8, os.cpu_count() or 1), help="that draw at the same time")
     parser.add_argument("--colour_baseline", action="store_true", help="print the mIoU that colours alone reach")
     args = parser.parse_args()
-    made = make_shapes(args.save_dir, args.num_train, args.num_val, args.seed, overwrite=args.overwrite)
+    counts = (args.num_train, args.num_val, args.seed)
+    made = make_shapes(args.save_dir, *counts, overwrite=args.overwrite, processes=args.processes)
     state = "wrote" if made else "kept the complete data:"
     print(f"{state} {args.num_train} training and {args.num_val} validation images in {args.save_dir}")
     if args.colour_baseline:
