@@ -11,7 +11,7 @@ from spml.models.embedding import LocalFeatures
 
 def make_config(backbone="panoptic_deeplab_tiny", dataset="VOC2012"):
     return EasyDict(
-        network={"backbone_types": backbone, "embedding_dim": 64, "pspp_feature_dim": 32},
+        network={"backbone_types": backbone, "embedding_dim": 64},
         dataset={"dataset": dataset, "num_classes": 5},
     )
 

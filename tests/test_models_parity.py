@@ -22,7 +22,7 @@ MODELS = {  # name in the parity file: backbone, embedding_dim, dataset
 
 def make_config(backbone, embedding_dim, dataset):
     return EasyDict(
-        network={"backbone_types": backbone, "embedding_dim": embedding_dim, "pspp_feature_dim": 512},
+        network={"backbone_types": backbone, "embedding_dim": embedding_dim},
         dataset={"dataset": dataset, "num_classes": 21},
     )
 

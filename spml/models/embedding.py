@@ -1,6 +1,6 @@
 """The embedding network: a backbone of stride 8, a multi-scale head, and the features that say where a pixel lies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -106,35 +106,13 @@ class EmbeddingModel(nn.Module):
         return location_features(len(image), size, image)
 
 
-def _deeplab(depths: Sequence[int]) -> Callable[[Any, float | None], tuple[ResNet, str, nn.Module]]:
-    def build(network: Any, momentum: float | None) -> tuple[ResNet, str, nn.Module]:
-        backbone = resnet(depths, RELEASED_BN_MOMENTUM if momentum is None else momentum)
-        return backbone, "aspp", AtrousPyramid(backbone.out_channels, int(network.embedding_dim), (6, 12, 18, 24))
-
-    return build
-
-
-def _pspnet(depths: Sequence[int]) -> Callable[[Any, float | None], tuple[ResNet, str, nn.Module]]:
-    def build(network: Any, momentum: float | None) -> tuple[ResNet, str, nn.Module]:
-        backbone = resnet(depths, RELEASED_BN_MOMENTUM if momentum is None else momentum)
-        head = pyramid_pooling_head(backbone.out_channels, int(network.pspp_feature_dim), int(network.embedding_dim))
-        return backbone, "pspp", head
-
-    return build
-
-
-def _tiny(network: Any, momentum: float | None) -> tuple[ResNet, str, nn.Module]:
-    backbone = tiny_resnet(SCRATCH_BN_MOMENTUM if momentum is None else momentum)
-    head = AtrousPyramid(backbone.out_channels, int(network.embedding_dim), (1, 3, 6), context=True)
-    return backbone, "aspp", head
-
-
-BACKBONES = {
-    "panoptic_deeplab_101": _deeplab(RESNET_101),
-    "panoptic_deeplab_50": _deeplab(RESNET_50),
-    "panoptic_deeplab_tiny": _tiny,
-    "panoptic_pspnet_101": _pspnet(RESNET_101),
-    "panoptic_pspnet_50": _pspnet(RESNET_50),
+# Name in a config: blocks a stage of the released backbone (None: the tiny one), and the head's key.
+BACKBONES: dict[str, tuple[tuple[int, ...] | None, str]] = {
+    "panoptic_deeplab_101": (RESNET_101, "aspp"),
+    "panoptic_deeplab_50": (RESNET_50, "aspp"),
+    "panoptic_deeplab_tiny": (None, "aspp"),
+    "panoptic_pspnet_101": (RESNET_101, "pspp"),
+    "panoptic_pspnet_50": (RESNET_50, "pspp"),
 }
 
 
@@ -142,8 +120,8 @@ def build_embedding_model(config: Any, bn_momentum: float | None = None) -> Embe
     """The embedding network of a config, with fresh weights (see `initialise`) drawn from torch's global generator.
 
     Args:
-        config: as `spml.config.load_config` returns it; read are network.backbone_types, .embedding_dim,
-            .pspp_feature_dim and dataset.dataset (`Densepose` adds colour to the location).
+        config: as `spml.config.load_config` returns it; read are network.backbone_types, .embedding_dim
+            and dataset.dataset (`Densepose` adds colour to the location).
         bn_momentum: of the backbone's batch norms. None: 3e-4 for the released backbones, which start from trained
             statistics, 0.1 for the tiny one; pass 0.1 to train a released backbone from scratch.
 
@@ -153,7 +131,19 @@ def build_embedding_model(config: Any, bn_momentum: float | None = None) -> Embe
     name = config.network.backbone_types
     if name not in BACKBONES:
         raise UserError(f"network.backbone_types: expected one of {', '.join(BACKBONES)}; got {name!r}")
-    return EmbeddingModel(*BACKBONES[name](config.network, bn_momentum), colour=config.dataset.dataset == "Densepose")
+    depths, head_name = BACKBONES[name]
+    if bn_momentum is None:
+        bn_momentum = SCRATCH_BN_MOMENTUM if depths is None else RELEASED_BN_MOMENTUM
+    backbone = tiny_resnet(bn_momentum) if depths is None else resnet(depths, bn_momentum)
+    channels, dim = backbone.out_channels, int(config.network.embedding_dim)
+    head: nn.Module
+    if head_name == "pspp":
+        head = pyramid_pooling_head(channels, dim)
+    elif depths is None:  # dilations that fit the 12 x 12 to 40 x 40 maps of small images
+        head = AtrousPyramid(channels, dim, (1, 3, 6), context=True)
+    else:
+        head = AtrousPyramid(channels, dim, (6, 12, 18, 24))
+    return EmbeddingModel(backbone, head_name, head, colour=config.dataset.dataset == "Densepose")
 
 
 def split_parameters(model: nn.Module, freeze_stem: bool) -> dict[str, list[nn.Parameter]]:

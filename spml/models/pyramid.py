@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from spml.models.resnet import convolution, initialise
 
+PYRAMID_WIDTH = 512  # of every released snapshot, whatever network.pspp_feature_dim says
+
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear (B, C, h, w) -> (B, C, *size), corners not aligned."""
@@ -69,8 +71,8 @@ class PyramidPooling(nn.Module):
         return self.conv(torch.cat([x, *pooled], dim=1))  # (B, width, h, w)
 
 
-def pyramid_pooling_head(in_channels: int, width: int, out_channels: int) -> nn.Sequential:
+def pyramid_pooling_head(in_channels: int, out_channels: int) -> nn.Sequential:
     """Pyramid pooling and the 1x1 convolution to the embedding; keys `0.*` and `1.*`."""
-    projection = convolution(width, out_channels, kernel=1, bias=True)
+    projection = convolution(PYRAMID_WIDTH, out_channels, kernel=1, bias=True)
     initialise(projection)
-    return nn.Sequential(PyramidPooling(in_channels, width), projection)
+    return nn.Sequential(PyramidPooling(in_channels, PYRAMID_WIDTH), projection)
