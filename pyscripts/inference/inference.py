@@ -6,7 +6,6 @@ from spml.cli import run
 from spml.data.lists import read_list
 from spml.engine import arguments
 from spml.engine.predict import build_predictor, predict_list
-from spml.engine.views import ViewPlan
 
 
 def main() -> None:
@@ -16,12 +15,14 @@ def main() -> None:
     arguments.add_view_arguments(parser)
     arguments.add_crf_arguments(parser)
     parser.add_argument("--save_dir", required=True, help="gets semantic_gray, semantic_color and semantic_cluster")
-    parser.add_argument("--predictor", choices=("retrieval", "softmax"), default="retrieval", help="who names them")
+    parser.add_argument(
+        "--predictor", choices=("retrieval", "softmax"), default="retrieval", help="source of the labels"
+    )
     parser.add_argument("--semantic_memory_dir", default=None, help="memory for retrieval: what prototype.py saved")
     parser.add_argument("--overwrite", action="store_true", help="predict images again that have their label")
     args, config, device = arguments.parse(parser)
     samples = read_list(args.data_list or config.dataset.test_data_list, config.dataset.data_dir)
-    plan = ViewPlan.from_config(config, args.max_pixels)
+    plan = arguments.views_of(args, config, args.predictor)
     snapshot = arguments.find_snapshot(args.snapshot_dir)
     predictor = build_predictor(config, args.predictor, snapshot, plan, device, args.semantic_memory_dir)
     crf = arguments.crf_of(args)

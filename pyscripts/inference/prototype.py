@@ -8,7 +8,6 @@ from spml.engine import arguments
 from spml.engine.memory import FULL_MASKS, fill_memory
 from spml.engine.predict import load_models
 from spml.engine.segmenter import Segmenter
-from spml.engine.views import ViewPlan
 
 
 def main() -> None:
@@ -27,7 +26,7 @@ def main() -> None:
     weak_labels = args.data_list or config.dataset.train_data_list
     samples = read_list(args.full_masks or weak_labels, config.dataset.data_dir, columns=2)
     model, _ = load_models(config, arguments.find_snapshot(args.snapshot_dir), device, with_classifier=False)
-    segmenter = Segmenter.from_config(config, model, ViewPlan.from_config(config, args.max_pixels), device)
+    segmenter = Segmenter.from_config(config, model, arguments.views_of(args, config), device)
     full_masks = args.full_masks is not None
     print(fill_memory(config, samples, segmenter, args.save_dir, full_masks=full_masks, overwrite=args.overwrite))
 

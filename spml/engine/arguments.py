@@ -9,6 +9,7 @@ from easydict import EasyDict
 
 from spml.cli import UserError
 from spml.config import load_config
+from spml.engine.views import MAX_PIXELS, ViewPlan
 from spml.propagate import DenseCRF
 
 _SNAPSHOT = re.compile(r"model-(\d+)\.pth")
@@ -61,8 +62,9 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max_pixels",
         type=int,
-        default=2_000_000,
-        help="a view with more pixels is made smaller, which bounds the memory; 0: no bound",
+        default=None,
+        help="a view with more pixels is made smaller, which bounds the memory; 0: no bound; left out: "
+        + ", ".join(f"{pixels} for {name}" for name, pixels in MAX_PIXELS.items()),
     )
 
 
@@ -76,6 +78,11 @@ def add_crf_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crf_bi_w", type=float, default=4, help="weight of the appearance kernel")
     parser.add_argument("--crf_bi_rgb_std", type=float, default=3, help="appearance kernel, grey values")
     parser.add_argument("--crf_workers", type=int, default=0, help="processes; 0: one fewer than the cores")
+
+
+def views_of(args: argparse.Namespace, config: EasyDict, predictor: str = "retrieval") -> ViewPlan:
+    """The views that add_view_arguments and the config describe, bounded as `retrieval` or `softmax` needs."""
+    return ViewPlan.from_config(config, MAX_PIXELS[predictor] if args.max_pixels is None else args.max_pixels)
 
 
 def crf_of(args: argparse.Namespace) -> DenseCRF | None:

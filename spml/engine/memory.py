@@ -79,13 +79,13 @@ def image_prototypes(
         size = (views.shape[-2], views.shape[-1])
         resized = torch.from_numpy(np.ascontiguousarray(resize_label(label, size)))
         mirrored = torch.stack([resized, resized.flip(-1)])[: len(views)]
-        segments = segmenter(views, keep_padding=True)
-        voted = vote(segments.index, mirrored.flatten().to(segments.index.device), len(segments.prototype), num_classes)
+        index, prototype = segmenter(views, keep_padding=True)
+        voted = vote(index.flatten(), mirrored.flatten().to(index.device), len(prototype), num_classes)
         kept = voted != IGNORE
-        prototypes.append(segments.prototype[kept].float().cpu().numpy())
+        prototypes.append(prototype[kept].float().cpu().numpy())
         labels.append(voted[kept].cpu().numpy())
         if clusters is None:
-            clusters = segments.index[: size[0] * size[1]].reshape(size).cpu().numpy()
+            clusters = index[0].cpu().numpy()
     assert clusters is not None
     return np.concatenate(prototypes), np.concatenate(labels), clusters
 

@@ -79,11 +79,9 @@ class RetrievalPredictor:
 
     @torch.no_grad()
     def scores(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        batch, _, height, width = views.shape
-        segments = self.segmenter(views, keep_padding=self.plan.single_scale)
-        label, _ = retrieve(segments.prototype, self.memory, self.memory_label, NEIGHBOURS)
+        index, prototype = self.segmenter(views, keep_padding=self.plan.single_scale)
+        label, _ = retrieve(prototype, self.memory, self.memory_label, NEIGHBOURS)
         share = label_share(label, self.num_classes)  # (S, K)
-        index = segments.index.reshape(batch, height, width)
         return share.T[:, index].transpose(0, 1), index[0]
 
     def probability(self, scores: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spml.data.lists import IGNORE
 from spml.engine.views import ViewPlan, slide
-from spml.grouping import Segments, segment_by_kmeans
+from spml.grouping import segment_by_kmeans
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,29 @@ class Segmenter:
         return cls(model, plan, (int(grid[0]), int(grid[1])), int(config.network.kmeans_iterations), device)
 
     @torch.no_grad()
-    def __call__(self, views: Tensor, keep_padding: bool) -> Segments:
-        """The segments of (B, 3, h, w), normalised images: B h w pixels in image order.
+    def __call__(self, views: Tensor, keep_padding: bool) -> tuple[Tensor, Tensor]:
+        """The segments of (B, 3, h, w), normalised images: index (B, h, w) in [0, S) and prototype (S, D).
 
         Embeddings are normalised before the average over crops. `keep_padding`: the grid that k-means starts from and
         the location features span the padded image, whose padding is then ignored; the release does so where it fills
-        a memory and at a single scale, and not where it averages scales.
+        a memory and at a single scale, and not where it averages scales. Images are clustered one by one, as
+        k-means needs most of the memory.
         """
         height, width = views.shape[-2:]
         embedding = slide(views, self.plan.crop_size, self.plan.stride, self._embed, self.device)  # (B, D, H, W)
         if not keep_padding:
             embedding = embedding[..., :height, :width]
-        label = torch.full((len(views), *embedding.shape[-2:]), IGNORE, device=self.device)
+        label = torch.full((1, *embedding.shape[-2:]), IGNORE, device=self.device)
         label[:, :height, :width] = 0
-        return segment_by_kmeans(
-            embedding, label, num_clusters=self.num_clusters, iterations=self.iterations, ignore_index=IGNORE
-        )
+        indices, prototypes, count = [], [], 0
+        for image in embedding.split(1):
+            segments = segment_by_kmeans(
+                image, label, num_clusters=self.num_clusters, iterations=self.iterations, ignore_index=IGNORE
+            )
+            indices.append(segments.index.reshape(height, width) + count)
+            prototypes.append(segments.prototype)
+            count += len(segments.prototype)
+        return torch.stack(indices), torch.cat(prototypes)
 
     def _embed(self, crop: Tensor) -> Tensor:
         return F.normalize(self.model(crop, (crop.shape[-2], crop.shape[-1])), dim=1)
