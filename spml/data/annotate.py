@@ -1,8 +1,8 @@
 """Weak annotations made from full masks: scribbles, points, boxes and tags, the same for the same seed and name.
 
 A mask is uint8 (H, W): 0 background, 1..num_classes-1 classes, 255 void; an instance mask is uint8 (H, W) of ids,
-0 background, 255 void. A label that comes back is uint8 (H, W) with `UNLABELLED` (254) wherever the annotator said nothing,
-void included: an annotator who draws scribbles does not know about void.
+0 background, 255 void. A label that comes back is uint8 (H, W) with `UNLABELLED` (254) wherever the annotator said
+nothing, void included: an annotator who draws scribbles does not know about void.
 """
 
 import zlib
@@ -85,8 +85,8 @@ def scribbles(
     Args:
         mask, instance: as in `regions`.
         seed: of the random numbers, see `sample_seed`.
-        length_ratio: in [0, 1], the part of each stroke's arc length that is drawn, around its middle. A shorter scribble
-            is part of a longer one; 0 leaves the middle point.
+        length_ratio: in [0, 1], the part of each stroke's arc length that is drawn, around its middle. A shorter
+            scribble is part of a longer one; 0 leaves the middle point.
         dilation: >= 0, radius of the pen in pixels. Strokes are clipped to their own region.
 
     Returns: label uint8 (H, W). Pieces under 20 pixels, and of background under 0.5 % of the image, get no stroke.
@@ -133,7 +133,7 @@ def points(
 
 
 def boxes(mask: Array, instance: Array | None = None, *, num_classes: int = UNLABELLED) -> list[Box]:
-    """The tight box of every object: `regions` without the background; without instances pieces under 20 pixels drop out."""
+    """The tight box of every object: `regions` less the background and, without instances, pieces under 20 pixels."""
     found = regions(mask, instance, num_classes=num_classes)
     kept = _worth_drawing(found, mask.size, min_area=1 if instance is not None else MIN_AREA)
     result = []
