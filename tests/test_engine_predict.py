@@ -180,7 +180,7 @@ def script(name, data, *words):
 
 def test_memory_and_retrieval_by_script(data, tmp_path, capsys):
     script("prototype", data, "--save_dir", tmp_path / "memory")
-    assert "3 images (0 were there already)" in capsys.readouterr().out
+    assert "3 images (0 were there already) from the weak labels of" in capsys.readouterr().out
     prototype, label = read_memory_file(tmp_path / "memory" / "semantic_prototype" / "a.npy")
     assert set(label.tolist()) <= {0, 3} and len(label)
     np.testing.assert_allclose(np.linalg.norm(prototype, axis=1), 1, rtol=1e-5)

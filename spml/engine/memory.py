@@ -142,7 +142,8 @@ def fill_memory(
         )
     _write_record(save_dir, MemoryRecord(*source, len(samples), total, plan.scales, plan.flip, segmenter.num_clusters))
     done = f"{total} prototypes of {len(samples)} images ({skipped} were there already)"
-    return f"{done} in {save_dir / PROTOTYPES}, {time.time() - start:.1f} s"
+    labels = f"from {'FULL MASKS' if full_masks else 'the weak labels'} of {samples[0].list_path}"
+    return f"{done} {labels} in {save_dir / PROTOTYPES}, {time.time() - start:.1f} s"
 
 
 def _start_record(save_dir: Path, record: MemoryRecord, overwrite: bool) -> None:
