@@ -1,7 +1,6 @@
 """Memories of labelled prototypes: filled from a data list, read for retrieval."""
 
 import json
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,8 +23,6 @@ from spml.engine.views import resize_label
 PROTOTYPES = "semantic_prototype"  # the folder of the files, as released
 RECORD = "memory.json"  # where a memory came from
 FULL_MASKS = "the memory is filled from FULL MASKS: results with it are not weakly supervised"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
