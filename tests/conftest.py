@@ -1,11 +1,17 @@
-"""What all tests share: a fixed seed, few threads, and the folder of reference data where there is one."""
+"""What all tests share: a fixed seed, few threads, tiny data, and the folder of reference data where there is one."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from spml.config import load_config
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+COLOURS = np.array([[60, 60, 60], [200, 60, 60], [60, 200, 60], [60, 60, 200]], np.uint8)  # of four classes
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,3 +30,54 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the folder 'shared' beside the repository (parity numbers and photographs)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight images of 40 x 48 pixels, a coloured box on grey; in turn weak labels, masks and regions; two lists."""
+    folder = tmp_path_factory.mktemp("tiny data")  # with a space, as users' folders have
+    rng = np.random.default_rng(0)
+    for kind in ("image", "weak", "mask", "region"):
+        (folder / kind).mkdir()
+    lines: dict[str, list[str]] = {"train.txt": [], "val.txt": []}
+    for number in range(8):
+        mask = np.zeros((40, 48), np.uint8)
+        top, left = rng.integers(4, 16, 2)
+        mask[top : top + 18, left : left + 22] = 1 + number % 3
+        weak = np.where(rng.random(mask.shape) < 0.1, mask, 254).astype(np.uint8)
+        weak[:2] = 255
+        region = (mask > 0) * 1 + 2 * (np.arange(48) > 24)[None, :]
+        noise = rng.integers(-30, 30, (*mask.shape, 3))
+        image = np.clip(COLOURS[mask].astype(int) + noise, 0, 255).astype(np.uint8)
+        for kind, array in (("image", image), ("weak", weak), ("mask", mask), ("region", region.astype(np.uint8))):
+            Image.fromarray(array).save(folder / kind / f"{number}.png")
+        lines["train.txt"].append(f"image/{number}.png weak/{number}.png region/{number}.png")
+        lines["val.txt"].append(f"image/{number}.png mask/{number}.png region/{number}.png")
+    for name, rows in lines.items():
+        (folder / name).write_text("\n".join(rows) + "\n")
+    (folder / "classes.txt").write_text("background\nred\ngreen\nblue\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config_file(tiny_data: Path) -> Path:
+    """A config that trains the tiny network on `tiny_data` in well under a second a step."""
+    path = tiny_data / "config.yaml"
+    path.write_text(
+        f"""
+dataset: {{dataset: boxes, data_dir: "{tiny_data}", classes: "{tiny_data}/classes.txt",
+  train_data_list: "{tiny_data}/train.txt", test_data_list: "{tiny_data}/val.txt"}}
+network: {{backbone_types: panoptic_deeplab_tiny, embedding_dim: 8, kmeans_num_clusters: [3, 3]}}
+train: {{batch_size: 2, crop_size: [32, 32], max_iteration: 4, warmup_iteration: 2, freeze_stem: false,
+  classifier_gradient: true}}
+test: {{image_size: 0, crop_size: [40, 48], stride: [40, 48]}}
+num_threads: 0
+"""
+    )
+    return path
+
+
+@pytest.fixture
+def tiny_config(tiny_config_file: Path) -> Any:
+    """The config of `tiny_config_file`."""
+    return load_config(tiny_config_file)

@@ -15,7 +15,8 @@ def loop_kmeans(feature, start, num_clusters, iterations):
     for _ in range(iterations):
         directions = []
         for cluster in range(num_clusters):
-            total = [sum(column) for column in zip(*(f for f, c in zip(feature, label, strict=True) if c == cluster))]
+            members = [f for f, c in zip(feature, label, strict=True) if c == cluster]
+            total = [sum(column) for column in zip(*members, strict=True)]
             length = math.sqrt(sum(t * t for t in total)) if total else 0.0
             directions.append([t / length for t in total] if length else [0.0] * len(feature[0]))
         label = [

@@ -31,6 +31,14 @@ def integer_pair(text: str) -> list[int]:
     return values
 
 
+def seed_list(text: str) -> list[int]:
+    """`0,1,2` as whole numbers of at least 0; an argparse type."""
+    values = [int(part) for part in text.split(",")]
+    if not values or min(values) < 0 or len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"expected different whole numbers separated by commas, got {text!r}")
+    return values
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every script with a network: `--cfg_path --snapshot_dir --data_dir --data_list --device`."""
     parser.add_argument("--cfg_path", required=True, help="YAML file of the experiment")
@@ -125,6 +133,15 @@ def find_snapshot(path: str | Path) -> Path:
     return max(found)[1]
 
 
+def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """Read the command line: the options, and the `key=value` overrides. Exits with 2 for any other word."""
+    args, overrides = parser.parse_known_args(argv)
+    for word in overrides:
+        if word.startswith("-") or "=" not in word:
+            parser.error(f"unknown argument {word!r}; overrides of the YAML file are written key=value")
+    return args, overrides
+
+
 def parse(
     parser: argparse.ArgumentParser, argv: list[str] | None = None
 ) -> tuple[argparse.Namespace, EasyDict, torch.device]:
@@ -142,10 +159,7 @@ def parse(
         SystemExit: 2 for an unknown option or a word that is not key=value.
         UserError: for a config or device that cannot be used.
     """
-    args, overrides = parser.parse_known_args(argv)
-    for word in overrides:
-        if word.startswith("-") or "=" not in word:
-            parser.error(f"unknown argument {word!r}; overrides of the YAML file are written key=value")
+    args, overrides = parse_words(parser, argv)
     config = load_config(args.cfg_path, overrides)
     if args.data_dir is not None:
         config.dataset.data_dir = args.data_dir

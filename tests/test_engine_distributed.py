@@ -1,0 +1,103 @@
+"""Two gloo processes with half of the images each do what one process with all of them does."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from torch import nn
+
+from spml.config import load_config
+from spml.engine import distributed, loop
+from spml.engine.train_embedding import EmbeddingTask
+
+OVERRIDES = [
+    "train.memory_bank_size=2",
+    "train.feat_aff_loss_types=segsort",
+    "train.feat_aff_concentration=6",
+    "train.feat_aff_loss_weight=0.3",
+]
+
+
+def batch_of(numbers):
+    """Images by number, so that two halves are the whole; one image has no label, one is all void."""
+    generator = torch.Generator().manual_seed(5)
+    label = torch.randint(0, 6, (4, 32, 32), generator=generator)  # 4 and 5 are unlabelled
+    label[1] = 5
+    label[2, :20] = 255
+    batch = {
+        "image": torch.randn(4, 3, 32, 32, generator=generator),
+        "semantic_label": label,
+        "instance_label": torch.arange(32).div(11, rounding_mode="floor").expand(4, 32, 32).contiguous(),
+        "semantic_tag": torch.rand(4, 4, generator=generator) < 0.5,
+    }
+    return {name: value[numbers] for name, value in batch.items()}
+
+
+def two_steps(config_file, numbers):
+    """Return losses of two steps and the gradients of the second, which sees the bank of the first."""
+    config = load_config(config_file, OVERRIDES)
+    torch.manual_seed(0)
+    task = loop.build_task(config, "embedding")
+    assert isinstance(task, EmbeddingTask)
+    for module in task.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # the one thing that is drawn by process
+    optimizer = loop.build_optimizer([task.embedding_model, task.classifier], 5e-4, 0.9, False)
+    run = loop._replicate(task, config, torch.device("cpu"))
+    losses = [loop.update(run, task.weights, optimizer, batch_of(numbers), 1e-3, step) for step in range(2)]
+    gradients = {name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None}
+    buffers = {name: b.clone() for name, b in task.named_buffers()}
+    return losses, gradients, buffers
+
+
+def process(rank, port, config_file, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.save(two_steps(config_file, [2 * rank, 2 * rank + 1]), Path(folder) / f"{rank}.pth")
+    distributed.stop()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_two_processes_equal_one(tiny_config_file, tmp_path):
+    multiprocessing.spawn(process, (free_port(), tiny_config_file, str(tmp_path)), nprocs=2)
+    losses, gradients, buffers = two_steps(tiny_config_file, [0, 1, 2, 3])
+    for rank in range(2):
+        their_losses, their_gradients, their_buffers = torch.load(tmp_path / f"{rank}.pth", weights_only=True)
+        for ours, theirs in zip(losses, their_losses, strict=True):
+            assert ours.keys() == theirs.keys() and len(ours) == 6
+            for name in ours:
+                assert theirs[name].item() == pytest.approx(ours[name].item(), rel=1e-5), name
+        largest = max(float(g.abs().max()) for g in gradients.values())
+        assert gradients.keys() == their_gradients.keys()
+        for name, gradient in gradients.items():
+            assert float((gradient - their_gradients[name]).abs().max()) < 1e-5 * max(largest, 1.0), name
+        for name, buffer in buffers.items():
+            torch.testing.assert_close(their_buffers[name], buffer, rtol=1e-4, atol=1e-5)
+
+
+def test_synchronised_batch_norm_alone_is_batch_norm():
+    """With the exchange of one process it must be torch's, in value, gradient and statistics."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        torch.manual_seed(0)
+        ours, theirs = distributed.SyncBatchNorm(5, momentum=0.3), nn.BatchNorm2d(5, momentum=0.3)
+        x = torch.randn(3, 5, 4, 4) * 2 + 1
+        results = []
+        for norm in (ours, theirs):
+            nn.init.constant_(norm.weight, 1.5)
+            z = x.clone().requires_grad_()
+            y = norm(z)
+            (y**3).sum().backward()
+            results.append((y.detach(), z.grad, norm.weight.grad, norm.running_mean, norm.running_var))
+    finally:
+        distributed.stop()
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,172 @@
+"""Training runs on tiny data: resuming, interruption, errors, every relation, both stages."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from spml.cli import UserError
+from spml.config import load_config
+from spml.engine import loop
+from spml.engine.snapshot import list_snapshots
+
+ROOT = Path(__file__).parent.parent
+CPU = torch.device("cpu")
+
+
+def state(folder, step):
+    model = torch.load(folder / f"model-{step}.pth", weights_only=True)
+    rest = torch.load(folder / f"model-{step}.state.pth", weights_only=True)
+    return model, rest
+
+
+def assert_same(ours, theirs, path=""):
+    assert type(ours) is type(theirs), path
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), path
+        for key in ours:
+            assert_same(ours[key], theirs[key], f"{path}.{key}")
+    elif isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs), path
+        for index, pair in enumerate(zip(ours, theirs, strict=True)):
+            assert_same(*pair, f"{path}[{index}]")
+    elif isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), path
+    else:
+        assert ours == theirs, path
+
+
+def test_four_steps_equal_two_resumed_two(tiny_config_file, tmp_path):
+    """Bit for bit: weights, batch-norm statistics, momentum, memory bank; with bank and dropout in play."""
+    four = load_config(tiny_config_file, ["train.max_iteration=4", "train.memory_bank_size=2"])
+    assert loop.train(four, tmp_path / "four", CPU) == 0
+    resumed = load_config(
+        tiny_config_file, ["train.max_iteration=4", "train.memory_bank_size=2", "train.snapshot_step=2"]
+    )
+    loop.train(resumed, tmp_path / "two", CPU)
+    for name in ("model-3.pth", "model-3.state.pth"):
+        (tmp_path / "two" / name).unlink()
+    assert loop.train(resumed, tmp_path / "two", CPU, resume=True) == 0
+    ours, theirs = state(tmp_path / "two", 3), state(tmp_path / "four", 3)
+    ours[1]["config"]["train"]["snapshot_step"] = theirs[1]["config"]["train"]["snapshot_step"]
+    assert_same(ours, theirs)
+    assert len(ours[1]["extra"]["memory"]["steps"]) == 2
+
+
+def test_finished_run_is_left_alone(tiny_config_file, tmp_path, capsys):
+    config = load_config(tiny_config_file, ["train.max_iteration=1", "train.warmup_iteration=0"])
+    loop.train(config, tmp_path, CPU)
+    before = (tmp_path / "model-0.pth").stat().st_mtime_ns
+    assert loop.train(config, tmp_path, CPU, resume=True) == 0
+    assert (tmp_path / "model-0.pth").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="holds snapshots already; add --resume"):
+        loop.train(config, tmp_path, CPU)
+
+
+@pytest.mark.parametrize("relation", ("sem_ann", "sem_occ", "img_sim", "feat_aff", "all", "none"))
+def test_each_relation_alone_and_together(tiny_config_file, tmp_path, relation):
+    chosen = ("sem_ann", "sem_occ", "img_sim", "feat_aff") if relation == "all" else (relation,)
+    overrides = ["train.max_iteration=2", "train.warmup_iteration=0"]
+    for short in ("sem_ann", "sem_occ", "img_sim", "feat_aff"):
+        overrides += [f"train.{short}_loss_types={'segsort' if short in chosen else 'none'}"]
+        overrides += [f"train.{short}_concentration=6", f"train.{short}_loss_weight=0.5"]
+    config = load_config(tiny_config_file, [*overrides, "train.classifier_gradient=true"])
+    task = loop.build_task(config, "embedding")
+    assert {*task.weights} == {"cross_entropy", *task.relations}
+    assert loop.train(config, tmp_path, CPU) == 0
+
+
+def test_non_finite_loss_stops_with_step_and_terms(tiny_config_file, tmp_path):
+    config = load_config(tiny_config_file, ["train.base_lr=1e30", "train.max_iteration=30", "train.warmup_iteration=0"])
+    with pytest.raises(UserError, match=r"the loss is not finite at step \d+: total .*cross_entropy"):
+        loop.train(config, tmp_path, CPU)
+    assert not list_snapshots(tmp_path)
+
+
+def test_interruption_saves_and_says_how_to_go_on(tiny_config_file, tmp_path):
+    """Ctrl-C in the middle of a run of the real script, with loader workers."""
+    command = [sys.executable, "pyscripts/train/train.py", "--cfg_path", str(tiny_config_file)]
+    command += ["--snapshot_dir", str(tmp_path), "--device", "cpu", "train.max_iteration=100000", "num_threads=1"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    watch = threading.Timer(90, process.kill)
+    watch.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "config.yaml").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers too
+    out, err = process.communicate()
+    watch.cancel()
+    assert process.returncode == loop.INTERRUPTED, err
+    assert "saved; go on with --resume" in out
+    assert "Traceback" not in err
+    ((step, path),) = list_snapshots(tmp_path)
+    assert path.with_suffix(".state.pth").is_file()
+    assert torch.load(path.with_suffix(".state.pth"), weights_only=True)["step"] == step
+
+
+def test_both_stages_and_the_config_beside_the_snapshot(tiny_config_file, tmp_path):
+    config = load_config(tiny_config_file, ["train.max_iteration=2", "train.warmup_iteration=0"])
+    loop.train(config, tmp_path / "one", CPU)
+    assert load_config(tmp_path / "one" / "config.yaml") == config
+    overrides = ["train.max_iteration=2", "train.warmup_iteration=0"]
+    second = load_config(tiny_config_file, [*overrides, f"network.pretrained={tmp_path / 'one' / 'model-1.pth'}"])
+    loop.train(second, tmp_path / "two", CPU, stage="classifier")
+    before, after = state(tmp_path / "one", 1)[0], state(tmp_path / "two", 1)[0]
+    assert_same(after["embedding_model"], before["embedding_model"])  # frozen, statistics included
+    weight = "semantic_classifier.4.weight"
+    assert not torch.equal(after["prediction_model"][weight], before["prediction_model"][weight])
+    with pytest.raises(UserError, match="network.pretrained: stage 2 needs the snapshot of stage 1"):
+        loop.train(config, tmp_path / "three", CPU, stage="classifier")
+
+
+def test_frozen_stem_moves_its_statistics_only(tiny_config_file, tmp_path):
+    config = load_config(tiny_config_file, ["train.max_iteration=2", "train.freeze_stem=true"])
+    torch.manual_seed(config.train.seed)
+    before = {k: v.clone() for k, v in loop.build_task(config, "embedding").embedding_model.state_dict().items()}
+    loop.train(config, tmp_path, CPU)
+    after = state(tmp_path, 1)[0]["embedding_model"]
+    for name, value in before.items():
+        if name.startswith(("resnet_backbone.conv1", "resnet_backbone.res2")):
+            moved = not torch.equal(value, after[name])
+            assert moved == name.endswith(("running_mean", "running_var", "num_batches_tracked")), name
+
+
+def test_training_lowers_the_loss(tiny_config_file, tmp_path):
+    config = load_config(tiny_config_file, ["train.max_iteration=25", "train.warmup_iteration=0"])
+    seen = []
+    update = loop.update
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "update", lambda *a: seen.append(update(*a)) or seen[-1])
+        loop.train(config, tmp_path, CPU)
+    total = [float(losses["total"]) for losses in seen]
+    assert sum(total[-5:]) < 0.8 * sum(total[:5])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dataset.train_data_list=missing.txt", "missing.txt"),
+        ("network.pretrained=missing.pth", "missing.pth"),
+    ],
+)
+def test_missing_files_are_one_line(tiny_config_file, tmp_path, override, message):
+    with pytest.raises(UserError, match=message):
+        loop.train(load_config(tiny_config_file, [override]), tmp_path, CPU)
+
+
+def test_state_file_is_plain_data(tiny_config_file, tmp_path):
+    config = load_config(tiny_config_file, ["train.max_iteration=1", "train.warmup_iteration=0"])
+    loop.train(config, tmp_path, CPU)
+    _, rest = state(tmp_path, 0)
+    assert rest["random"] == {"seed": 0, "next_sample": config.train.batch_size}
+    assert json.loads(json.dumps(rest["config"]))["train"]["batch_size"] == config.train.batch_size
