@@ -152,8 +152,8 @@ def _numbered(label: Array) -> Array:
 
 
 class _Linkage:
-    """Cost of merging two regions: (mean strength of their border + half the distance of their means) * sqrt(a b / (a + b)),
-    with the means of colour and texture and a, b the regions' parts of the image. Higra calls it at every merge.
+    """Cost of merging regions: (mean strength of their border + half the distance of their means) * sqrt(ab / (a + b))
+    with the means of colour and texture, and a, b the regions' parts of the image. Higra calls it at every merge.
 
     The last factor, as in Ward's method, makes small regions go first: averages alone keep specks, and open weak
     stretches in the border of a large object.
@@ -194,7 +194,7 @@ def _cut_felzenszwalb(segmentation: Any, image: Array, threshold: float, max_seg
     """Region of each pixel (H, W); the scale grows until at most `max_segments` are left."""
     scale, smallest = 160 * threshold, max(1, image[..., 0].size // 800)
     while True:
-        label = segmentation.felzenszwalb(image, scale=scale, sigma=0.8, min_size=int(smallest))
+        label = segmentation.felzenszwalb(image, scale=scale, sigma=0.8, min_size=smallest)
         if label.max() < max_segments:
             return label
-        scale, smallest = 1.5 * scale, 1.2 * smallest + 1
+        scale, smallest = 1.5 * scale, smallest + smallest // 4 + 1

@@ -55,7 +55,9 @@ def oversegment_list(
 def _run(tasks: list[tuple], workers: int) -> Iterator[None]:
     """Do the tasks, here or in `workers` processes; the first error ends it."""
     if workers <= 1:
-        yield from (_one(*task) for task in tasks)
+        for task in tasks:
+            _one(*task)
+            yield
         return
     # Spawned, not forked: the caller may hold threads and a GPU.
     context = multiprocessing.get_context("spawn")
