@@ -17,14 +17,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="with an image's name it fixes the image's annotation")
     parser.add_argument("--length_ratio", type=float, default=1.0, help="part of each scribble's length, 0 to 1")
     parser.add_argument(
-        "--dilation", type=int, help="radius of the pen in pixels; default: 3 for scribbles, 6 for points"
+        "--dilation", type=int, default=argparse.SUPPRESS, help="pen radius, pixels (default: 3 scribble, 6 point)"
     )
     classes = parser.add_mutually_exclusive_group()
-    classes.add_argument("--num_classes", type=int, help="mask values from here on stay unlabelled")
-    classes.add_argument("--classes", help="file of class names, one a line, in place of --num_classes")
-    parser.add_argument("--instance_dir", help="folder of over-segmentations <name>.png for the list's third column")
+    classes.add_argument(
+        "--num_classes", type=int, default=argparse.SUPPRESS, help="mask values from here on stay unlabelled"
+    )
+    classes.add_argument(
+        "--classes", default=argparse.SUPPRESS, help="file of class names, one a line, in place of --num_classes"
+    )
+    parser.add_argument(
+        "--instance_dir", default=argparse.SUPPRESS, help="folder of over-segmentations, for the third column"
+    )
     args = vars(parser.parse_args(argv))
-    names = args.pop("classes")
+    names = args.pop("classes", None)
     if names:
         args["num_classes"] = len(class_names(path=names))
     print(annotate_list(**args))
