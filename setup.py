@@ -3,7 +3,7 @@
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    "crf": ["pydensecrf2"],  # builds with a C++ compiler; imports as pydensecrf
+    "crf": ["pydensecrf2"],  # imports as pydensecrf; how to build it on any Python: bashscripts/setup.sh
     "oversegment": ["higra>=0.6", "scikit-image>=0.21"],
     "tensorboard": ["tensorboard"],
 }

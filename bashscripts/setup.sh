@@ -69,14 +69,16 @@ spml_setup() {
     _spml_say "pip failed, see $venv/install.log; call again to go on"
     return 1
   fi
+  rm -f -- "$venv/unfinished"
   if ! "$SPML_PYTHON" -c 'import pydensecrf.densecrf' 2>/dev/null; then
-    _spml_say "building pydensecrf2 (the CRF)"
-    _spml_pip "$venv/pydensecrf2.log" pydensecrf2 ||
+    _spml_say "building pydensecrf2 (the CRF); a minute or two"
+    # Its own build asks for Cython 0.29, whose code does not compile for Python 3.13; this one's does for all.
+    { _spml_pip "$venv/pydensecrf2.log" 'Cython>=3.0.11,<3.1' setuptools wheel &&
+      _spml_pip "$venv/pydensecrf2.log" --no-build-isolation pydensecrf2; } ||
       _spml_say "no CRF: pydensecrf2 needs a C++ compiler and Python's headers, see $venv/pydensecrf2.log; all else works"
   fi
   "$SPML_PYTHON" -c 'import spml, torch; print(f"[setup] torch {torch.__version__}")' >&2 || return 1
   printf '%s\n' "$stamp" >"$venv/stamp-base" && printf '%s\n' "$stamp" >"$venv/stamp-$kind" || return 1
-  rm -f -- "$venv/unfinished"
   _spml_say "done in $((SECONDS - begin)) s"
 }
 
