@@ -157,6 +157,8 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:
                 synced = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
-                synced.load_state_dict(child.state_dict())
+                synced.weight, synced.bias = child.weight, child.bias  # the same objects: an optimizer may hold them
+                synced.running_mean, synced.running_var = child.running_mean, child.running_var
+                synced.num_batches_tracked = child.num_batches_tracked
                 setattr(module, name, synced)
     return model
