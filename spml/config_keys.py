@@ -84,7 +84,6 @@ KEYS: dict[str, Key] = {
     "train.warmup_iteration": Key(100, integer(0), "steps of linear warm-up from 0.1 x base_lr"),
     "train.decay_iterations": Key([], STEPS, "steps at which the rate falls tenfold; lr_policy step only"),
     "train.base_lr": Key(3e-3, number(above=0), "learning rate of the backbone's weights"),
-    "train.head_multiplier": Key(10.0, number(above=0), "of the heads' learning rate; 1 suits training from scratch"),
     "train.weight_decay": Key(5e-4, number(low=0), "of weights; biases have none"),
     "train.momentum": Key(0.9, number(low=0, below=1), "of SGD"),
     "train.batch_size": Key(4, integer(1), "images per process and step"),

@@ -70,7 +70,6 @@ def _train(config: Any, folder: Path, device: torch.device, stage: str, resume: 
         config.train.weight_decay,
         config.train.momentum,
         config.train.freeze_stem,
-        config.train.head_multiplier,
     )
     first = config.train.begin_iteration
     if resume and (state := load_snapshot(folder, task.embedding_model, task.classifier, device)):

@@ -8,6 +8,8 @@ from torch import nn
 
 from spml.models.embedding import split_parameters
 
+MULTIPLIER = {"backbone_weight": 1, "backbone_bias": 2, "head_weight": 10, "head_bias": 20}
+
 
 class StepMomentumSGD(torch.optim.Optimizer):
     """SGD with v = momentum v + lr (g + weight_decay w), w -= v.
@@ -44,18 +46,14 @@ class StepMomentumSGD(torch.optim.Optimizer):
 
 
 def build_optimizer(
-    models: Iterable[nn.Module], weight_decay: float, momentum: float, freeze_stem: bool, head_multiplier: float = 10
+    models: Iterable[nn.Module], weight_decay: float, momentum: float, freeze_stem: bool
 ) -> StepMomentumSGD:
     """Group the parameters of `models` as the release does: x1 backbone, x10 heads, biases twice that without decay.
-
-    `head_multiplier` is the heads' 10, which suits a pretrained backbone; from scratch, 1 treats all layers alike.
 
     With `freeze_stem` the stem and res2 are in no group and stop asking for gradients; their batch-norm statistics
     still move, as in the release.
     """
-    head = head_multiplier
-    multiplier = {"backbone_weight": 1, "backbone_bias": 2, "head_weight": head, "head_bias": 2 * head}
-    groups: dict[str, list[nn.Parameter]] = {name: [] for name in multiplier}
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in MULTIPLIER}
     for model in models:
         for name, parameters in split_parameters(model, freeze_stem).items():
             groups[name] += parameters
@@ -65,7 +63,7 @@ def build_optimizer(
     decay = {name: 0.0 if name.endswith("bias") else weight_decay for name in groups}
     return StepMomentumSGD(
         [
-            {"params": groups[name], "multiplier": multiplier[name], "weight_decay": decay[name]}
+            {"params": groups[name], "multiplier": MULTIPLIER[name], "weight_decay": decay[name]}
             for name in groups
             if groups[name]
         ],
