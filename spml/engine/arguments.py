@@ -66,7 +66,8 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scales", type=number_list, default=None, metavar="S,S,..", help="such as 0.5,0.75,1,1.25,1.5"
     )
-    parser.add_argument("--flip", action="store_true", help="also the mirror image of each scale")
+    both = argparse.BooleanOptionalAction
+    parser.add_argument("--flip", action=both, default=None, help="also the mirror image of each scale")
     parser.add_argument(
         "--max_pixels",
         type=int,
@@ -78,7 +79,8 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_crf_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the dense CRF, with the released defaults, and the number of its processes."""
-    parser.add_argument("--crf", action="store_true", help="refine with a dense CRF")
+    both = argparse.BooleanOptionalAction
+    parser.add_argument("--crf", action=both, default=None, help="refine with a dense CRF")
     parser.add_argument("--crf_iter_max", type=int, default=10, help="mean-field iterations")
     parser.add_argument("--crf_pos_xy_std", type=float, default=1, help="smoothness kernel, pixels")
     parser.add_argument("--crf_pos_w", type=float, default=3, help="weight of the smoothness kernel")
@@ -168,6 +170,6 @@ def parse(
             config.network[key] = getattr(args, key)
     if getattr(args, "scales", None) is not None:
         config.test.scales = args.scales
-    if getattr(args, "flip", False):
-        config.test.flip = True
+    if getattr(args, "flip", None) is not None:
+        config.test.flip = args.flip
     return args, config, resolve_device(args.device)

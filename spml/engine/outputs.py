@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from spml.data.lists import write_atomically
+from spml.data.lists import IGNORE, write_atomically
 from spml.engine.views import resize_label
 from spml.propagate.crf import DenseCRF
 from spml.visualize.palette import colourise
@@ -48,10 +48,14 @@ def refine_and_write(
     image: np.ndarray,
     probability: np.ndarray,
     size: tuple[int, int],
+    void: np.ndarray | None = None,
 ) -> None:
-    """Refine (K, h, w) probabilities on the image (h, w, 3), and write the best class at (H, W) = `size`."""
-    label = crf(image, probability).argmax(0).astype(np.uint8)
-    write_labels(save_dir, name, resize_label(label, size))
+    """Refine (K, h, w) probabilities on the image (h, w, 3), and write the best class at (H, W) = `size`.
+
+    `void`: (H, W) bool, pixels that become 255.
+    """
+    label = resize_label(crf(image, probability).argmax(0).astype(np.uint8), size)
+    write_labels(save_dir, name, label if void is None else np.where(void, np.uint8(IGNORE), label))
 
 
 class Refiner:
@@ -69,12 +73,19 @@ class Refiner:
         self.waiting: deque[Future] = deque()
 
     def submit(
-        self, save_dir: str | Path, name: str, image: np.ndarray, probability: np.ndarray, size: tuple[int, int]
+        self,
+        save_dir: str | Path,
+        name: str,
+        image: np.ndarray,
+        probability: np.ndarray,
+        size: tuple[int, int],
+        void: np.ndarray | None = None,
     ) -> None:
-        """Put an image in line; waits while the line is full."""
+        """Put an image in line; waits while the line is full. The arguments are those of `refine_and_write`."""
         while len(self.waiting) >= 2 * self.workers:
             self.waiting.popleft().result()
-        self.waiting.append(self.pool.submit(refine_and_write, self.crf, save_dir, name, image, probability, size))
+        work = (self.crf, save_dir, name, image, probability, size, void)
+        self.waiting.append(self.pool.submit(refine_and_write, *work))
 
     def __enter__(self) -> "Refiner":
         return self

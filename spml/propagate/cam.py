@@ -1,0 +1,101 @@
+"""Class activation maps (CAMs) as scores of all classes, and the labels that thresholds make of them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ALPHA = 6.0
+TAG_THRESHOLD, BOX_THRESHOLD = 0.2, 0.5
+
+
+def cam_scores(cams: Mapping[int, np.ndarray], num_classes: int, size: tuple[int, int], alpha: float = ALPHA) -> Tensor:
+    """The scores of all classes; the background's is (1 - max of the others)^alpha.
+
+    Args:
+        cams: foreground class index (0 is the first class after the background) to (H, W) float in [0, 1]; a class that
+            is not in it has zeros, and without any the background is 1 everywhere.
+        num_classes: K, with the background.
+        size: (H, W).
+        alpha: the larger, the smaller the background.
+
+    Returns:
+        (K, H, W) float32.
+
+    Raises:
+        ValueError: a class index outside [0, K - 1) or a CAM of another size.
+    """
+    score = torch.zeros(num_classes, *size)
+    for index, cam in cams.items():
+        if not 0 <= index < num_classes - 1:
+            raise ValueError(f"expected foreground class indexes 0 to {num_classes - 2}, got {index}")
+        if cam.shape != size:
+            raise ValueError(f"expected a CAM of {size} as the image, got {cam.shape} of class {index}")
+        score[index + 1] = torch.from_numpy(np.asarray(cam, np.float32))
+    score[0] = (1 - score[1:].amax(0)).pow(alpha)
+    return score
+
+
+def tag_label(
+    cams: Mapping[int, np.ndarray],
+    num_classes: int,
+    size: tuple[int, int],
+    *,
+    alpha: float = ALPHA,
+    threshold: float = TAG_THRESHOLD,
+    unlabelled: int = 254,
+) -> np.ndarray:
+    """The best class of each pixel, `unlabelled` where its score, background included, is under the threshold.
+
+    A pixel whose CAMs are all m has the score max(m, (1 - m)^alpha): at alpha 6 that is never under 0.222, so that the
+    released 0.2 leaves no pixel out and larger thresholds do.
+
+    Args:
+        cams, num_classes, size, alpha: as in `cam_scores`.
+
+    Returns:
+        (H, W) uint8.
+    """
+    best, label = cam_scores(cams, num_classes, size, alpha).max(0)
+    return torch.where(best < threshold, unlabelled, label).to(torch.uint8).numpy()
+
+
+def box_label(
+    cams: Mapping[int, np.ndarray],
+    boxes: Sequence[tuple[int, int, int, int, int]],
+    size: tuple[int, int],
+    *,
+    threshold: float = BOX_THRESHOLD,
+    unlabelled: int = 254,
+) -> np.ndarray:
+    """Background outside every box; inside, the class of the box where its CAM is high.
+
+    The CAM of a box's class is brought to 0..1 inside the box, lowest to highest. Pixels at or over the threshold have
+    the class, that of the highest of several boxes; the other pixels of a box are `unlabelled`. A box whose class has
+    no CAM, or a flat one, is unlabelled.
+
+    Args:
+        cams: as in `cam_scores`; those of classes without a box do not count.
+        boxes: (class with the background counted, x0, y0, x1, y1) each, x1 and y1 outside the box; what lies outside
+            the image is cut off.
+        size: (H, W).
+
+    Returns:
+        (H, W) uint8.
+    """
+    label, best = np.zeros(size, np.uint8), np.zeros(size, np.float32)
+    for kind, x0, y0, x1, y1 in boxes:
+        rows, columns = slice(max(y0, 0), max(y1, 0)), slice(max(x0, 0), max(x1, 0))
+        inside, strongest = label[rows, columns], best[rows, columns]
+        if not inside.size:
+            continue
+        inside[inside == 0] = unlabelled
+        cam = cams[kind - 1][rows, columns] if kind - 1 in cams else np.zeros(inside.shape, np.float32)
+        low, high = cam.min(), cam.max()
+        if high <= low:
+            continue
+        score = (cam - low) / (high - low)
+        wins = (score >= threshold) & (score > strongest)
+        inside[wins], strongest[wins] = kind, score[wins]
+    return label
