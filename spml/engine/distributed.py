@@ -53,6 +53,13 @@ def exchange() -> Exchange:
     return _AllProcesses() if dist.is_initialized() else ALONE
 
 
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Return whether `flag` is true on any process, the same answer on all."""
+    if world_size() == 1:
+        return flag
+    return bool(exchange().total(torch.tensor(int(flag), device=device)))
+
+
 class _AllProcesses:
     """Every process gathers the prototypes and labels of all: bytes grow with segments, not with pixels."""
 

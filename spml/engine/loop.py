@@ -16,6 +16,7 @@ from spml.cli import UserError
 from spml.config import save_config
 from spml.data.dataset import build_training_loader
 from spml.engine import distributed
+from spml.engine.arguments import find_snapshot
 from spml.engine.monitor import Monitor
 from spml.engine.optimizer import StepMomentumSGD, build_optimizer
 from spml.engine.schedule import poly_lr, step_lr
@@ -54,6 +55,7 @@ def train(
         raise UserError(
             f"--snapshot_dir {folder}: holds snapshots already; add --resume to go on, or name another folder"
         )
+    folder.mkdir(parents=True, exist_ok=True)  # where that is impossible, before any work
     device = distributed.start(device)
     try:
         return _train(config, folder, device, stage, resume)
@@ -63,6 +65,7 @@ def train(
 
 def _train(config: Any, folder: Path, device: torch.device, stage: str, resume: bool) -> int:
     rank, world = distributed.rank(), distributed.world_size()
+    _check_batch(config, stage, world)
     torch.manual_seed(config.train.seed)
     task = build_task(config, stage).to(device)
     optimizer = build_optimizer(
@@ -71,19 +74,13 @@ def _train(config: Any, folder: Path, device: torch.device, stage: str, resume: 
         config.train.momentum,
         config.train.freeze_stem,
     )
-    first = config.train.begin_iteration
-    if resume and (state := load_snapshot(folder, task.embedding_model, task.classifier, device)):
-        optimizer.load_state_dict(state["optimizer"])
-        task.load_extra_state(state["extra"], device)
-        first = state["step"] + 1
-        _say(f"resuming after step {state['step']}")
-    last = config.train.max_iteration
+    done = _restore(folder, task, optimizer, device) if resume else None
+    first, last = config.train.begin_iteration if done is None else done + 1, config.train.max_iteration
     if first >= last:
         _say(f"nothing to do: {first} of {last} steps are done")
         return 0
     loader = build_training_loader(config, rank, world, first, stage)
     if rank == 0:
-        folder.mkdir(parents=True, exist_ok=True)
         save_config(config, folder / "config.yaml")
     run = _replicate(task, config, device)
     monitor = Monitor(config, folder, first, stage)
@@ -94,7 +91,7 @@ def _train(config: Any, folder: Path, device: torch.device, stage: str, resume: 
                 run, task.weights, optimizer, _to_device(batch, device), learning_rate(config.train, step), step
             )
             monitor.record(step, losses, optimizer, batch, task)
-            stop = bool(distributed.exchange().total(torch.tensor(int(interrupted[0]), device=device)))
+            stop = distributed.any_process(interrupted[0], device)
             if rank == 0 and (stop or step + 1 == last or (step + 1) % config.train.snapshot_step == 0):
                 state = {"optimizer": optimizer.state_dict(), "extra": task.extra_state(), "config": plain(config)}
                 state["random"] = {
@@ -110,6 +107,31 @@ def _train(config: Any, folder: Path, device: torch.device, stage: str, resume: 
     if rank == 0:
         _say(f"trained {last - first} steps; snapshot {path}")
     return 0
+
+
+def _restore(
+    folder: Path, task: EmbeddingTask | ClassifierTask, optimizer: StepMomentumSGD, device: torch.device
+) -> int | None:
+    """Take up the newest snapshot of a folder and return its step; None where there is none.
+
+    Raises:
+        UserError: files that cannot be read, or that another config or stage wrote.
+    """
+    found = load_snapshot(folder, task.embedding_model, task.classifier, device)
+    if found is None:
+        return None
+    path, state = found
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+        task.load_extra_state(state["extra"], device)
+        step = int(state["step"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"--resume: {path} is not of this config and stage: expected the same trained layers and relations, got "
+            f"{type(error).__name__}: {error}; it can be used by network.pretrained in another folder"
+        ) from error
+    _say(f"resuming after step {step}")
+    return step
 
 
 def update(
@@ -142,7 +164,7 @@ def build_task(config: Any, stage: str) -> EmbeddingTask | ClassifierTask:
     embedding_model = build_embedding_model(config, bn_momentum=None if pretrained else 0.1)
     classifier = build_classifier(config, dropout=0.75 if stage == "embedding" else 0.65)
     if pretrained:
-        _say(load_checkpoint(pretrained, embedding_model))
+        _say(load_checkpoint(find_snapshot(pretrained, "network.pretrained"), embedding_model))
     elif stage == "classifier":
         raise UserError("network.pretrained: stage 2 needs the snapshot of stage 1, got nothing")
     elif config.train.freeze_stem:
@@ -151,6 +173,18 @@ def build_task(config: Any, stage: str) -> EmbeddingTask | ClassifierTask:
         )
     task = EmbeddingTask if stage == "embedding" else ClassifierTask
     return task(config, embedding_model, classifier)
+
+
+def _check_batch(config: Any, stage: str, world: int) -> None:
+    """Refuse a batch of one value a channel, of which a batch norm in training cannot take the variance."""
+    images = config.train.batch_size * (world if config.network.use_syncbn else 1)
+    backbone = config.network.backbone_types
+    single = "pspnet" in backbone or max(config.train.crop_size) <= 8  # one cell of pooling, or of the stride-8 map
+    if stage == "embedding" and images == 1 and single:
+        raise UserError(
+            f"train.batch_size: expected at least 2 for the batch norms of {backbone} on a crop of "
+            f"{config.train.crop_size}, got 1"
+        )
 
 
 def learning_rate(train: Any, step: int) -> float:
@@ -193,11 +227,14 @@ def _say(text: str, file: Any = None) -> None:
 
 @contextmanager
 def _interruption() -> Iterator[list[bool]]:
-    """Yield a one-element list that Ctrl-C or SIGTERM sets to True; a second Ctrl-C ends the process at once."""
+    """Yield a one-element list that Ctrl-C or SIGTERM sets to True; a second Ctrl-C ends the process at once.
+
+    A SIGTERM does not: torchrun, or a queue, sends one after a Ctrl-C to processes that are about to save.
+    """
     flag = [False]
 
     def note(number: int, frame: Any) -> None:
-        if flag[0]:
+        if flag[0] and number == signal.SIGINT:
             raise KeyboardInterrupt
         flag[0] = True
 
