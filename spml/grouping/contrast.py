@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spml.cli import UserError
+
 CHUNK_ELEMENTS = 1 << 19  # similarities held at a time: 2 MB of float32, so that a chunk stays in the cache
 SAFE_CONCENTRATION = 64.0  # exp(+-64) and sums of it are far inside float32; above, chunks are computed in float64
 MANY_GROUPS = 8  # a chunk of more groups than this finds its sums by masks a pixel instead of by products a group
@@ -54,7 +56,8 @@ def pixel_to_segment_loss(
             num = E_o always, and positives do not count.
         reduction: "mean" or "sum" over pixels, or "none" for (N,).
         backend: "dense" (the plain formula, N x P memory), "chunked" (same value and gradients, O(N + P) memory,
-            any device), or "auto": the fastest that the device has.
+            any device), "triton" (fused kernels on CUDA; concentrations above 64, more than 128 channels and float64
+            go the chunked way), or "auto": triton where it runs, else chunked.
         weight: (N,) float, multiplies each pixel's loss before the reduction; gets no gradient.
 
     Returns:
@@ -62,18 +65,19 @@ def pixel_to_segment_loss(
 
     Raises:
         ValueError: an unknown reduction or backend, or shapes that do not fit together.
+        UserError: the backend "triton" where the package is missing or the tensors are not on CUDA.
     """
     _check(pixel, prototype, own, relation, concentration, reduction)
+    backend = _resolve(backend, pixel, prototype, concentration)
     dtype = torch.promote_types(torch.promote_types(pixel.dtype, prototype.dtype), torch.float32)
-    pixel, prototype = pixel.to(dtype), prototype.to(dtype)
+    if not (backend == "triton" and pixel.dtype == prototype.dtype == torch.bfloat16):  # its kernels take it as it is
+        pixel, prototype = pixel.to(dtype), prototype.to(dtype)
     scale = torch.ones(len(pixel), dtype=dtype, device=pixel.device) if weight is None else weight.detach().to(dtype)
     if reduction == "mean":
         scale = scale / max(len(pixel), 1)
-    if backend == "auto":
-        backend = "chunked"
     if len(pixel) == 0:
-        empty = pixel.sum() + 0 * prototype.sum()
-        return pixel.sum(dim=1) if reduction == "none" else empty
+        empty = pixel.to(dtype).sum() + 0 * prototype.to(dtype).sum()
+        return pixel.to(dtype).sum(dim=1) if reduction == "none" else empty
     with torch.autocast(pixel.device.type, enabled=False):
         if backend == "dense":
             loss = dense_loss(pixel, prototype, own, relation, concentration, exclude_own) * scale
@@ -222,17 +226,18 @@ class _GroupSums:
 def _chunk_bounds(group: Tensor, scope: Tensor) -> list[int]:
     """Cut the sorted groups (N,) into runs whose similarities, rows x largest scope, fit CHUNK_ELEMENTS.
 
-    A group that is large by itself is not mixed with others, so that it needs no masks a pixel.
+    Groups of another scope are not mixed, so that a relation within images never compares two; nor is a group that is
+    large by itself, so that it needs no masks a pixel.
     """
     width = scope.sum(dim=1).tolist()  # prototypes in each group's scope
     count = torch.bincount(group, minlength=len(scope)).tolist()
+    present = group.unique()
+    fresh = [True, *(scope[present[1:]] != scope[present[:-1]]).any(dim=1).tolist()]
     bounds, filled = [0], 0
     at = 0
-    for size, wide in zip(count, width, strict=True):
-        room = max(CHUNK_ELEMENTS // max(wide, 1), 16)
-        if size == 0:
-            continue
-        if filled and (filled + size > room or size * MANY_GROUPS > room):
+    for index, new_scope in zip(present.tolist(), fresh, strict=True):
+        size, room = count[index], max(CHUNK_ELEMENTS // max(width[index], 1), 16)
+        if filled and (new_scope or filled + size > room or size * MANY_GROUPS > room):
             bounds.append(at)
             filled = 0
         while size > room:
@@ -242,10 +247,34 @@ def _chunk_bounds(group: Tensor, scope: Tensor) -> list[int]:
     return [*bounds, at] if bounds[-1] != at else bounds
 
 
+def _resolve(backend: str, pixel: Tensor, prototype: Tensor, concentration: float) -> str:
+    """Return the backend that computes this: "dense", "chunked" or "triton"."""
+    if backend not in ("auto", "dense", "chunked", "triton"):
+        raise ValueError(f"backend: expected auto, dense, chunked or triton, got {backend!r}")
+    if backend in ("dense", "chunked") or (backend == "auto" and not _has_tensor_cores(pixel.device)):
+        return "dense" if backend == "dense" else "chunked"
+    try:
+        from spml.grouping import contrast_triton
+    except ImportError:
+        if backend == "auto":
+            return "chunked"
+        raise UserError("backend triton: needs the package triton: `pip install triton`") from None
+    if not contrast_triton.runs_on(pixel.device):
+        raise UserError(f"backend triton: expected tensors on a CUDA device, got {pixel.device}")
+    return "triton" if contrast_triton.covers(pixel, prototype, concentration) else "chunked"
+
+
+def _has_tensor_cores(device: torch.device) -> bool:
+    """Whether it is an NVIDIA GPU whose matrix units take TF32 and bfloat16."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def _sweep_of(backend: str) -> Callable[..., tuple[Tensor, Tensor | None, Tensor | None]]:
     if backend == "chunked":
         return _chunked_sweep
-    raise ValueError(f"backend: expected auto, dense or chunked, got {backend!r}")
+    from spml.grouping.contrast_triton import triton_sweep
+
+    return triton_sweep
 
 
 def _check(pixel: Tensor, prototype: Tensor, own: Tensor, relation: Relation, k: float, reduction: str) -> None:
