@@ -1,0 +1,86 @@
+"""Boxes of PASCAL VOC's XML files, as JSON and as labels."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from spml.cli import UserError
+from spml.data.annotate import Box, box_label
+from spml.data.lists import DataError, write_atomically
+from spml.data.prepare.convert import convert_files, find_files
+from spml.data.prepare.drawings import class_index, read_number, read_xml
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")  # from 1, the last ones inside the box
+
+
+def read_boxes(path: str | Path, classes: Sequence[str]) -> tuple[tuple[int, int], list[Box]]:
+    """The size (H, W) and the boxes of a VOC annotation, cut to the image; difficult objects too, their parts not.
+
+    Raises: DataError for other XML, unknown classes, and boxes without a pixel.
+    """
+    root = read_xml(path)
+    size = root.find("size")
+    if size is None:
+        raise DataError(f"{path}: expected <size> with <width> and <height>, as VOC's annotations have")
+    width, height = (int(read_number(size, side, str(path))) for side in ("width", "height"))
+    boxes = []
+    for number, found in enumerate(root.findall("object"), start=1):
+        where = f"{path} object {number}"
+        corners = found.find("bndbox")
+        if corners is None:
+            raise DataError(f"{where}: expected <bndbox>, found none")
+        left, top, right, bottom = (round(read_number(corners, corner, where)) for corner in CORNERS)
+        label = class_index(found.findtext("name"), classes, where)
+        box = Box(label, max(0, left - 1), max(0, top - 1), min(width, right), min(height, bottom))
+        if box.x0 >= box.x1 or box.y0 >= box.y1:
+            raise DataError(
+                f"{where}: expected a box inside {width} x {height} pixels, got {left}, {top} to {right}, {bottom}"
+            )
+        boxes.append(box)
+    return (height, width), boxes
+
+
+def _label_of(path: Path, classes: Sequence[str], core: float) -> np.ndarray:
+    size, boxes = read_boxes(path, classes)
+    return box_label(boxes, size, core=core)
+
+
+def convert_boxes(
+    source_dir: str | Path,
+    save_dir: str | Path,
+    classes: Sequence[str],
+    *,
+    core: float = 0.4,
+    num_workers: int | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Write for every VOC annotation `<name>.xml` of a folder what its boxes alone allow, without CAMs.
+
+    `save_dir/box/<name>.png` (uint8, 254 unlabelled; `spml.data.annotate.box_label`) and `save_dir/boxes.json`, name
+    -> list of class, x0, y0, x1, y1 (the last two lie outside).
+
+    Args:
+        classes: names, background first.
+        core: part of a box, an ellipse, that is labelled with its class.
+
+    Returns: one line saying what was done. Raises: UserError for files that cannot be used.
+    """
+    if not 0 < core <= 1:
+        raise UserError(f"--core: expected a number in (0, 1], got {core}")
+    sources = find_files(source_dir, (".xml",))
+    lines = []
+    for path in tqdm(sources, desc="reading boxes", unit="file", leave=False):
+        entries = [
+            dict(zip(("class", "x0", "y0", "x1", "y1"), box, strict=True)) for box in read_boxes(path, classes)[1]
+        ]
+        lines.append(f"{json.dumps(path.stem)}: {json.dumps(entries)}")
+    content = "{" + ",\n".join(lines) + "}\n"
+    write_atomically(Path(save_dir) / "boxes.json", lambda file: file.write(content.encode()))
+    convert = partial(_label_of, classes=tuple(classes), core=core)
+    return convert_files(
+        sources, Path(save_dir) / "box", convert, description="box labels", num_workers=num_workers, overwrite=overwrite
+    )

@@ -1,0 +1,89 @@
+"""What a data root lacks."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from spml.cli import UserError
+from spml.data.lists import DataError, read_list
+from spml.data.prepare import densepose, voc
+from spml.data.prepare.layout import DataRoot, ListPlan
+from spml.visualize.report import table
+
+PLANS: dict[str, Callable[[DataRoot], list[ListPlan]]] = {
+    "voc12": voc.plan_lists,
+    "densepose": densepose.plan_lists,
+}
+EXPERIMENTS = {"voc12": voc.EXPERIMENTS, "densepose": densepose.EXPERIMENTS}
+NAMES_SHOWN = 2
+
+Row = tuple[str, str, str]  # what, how many of how many, what is missing
+
+
+def data_plans(dataset: str, root: DataRoot) -> list[ListPlan]:
+    """The lists of `voc12` or `densepose`. Raises: UserError for another data set, or image sets that are not there."""
+    if dataset not in PLANS:
+        raise UserError(f"--dataset: expected one of {', '.join(PLANS)}, got {dataset!r}")
+    return PLANS[dataset](root)
+
+
+def check_root(
+    data_dir: str | Path, dataset: str, list_dir: str | Path, experiments: Sequence[str] = ()
+) -> tuple[str, bool]:
+    """Compare a data root with what the experiments need: files in each folder, and the lists with all that they name.
+
+    Args:
+        list_dir: where the lists are, such as `datasets/voc12`.
+        experiments: such as "scribble", or "mask" for full masks; none: those of the pipelines.
+
+    Returns: a table, and whether nothing is missing. Raises: UserError for an unknown data set or experiment.
+    """
+    root = DataRoot(data_dir)
+    try:
+        plans = data_plans(dataset, root)
+    except DataError as error:
+        return f"missing: {error}", False
+    known = sorted({name for plan in plans for name in plan.needed_for})
+    unknown = [name for name in experiments if name not in known]
+    if unknown:
+        raise UserError(f"--experiments: expected some of {', '.join(known)}, got {unknown[0]!r}")
+    chosen = set(experiments or EXPERIMENTS[dataset])
+    plans = [plan for plan in plans if chosen & set(plan.needed_for)]
+    rows = _folder_rows(plans, root) + [_list_row(plan, root, Path(list_dir)) for plan in plans]
+    count = sum(bool(lacking) for _, _, lacking in rows)
+    end = f"{count} of {len(rows)} are not complete" if count else f"complete for {', '.join(sorted(chosen))}"
+    return f"{table(rows, ('folder or list', 'found', 'missing'))}\n{end}", not count
+
+
+def _folder_rows(plans: Sequence[ListPlan], root: DataRoot) -> list[Row]:
+    """A line for each kind of files: all the samples of all the lists that need it."""
+    needed: dict[tuple[str, ...], tuple[ListPlan, int, set[str]]] = {}
+    for plan in plans:
+        for place, column in enumerate(plan.columns):
+            needed.setdefault(column.folders, (plan, place, set()))[2].update(plan.samples)
+    rows = []
+    for folders, (plan, place, names) in needed.items():
+        column = plan.columns[place]
+        missing = root.missing(column, names)
+        found = f"{len(names) - len(missing):,} of {len(names):,} {column.suffix}"
+        if not any((root.path / folder).is_dir() for folder in folders):
+            lacking = "the folder"
+        else:
+            lacking = ", ".join(missing[:NAMES_SHOWN]) + (", ..." if len(missing) > NAMES_SHOWN else "")
+        rows.append((folders[0], found, lacking))
+    return rows
+
+
+def _list_row(plan: ListPlan, root: DataRoot, list_dir: Path) -> Row:
+    path = list_dir / f"{plan.name}.txt"
+    if not path.is_file():
+        return str(path), f"0 of {len(plan.samples):,} lines", "the list"
+    try:
+        samples = read_list(path, root.path, columns=len(plan.columns))
+    except DataError as error:
+        return str(path), "", str(error)
+    files = [file for sample in samples for file in sample.files]
+    missing = [file for file in files if not file.is_file()]
+    lacking = f"{len(missing):,} files, first {missing[0]}" if missing else ""
+    if not missing and len(samples) < len(plan.samples):
+        lacking = f"{len(plan.samples) - len(samples):,} lines"
+    return str(path), f"{len(samples):,} of {len(plan.samples):,} lines", lacking
