@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# What the pipelines share. Each sources this file, replaces the stages in which it differs, and ends in `pipeline`:
+#
+#   DATAROOT=folder bash bashscripts/voc12/train_spml_scribble.sh [key=value ..]
+#
+# key=value goes to all commands with a network, training of the classifier included: train.base_lr=0.001. The same
+# command goes on where an interrupted one stopped. Relative paths start from the project. Settings:
+#
+#   DATAROOT=folder        where the paths of the data lists start; needed
+#   SNAPSHOTS=folder       gets everything; snapshots/<name of the pipeline>
+#   STAGES="pseudo .."     only these, in the order of the pipeline; what they need must be there
+#   DRY=1                  print the commands and run none
+#   GPUS=4                 processes in training; 1. Stage 1 sees GPUS x train.batch_size images a step, released: 4 x 4
+#   CLASSIFIER="k=v .."    for training of the classifier alone, over all else: train.max_iteration=4000
+#   RELEASED_EVALUATION=1  the last evaluation as the release's scripts do it, not CRF + scales + flip
+#   EXPECT=76.1            end with status 1 where the mean IoU (%) of the last evaluation is more than 0.5 away
+#   CFG=file  GRID=h,w     another config; another k-means grid outside training
+#   SPML_PYTHON=file       an interpreter that has all it needs, in place of the project's environment
+set -euo pipefail
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+SOURCE=softmax        # of the pseudo labels
+RELEASED=()           # options of inference.py in the release's last evaluation: softmax at one scale
+MEMORY_VIEWS=()       # options of prototype.py
+
+fail() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+# Runs a command and shows it, or only shows it.
+run() {
+  local word
+  for word in "$@"; do
+    if [[ $word =~ ^[A-Za-z0-9_./:=,+@%-]+$ ]]; then printf '%s ' "$word"; else printf '%q ' "$word"; fi
+  done
+  printf '\n'
+  [ "${DRY:-0}" = 1 ] || "$@"
+}
+
+# network <script> <options and overrides ..>
+network() {
+  run "$SPML_PYTHON" "$1" --cfg_path "$CFG" --data_dir "$DATAROOT" "${@:2}" ${OVERRIDES[@]+"${OVERRIDES[@]}"}
+}
+
+# train_network <script> <options ..>, in several processes if GPUS says so
+train_network() {
+  local launch=("$SPML_PYTHON")
+  if [ "$GPUS" -gt 1 ]; then
+    launch+=(-m torch.distributed.run --standalone "--nproc_per_node=$GPUS")
+  fi
+  run "${launch[@]}" "$1" --cfg_path "$CFG" --data_dir "$DATAROOT" --resume "${@:2}"
+}
+
+# The model of the last step in a folder.
+newest_snapshot() {
+  local newest
+  newest=$(find "$1" -maxdepth 1 -name 'model-*.pth' ! -name '*.state.pth' 2>/dev/null | sort -V | tail -n 1) || true
+  if [ -z "$newest" ]; then
+    [ "${DRY:-0}" = 1 ] || fail "$1: expected a snapshot model-<i>.pth, found none; an earlier stage makes it"
+    newest=$1/model-NEWEST.pth
+  fi
+  printf '%s\n' "$newest"
+}
+
+# memory <folder> <list, or nothing for the training list>: labelled prototypes of the training images
+memory() {
+  network pyscripts/inference/prototype.py --snapshot_dir "$SNAPSHOTS/stage1" --save_dir "$1" \
+    --kmeans_num_clusters "$GRID" ${2:+--data_list "$2"} ${MEMORY_VIEWS[@]+"${MEMORY_VIEWS[@]}"}
+}
+
+# pseudo_label <folder> <snapshots> <options ..>
+pseudo_label() {
+  network pyscripts/inference/pseudo_label.py --save_dir "$1" --snapshot_dir "$2" --kmeans_num_clusters "$GRID" "${@:3}"
+}
+
+# train_classifier <folder> <list of pseudo labels>: the classifier on the frozen embedding of stage 1
+train_classifier() {
+  local pretrained own=()
+  pretrained=$(newest_snapshot "$SNAPSHOTS/stage1")
+  read -r -a own <<<"${CLASSIFIER:-}"
+  train_network pyscripts/train/train_classifier.py --snapshot_dir "$1" --data_list "$2" \
+    network.prediction_types=softmax_classifier "train.batch_size=$(((15 + GPUS) / GPUS))" train.max_iteration=4000 \
+    ${OVERRIDES[@]+"${OVERRIDES[@]}"} ${own[@]+"${own[@]}"} "network.pretrained=$pretrained"
+}
+
+# predict <folder> <snapshots> <options ..>
+predict() {
+  network pyscripts/inference/inference.py --save_dir "$1" --snapshot_dir "$2" "${@:3}"
+}
+
+# benchmark <script> <folder of predictions> <name of the JSON file> <options ..>
+benchmark() {
+  run "$SPML_PYTHON" "pyscripts/benchmark/$1" --pred_dir "$2/semantic_gray" --data_dir "$DATAROOT" \
+    --data_list "$TEST_LIST" --num_classes "$NUM_CLASSES" ${CLASSES:+--classes "$CLASSES"} --json "$2/$3" "${@:4}"
+}
+
+# The embedding, under the relations.
+stage_train() {
+  train_network pyscripts/train/train.py --snapshot_dir "$SNAPSHOTS/stage1" ${OVERRIDES[@]+"${OVERRIDES[@]}"}
+}
+
+# What the embedding alone is worth: retrieval from a memory of weak labels. The release's memory had the full masks.
+stage_retrieval() {
+  memory "$SNAPSHOTS/memory" ""
+  predict "$SNAPSHOTS/retrieval" "$SNAPSHOTS/stage1" --kmeans_num_clusters "$GRID" \
+    --semantic_memory_dir "$SNAPSHOTS/memory"
+  benchmark benchmark_by_mIoU.py "$SNAPSHOTS/retrieval" mIoU.json
+}
+
+stage_pseudo() { pseudo_label "$SNAPSHOTS/pseudo" "$SNAPSHOTS/stage1" --source "$SOURCE"; }
+
+# On the pseudo labels; the release's scripts for scribbles and points took the weak labels by mistake.
+stage_classifier() { train_classifier "$SNAPSHOTS/stage2" "$SNAPSHOTS/pseudo/list.txt"; }
+
+stage_evaluate() {
+  local folder=$SNAPSHOTS/evaluation views=(--scales "0.5,0.75,1,1.25,1.5" --flip --crf)
+  if [ "${RELEASED_EVALUATION:-0}" = 1 ]; then
+    folder+=_released views=(${RELEASED[@]+"${RELEASED[@]}"})
+  fi
+  predict "$folder" "$SNAPSHOTS/stage2" --predictor softmax ${views[@]+"${views[@]}"}
+  benchmark benchmark_by_instance.py "$folder" mIoU_by_instance.json
+  benchmark benchmark_by_mIoU.py "$folder" mIoU.json ${EXPECT:+--expect "$EXPECT" --tolerance 0.5}
+}
+
+# TRAIN_LIST, TEST_LIST, NUM_CLASSES and CLASSES, as the config and the overrides have them.
+read_config() {
+  local values
+  values=$("$SPML_PYTHON" -c '
+import sys
+from spml.cli import run
+from spml.config import load_config
+def main():
+    data = load_config(sys.argv[1], sys.argv[2:]).dataset
+    print(data.train_data_list, data.test_data_list, data.num_classes, data.classes, sep="\n", end="\n.")
+run(main)' "$CFG" ${OVERRIDES[@]+"${OVERRIDES[@]}"})
+  { read -r TRAIN_LIST && read -r TEST_LIST && read -r NUM_CLASSES && read -r CLASSES; } <<<"$values"
+  [ "${DRY:-0}" = 1 ] && return
+  for values in "$TRAIN_LIST" "$TEST_LIST"; do
+    [ -f "$values" ] || fail "no data list $values, which $CFG names; pyscripts/data/lists.py makes the released ones"
+  done
+}
+
+# What is done is kept, so a run with other settings must not go on in its folder.
+check_settings() {
+  local file=$SNAPSHOTS/settings.txt settings
+  settings=$(printf '%s\n' "$CFG" "$DATAROOT" "$GRID" "${CLASSIFIER:-}" ${OVERRIDES[@]+"${OVERRIDES[@]}"})
+  if [ -f "$file" ] && [ "$(cat "$file")" != "$settings" ]; then
+    fail "$file: this folder holds a run with other settings: name another in SNAPSHOTS, or delete that file to go on"
+  fi
+  mkdir -p -- "$SNAPSHOTS"
+  printf '%s\n' "$settings" >"$file"
+}
+
+# pipeline <config> <k-means grid outside training> <stages> <overrides ..>
+pipeline() {
+  local all=$3 stage
+  CFG=${CFG:-$1} GRID=${GRID:-$2} GPUS=${GPUS:-1} OVERRIDES=("${@:4}") name=${1#configs/}
+  name=${name%.yaml} SNAPSHOTS=${SNAPSHOTS:-snapshots/${name//\//_}} STAGES=${STAGES:-$all}
+  [ -n "${DATAROOT:-}" ] || fail "DATAROOT is not set: expected DATAROOT=<folder that the data lists start from> bash $0"
+  [[ $GPUS =~ ^[1-9][0-9]*$ ]] || fail "GPUS: expected a whole number of at least 1, got $GPUS"
+  for stage in $STAGES; do
+    [[ " $all " == *" $stage "* ]] || fail "STAGES: expected some of \"$all\", got $stage"
+  done
+  for stage in ${OVERRIDES[@]+"${OVERRIDES[@]}"}; do
+    [[ $stage == [a-z]*=* ]] || fail "expected key=value of the config, as in train.base_lr=0.001, got $stage"
+  done
+  if [ -z "${SPML_PYTHON:-}" ]; then
+    # shellcheck source=bashscripts/setup.sh
+    source bashscripts/setup.sh
+    spml_setup
+  fi
+  read_config
+  [ "${DRY:-0}" = 1 ] || check_settings
+  for stage in $all; do
+    if [[ " $STAGES " == *" $stage "* ]]; then
+      printf '\n== %s: %s ==\n' "$name" "$stage"
+      "stage_$stage"
+    fi
+  done
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# PASCAL VOC 2012 from image tags: labels of CAMs. Settings: bashscripts/pipeline.sh, and CAMS=folder of <name>.npy
+#   DATAROOT=folder GPUS=4 bash bashscripts/voc12/train_spml_tag.sh
+set -euo pipefail
+# shellcheck source=bashscripts/pipeline.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/../pipeline.sh"
+
+RELEASED=(--scales "0.5,0.75,1,1.25,1.5" --flip --crf)
+
+# retrieval_labels <round> <labels of the memory>: pseudo labels by retrieval from a memory of other pseudo labels
+retrieval_labels() {
+  local MEMORY_VIEWS=(--scales "0.5,1,1.5,2" --flip)
+  memory "$SNAPSHOTS/memory_$1" "$SNAPSHOTS/$2/list.txt"
+  pseudo_label "$SNAPSHOTS/$1" "$SNAPSHOTS/stage1" --source retrieval --semantic_memory_dir "$SNAPSHOTS/memory_$1"
+}
+
+# CAMs that walk under the embedding name the memory's prototypes, these the training images.
+stage_pseudo() {
+  pseudo_label "$SNAPSHOTS/pseudo_cam" "$SNAPSHOTS/stage1" --source cam --cam_dir "${CAMS:-$DATAROOT/VOC2012/cam/seam}"
+  retrieval_labels pseudo pseudo_cam
+}
+
+stage_classifier() { train_classifier "$SNAPSHOTS/stage2_round1" "$SNAPSHOTS/pseudo/list.txt"; }
+
+# A second round: the classifier's labels take the place of the CAMs'.
+stage_pseudo2() {
+  pseudo_label "$SNAPSHOTS/pseudo_softmax" "$SNAPSHOTS/stage2_round1" --source softmax --walk_steps 0
+  retrieval_labels pseudo2 pseudo_softmax
+}
+
+stage_classifier2() { train_classifier "$SNAPSHOTS/stage2" "$SNAPSHOTS/pseudo2/list.txt"; }
+
+pipeline configs/voc12/tag.yaml 12,12 "train retrieval pseudo classifier pseudo2 classifier2 evaluate" "$@"
