@@ -67,7 +67,7 @@ KEYS: dict[str, Key] = {
     "network.pixel_means": Key([0.485, 0.456, 0.406], MEANS, "RGB mean of images in [0, 1]"),
     "network.pixel_stds": Key([0.229, 0.224, 0.225], STDS, "RGB standard deviation of images in [0, 1]"),
     "network.aspp_feature_dim": Key(512, integer(1), "accepted from released files; the head has no such layer"),
-    "network.pspp_feature_dim": Key(512, integer(1), "channels of the PSPNet head's branches"),
+    "network.pspp_feature_dim": Key(512, integer(1), "accepted from released files; the width is always 512"),
     "train.resume": Key(False, BOOLEAN, "go on from the last snapshot, as --resume"),
     "train.lr_policy": Key("poly", choice("poly", "step"), "how the learning rate falls"),
     "train.begin_iteration": Key(0, integer(0), "first step"),
@@ -118,6 +118,7 @@ COMPATIBILITY = {
     "dataset.semantic_ignore_index": "only 255 is possible, and checked",
     "network.prediction_types": "the script says which stage; the word only tells stage-2 files apart on reading",
     "network.aspp_feature_dim": "the release declared it and never used it",
+    "network.pspp_feature_dim": "every released snapshot has 512, whatever its file says",
 }
 SECTIONS = tuple(dict.fromkeys(path.split(".")[0] for path in KEYS if "." in path))
 

@@ -40,7 +40,8 @@ def test_defaults_leave_the_config(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "word", ["--gpu", "stray", "--kmeans_num_clusters=3", "--kmeans_num_clusters=0,3", "--scales=0", "--scales=a"]
+    "word",
+    ["--gpu", "--fli", "stray", "--kmeans_num_clusters=3", "--kmeans_num_clusters=0,3", "--scales=0", "--scales=a"],
 )
 def test_mistakes_end_with_status_2(tmp_path, word, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -51,8 +52,9 @@ def test_mistakes_end_with_status_2(tmp_path, word, capsys):
 
 def test_devices():
     assert arguments.resolve_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(UserError, match="expected cpu, cuda"):
-        arguments.resolve_device("gpu")
+    for name in ("gpu", "mps", "meta", "cuda:-1"):
+        with pytest.raises(UserError, match="expected cpu, cuda"):
+            arguments.resolve_device(name)
     with pytest.raises(UserError, match="CUDA devices"):
         arguments.resolve_device("cuda:99")
 
@@ -60,6 +62,8 @@ def test_devices():
 def test_the_newest_snapshot(tmp_path):
     with pytest.raises(UserError, match="found none"):
         arguments.find_snapshot(tmp_path)
+    with pytest.raises(UserError, match="network.pretrained .*found none"):
+        arguments.find_snapshot(tmp_path / "nowhere", "network.pretrained")
     for name in ("model-9.pth", "model-100.pth", "model-100.state.pth", "model-x.pth"):
         (tmp_path / name).touch()
     assert arguments.find_snapshot(tmp_path).name == "model-100.pth"

@@ -119,7 +119,7 @@ def test_both_stages_and_the_config_beside_the_snapshot(tiny_config_file, tmp_pa
     loop.train(config, tmp_path / "one", CPU)
     assert load_config(tmp_path / "one" / "config.yaml") == config
     overrides = ["train.max_iteration=2", "train.warmup_iteration=0"]
-    second = load_config(tiny_config_file, [*overrides, f"network.pretrained={tmp_path / 'one' / 'model-1.pth'}"])
+    second = load_config(tiny_config_file, [*overrides, f"network.pretrained={tmp_path / 'one'}"])  # the newest of it
     loop.train(second, tmp_path / "two", CPU, stage="classifier")
     before, after = state(tmp_path / "one", 1)[0], state(tmp_path / "two", 1)[0]
     assert_same(after["embedding_model"], before["embedding_model"])  # frozen, statistics included
@@ -150,6 +150,45 @@ def test_training_lowers_the_loss(tiny_config_file, tmp_path):
         loop.train(config, tmp_path, CPU)
     total = [float(losses["total"]) for losses in seen]
     assert sum(total[-5:]) < 0.8 * sum(total[:5])
+
+
+def test_a_snapshot_of_another_config_stage_or_cut_off_is_one_line(tiny_config_file, tmp_path):
+    short = ["train.max_iteration=1", "train.warmup_iteration=0"]
+    loop.train(load_config(tiny_config_file, short), tmp_path, CPU)
+    longer = ["train.max_iteration=2", "train.warmup_iteration=0"]
+    for overrides, stage in (
+        (["train.freeze_stem=true"], "embedding"),
+        ([f"network.pretrained={tmp_path}"], "classifier"),
+    ):
+        with pytest.raises(UserError, match=r"--resume: .*model-0.state.pth is not of this config and stage"):
+            loop.train(load_config(tiny_config_file, [*longer, *overrides]), tmp_path, CPU, stage, resume=True)
+    with pytest.raises(UserError, match="does not fit EmbeddingModel.*expected .16, .* got .8, "):
+        loop.train(load_config(tiny_config_file, [*longer, "network.embedding_dim=16"]), tmp_path, CPU, resume=True)
+    state_path = tmp_path / "model-0.state.pth"
+    content = state_path.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"no pickle"):
+        state_path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"--resume: .*model-0.state.pth cannot be read"):
+            loop.train(load_config(tiny_config_file, longer), tmp_path, CPU, resume=True)
+    torch.save({"momentum": 1}, state_path)  # as an optimizer of another program
+    with pytest.raises(UserError, match="is not of this config and stage"):
+        loop.train(load_config(tiny_config_file, longer), tmp_path, CPU, resume=True)
+    (tmp_path / "model-0.pth").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"model-0.pth: expected a PyTorch file"):
+        loop.train(load_config(tiny_config_file, longer), tmp_path, CPU, resume=True)
+
+
+def test_a_diverged_network_is_drawn_and_then_named(tiny_config_file, tmp_path):
+    """TensorBoard's picture of infinite embeddings must not hide the message about the loss."""
+    overrides = ["train.base_lr=1e30", "train.max_iteration=30", "train.warmup_iteration=0", "train.tensorboard_step=1"]
+    with pytest.raises(UserError, match=r"the loss is not finite at step \d+"):
+        loop.train(load_config(tiny_config_file, overrides), tmp_path, CPU)
+
+
+def test_a_batch_too_small_for_batch_norm(tiny_config_file, tmp_path):
+    overrides = ["network.backbone_types=panoptic_pspnet_50", "train.batch_size=1"]
+    with pytest.raises(UserError, match="train.batch_size: expected at least 2 .*pspnet_50"):
+        loop.train(load_config(tiny_config_file, overrides), tmp_path, CPU)
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,8 @@ def _collate(batch: list[dict[str, Any]] | DataError) -> dict[str, Any] | DataEr
 
 
 def _start_worker(worker: int) -> None:
-    """One thread a worker: the workers are the parallelism. Ctrl-C is for the main process, which saves first."""
+    """One thread a worker: the workers are the parallelism. Signals are for the main process, which saves first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

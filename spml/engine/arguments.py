@@ -1,7 +1,6 @@
 """What the options of the scripts mean: released names, `key=value` at the end, the device, the snapshot."""
 
 import argparse
-import re
 from pathlib import Path
 
 import torch
@@ -9,10 +8,9 @@ from easydict import EasyDict
 
 from spml.cli import UserError
 from spml.config import load_config
+from spml.engine.snapshot import list_snapshots
 from spml.engine.views import MAX_PIXELS, ViewPlan
 from spml.propagate import DenseCRF
-
-_SNAPSHOT = re.compile(r"model-(\d+)\.pth")
 
 
 def number_list(text: str) -> list[float]:
@@ -115,6 +113,8 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError
     except RuntimeError:
         raise UserError(f"--device: expected cpu, cuda, cuda:<i> or auto, got {name!r}") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -124,19 +124,24 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def find_snapshot(path: str | Path) -> Path:
-    """`path` if it is a file, else its `model-<i>.pth` of the largest i. Raises UserError where there is none."""
+def find_snapshot(path: str | Path, option: str = "--snapshot_dir") -> Path:
+    """`path` if it is a file, else its `model-<i>.pth` of the largest i.
+
+    Raises:
+        UserError: there is none; it names the `option` that the path came from.
+    """
     path = Path(path)
     if path.is_file():
         return path
-    found = [(int(match[1]), file) for file in path.glob("model-*.pth") if (match := _SNAPSHOT.fullmatch(file.name))]
+    found = list_snapshots(path)
     if not found:
-        raise UserError(f"--snapshot_dir {path}: expected a snapshot or a folder with model-<i>.pth, found none")
-    return max(found)[1]
+        raise UserError(f"{option} {path}: expected a snapshot or a folder with model-<i>.pth, found none")
+    return found[-1][1]
 
 
 def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """Read the command line: the options, and the `key=value` overrides. Exits with 2 for any other word."""
+    parser.allow_abbrev = False  # a misspelt option is a mistake, even where it begins like one that there is
     args, overrides = parser.parse_known_args(argv)
     for word in overrides:
         if word.startswith("-") or "=" not in word:

@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,7 @@ def _train(config: Any, folder: Path, device: torch.device, stage: str, resume: 
     if rank == 0:
         save_config(config, folder / "config.yaml")
     run = _replicate(task, config, device)
-    monitor = Monitor(config, folder, first, stage)
-    with _interruption() as interrupted:
+    with closing(Monitor(config, folder, first, stage)) as monitor, _interruption() as interrupted:
         for step, batch in enumerate(loader, start=first):
             torch.manual_seed(step_seed(config.train.seed, step, rank))  # dropout
             losses = update(
@@ -100,10 +99,8 @@ def _train(config: Any, folder: Path, device: torch.device, stage: str, resume: 
                 }
                 path = save_snapshot(folder, step, task.embedding_model, task.classifier, state)
             if stop:
-                monitor.close()
                 _say(f"interrupted after step {step}; saved; go on with --resume")
                 return INTERRUPTED
-    monitor.close()
     if rank == 0:
         _say(f"trained {last - first} steps; snapshot {path}")
     return 0

@@ -76,6 +76,7 @@ def _picture(config: Any, batch: Mapping[str, Any], task: Any) -> np.ndarray:
     task.eval()
     image = batch["image"][:1].to(next(task.parameters()).device)
     embedding = task.embedding_model(image, image.shape[-2:])
+    embedding = torch.where(torch.isfinite(embedding), embedding, 0)  # the loss says that a run diverged, not a picture
     prediction = task.classifier(embedding).argmax(dim=1)[0].cpu().numpy().astype(np.uint8)
     task.train(mode)
     network = config.network

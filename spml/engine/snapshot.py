@@ -26,8 +26,11 @@ def save_snapshot(
     path = folder / f"model-{last_step}.pth"
     temporary = folder / f".model-{last_step}.state.pth.{os.getpid()}"
     try:
-        torch.save({"step": last_step, **state}, temporary)
+        with open(temporary, "wb") as file:
+            torch.save({"step": last_step, **state}, file)
         os.replace(temporary, path.with_suffix(".state.pth"))
+    except RuntimeError as error:  # PyTorch's writer turns a full disk into one
+        raise UserError(f"{path.with_suffix('.state.pth')}: cannot be written: {str(error).splitlines()[0]}") from error
     finally:
         temporary.unlink(missing_ok=True)
     save_checkpoint(path, embedding_model, classifier)
@@ -44,8 +47,8 @@ def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
 
 def load_snapshot(
     folder: Path, embedding_model: nn.Module, classifier: nn.Module, device: torch.device
-) -> dict[str, Any] | None:
-    """Load the newest snapshot of a folder into the models and return its state; None where there is no snapshot.
+) -> tuple[Path, dict[str, Any]] | None:
+    """Load the newest snapshot of a folder into the models and return its state's path and content; None without any.
 
     Raises:
         UserError: a state file that is missing or cannot be read.
@@ -61,6 +64,12 @@ def load_snapshot(
         )
     load_checkpoint(path, embedding_model, classifier)
     try:
-        return torch.load(state_path, map_location=device, weights_only=True)
+        state = torch.load(state_path, map_location=device, weights_only=True)
     except Exception as error:  # torch.load has no one error for a file that is cut off or not its own
-        raise UserError(f"--resume: {state_path} cannot be read: {str(error).splitlines()[0]}") from error
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise UserError(
+            f"--resume: {state_path} cannot be read: {reason}; without {path.name} the snapshot before it is taken"
+        ) from error
+    if not isinstance(state, dict):
+        raise UserError(f"--resume: {state_path}: expected what training wrote, got {type(state).__name__}")
+    return state_path, state
