@@ -13,6 +13,7 @@ echo "$*" >> "$CALLS"
 case "$*" in
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/pyvenv.cfg" ;;
   "-m pip "*" $REFUSE"*) echo "pip refused"; exit 1 ;;
+  "-m pip "*) echo "  Downloading big.whl (120.5 MB)"; echo "  Downloading small.whl (12 kB)" ;;
   "-c import pydensecrf.densecrf") exit 1 ;;
 esac
 """
@@ -47,8 +48,8 @@ def set_up(project, *arguments, refuse="nothing", **variables):
 
 
 def test_makes_once_and_reuses(project):
-    status, _, calls = set_up(project)
-    assert status == 0
+    status, errors, calls = set_up(project)
+    assert status == 0 and "Downloading big.whl (120.5 MB)" in errors and "small" not in errors
     assert calls[0] == f"-m venv {project / '.venv'}" and calls[1].endswith("-r requirements.txt -e .")
     assert calls[-1].endswith("pydensecrf2")
     assert set_up(project) == (0, "", [])
