@@ -16,6 +16,7 @@ from spml.config import load_config
 from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.lists import read_list
 from spml.data.pickled import write_cam_file, write_memory_file
+from spml.engine.outputs import refine_and_write
 from spml.engine.predict import predict_image
 from spml.engine.pseudo_label import (
     RELEASED,
@@ -26,7 +27,7 @@ from spml.engine.pseudo_label import (
     label_list,
     pseudo_probability,
 )
-from spml.engine.pseudo_sources import by_class_maximum, segment_shares
+from spml.engine.pseudo_sources import segment_shares
 from spml.grouping import segment_by_kmeans
 from spml.models import build_classifier, build_embedding_model, save_checkpoint
 
@@ -196,12 +197,6 @@ def test_points(config, models, folder):
     torch.testing.assert_close(pseudo_probability(source, read, steps), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_each_class_is_divided_by_its_maximum():
-    score = torch.tensor([[[0.2, 0.4]], [[0.8, 0.6]], [[0.0, 0.0]]])
-    got = by_class_maximum(score, torch.tensor([True, False, True]))
-    torch.testing.assert_close(got, torch.tensor([[[0.5, 1.0]], [[0.0, 0.0]], [[0.0, 0.0]]]))
-
-
 @pytest.mark.parametrize("kind", SOURCES)
 @pytest.mark.parametrize("size", [(1, 1), (3, 61), (57, 9)])
 def test_any_size(config, folder, kind, size, tmp_path):
@@ -298,14 +293,34 @@ def test_script_writes_what_the_next_stage_reads(tiny_config_file, tiny_data, fo
     assert all(np.array_equal(label, labels[name]) for name, label in labels_in(tmp_path).items())
 
 
-def test_crf_in_other_processes_keeps_void(tiny_config_file, tiny_data, folder, tmp_path):
+class InlineRefiner:
+    """Refines at once, in this process; the pool of processes has its test beside inference."""
+
+    def __init__(self, crf, workers):
+        self.crf = crf
+
+    def submit(self, *work):
+        refine_and_write(self.crf, *work)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+def test_the_crf_keeps_void(tiny_config_file, tiny_data, folder, tmp_path, monkeypatch):
     pytest.importorskip("pydensecrf")
-    words = ["--source", "points", "--save_dir", tmp_path / "out", "--data_list", some_of(tiny_data, tmp_path, 1)]
-    script(tiny_config_file, folder, *words, "--crf_workers", 1)
-    for name, label in labels_in(tmp_path / "out").items():
+    monkeypatch.setattr("spml.engine.pseudo_label.Refiner", InlineRefiner)
+    words = ["--source", "points", "--save_dir", tmp_path / "out", "--data_list", some_of(tiny_data, tmp_path, 2)]
+    script(tiny_config_file, folder, *words)
+    refined = labels_in(tmp_path / "out")
+    for name, label in refined.items():
         weak = np.array(Image.open(tiny_data / "weak" / f"{name}.png"))
         np.testing.assert_array_equal(label == 255, weak == 255)
         assert 254 not in label
+    script(tiny_config_file, folder, *words, "--no-crf", "--overwrite")
+    assert any((label != refined[name]).any() for name, label in labels_in(tmp_path / "out").items())
 
 
 def test_errors(tiny_config_file, config, folder, tmp_path):

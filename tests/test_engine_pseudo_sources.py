@@ -1,0 +1,31 @@
+"""Sources of pseudo labels without a snapshot: DensePose's points, and the division by a class's maximum."""
+
+import numpy as np
+import torch
+
+from spml.config import load_config
+from spml.data.dataset import EvaluationSample
+from spml.engine.pseudo_label import choose_recipe, pseudo_probability
+from spml.engine.pseudo_sources import PointSource, by_class_maximum
+from spml.engine.whole_views import WholeViews
+from spml.models import build_embedding_model
+
+
+def test_points_of_densepose(tiny_config):
+    own = load_config(None, ["network.backbone_types=panoptic_deeplab_tiny", "network.embedding_dim=8"])
+    own.dataset.dataset, own.dataset.num_classes = "Densepose", 15
+    views = WholeViews(
+        build_embedding_model(own).eval(), choose_recipe("points").plan(tiny_config), torch.device("cpu")
+    )
+    label = torch.full((40, 48), 15)  # unlabelled as the release marks it
+    label[4:9, 4:9], label[25:30, 20:25], label[:2] = 0, 14, 255
+    read = EvaluationSample("x", torch.randn(3, 40, 48), np.zeros(0), label, torch.arange(48).expand(40, 48) // 16)
+    score = pseudo_probability(PointSource(views, (4, 4), 10, 15), read, 64)
+    assert score.shape == (15, 40, 48) and (score[1:14] == 0).all()
+    assert score[0, 6, 6] > score[14, 6, 6] and score[14, 27, 22] > score[0, 27, 22]
+
+
+def test_each_class_is_divided_by_its_maximum():
+    score = torch.tensor([[[0.2, 0.4]], [[0.8, 0.6]], [[0.0, 0.0]]])
+    got = by_class_maximum(score, torch.tensor([True, False, True]))
+    torch.testing.assert_close(got, torch.tensor([[[0.5, 1.0]], [[0.0, 0.0]], [[0.0, 0.0]]]))
