@@ -344,11 +344,3 @@ def test_errors(tiny_config_file, config, folder, tmp_path):
         write_cam_file(tmp_path / "bad" / "1.npy", cams)
         with pytest.raises(UserError, match=f"bad.1.npy: {words}"):
             replace(source, cam_dir=tmp_path / "bad")(first_image(config))
-
-
-def test_choices_go_before_the_released_ones():
-    assert choose_recipe("retrieval") == RELEASED["retrieval"]
-    softmax = choose_recipe("softmax", walk_steps=0)
-    assert (softmax.scales, softmax.flip, softmax.crf) == ((0.75, 1.0), True, False)
-    assert choose_recipe("softmax", scales=[1], flip=False, walk_steps=0, crf=True) == Recipe((1.0,), False, 0, True)
-    assert choose_recipe("points", flip=True) == Recipe((1.0,), True, 64, True)

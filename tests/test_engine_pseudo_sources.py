@@ -1,11 +1,11 @@
-"""Sources of pseudo labels without a snapshot: DensePose's points, and the division by a class's maximum."""
+"""What needs no snapshot: recipes, DensePose's points, the division by a class's maximum."""
 
 import numpy as np
 import torch
 
 from spml.config import load_config
 from spml.data.dataset import EvaluationSample
-from spml.engine.pseudo_label import choose_recipe, pseudo_probability
+from spml.engine.pseudo_label import RELEASED, Recipe, choose_recipe, pseudo_probability
 from spml.engine.pseudo_sources import PointSource, by_class_maximum
 from spml.engine.whole_views import WholeViews
 from spml.models import build_embedding_model
@@ -29,3 +29,11 @@ def test_each_class_is_divided_by_its_maximum():
     score = torch.tensor([[[0.2, 0.4]], [[0.8, 0.6]], [[0.0, 0.0]]])
     got = by_class_maximum(score, torch.tensor([True, False, True]))
     torch.testing.assert_close(got, torch.tensor([[[0.5, 1.0]], [[0.0, 0.0]], [[0.0, 0.0]]]))
+
+
+def test_choices_go_before_the_released_ones():
+    assert choose_recipe("retrieval") == RELEASED["retrieval"]
+    softmax = choose_recipe("softmax", walk_steps=0)
+    assert (softmax.scales, softmax.flip, softmax.crf) == ((0.75, 1.0), True, False)
+    assert choose_recipe("softmax", scales=[1], flip=False, walk_steps=0, crf=True) == Recipe((1.0,), False, 0, True)
+    assert choose_recipe("points", flip=True) == Recipe((1.0,), True, 64, True)
