@@ -19,9 +19,7 @@ from spml.data.pickled import write_cam_file, write_memory_file
 from spml.engine.outputs import refine_and_write
 from spml.engine.predict import predict_image
 from spml.engine.pseudo_label import (
-    RELEASED,
     SOURCES,
-    Recipe,
     build_source,
     choose_recipe,
     label_list,
