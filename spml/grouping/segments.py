@@ -84,7 +84,8 @@ def segment_by_kmeans(
     location = location.to(embedding.dtype).expand(batch, height, width, -1).flatten(1, 2)  # (B, HW, 2 or more)
 
     dtype = torch.promote_types(embedding.dtype, torch.float32)
-    unit = F.normalize(embedding.to(dtype).flatten(2).transpose(1, 2), dim=-1)  # (B, HW, C)
+    # Pixels side by side in memory from here on; without it every later step would reorder them anew.
+    unit = F.normalize(embedding.to(dtype).flatten(2).transpose(1, 2).contiguous(), dim=-1)  # (B, HW, C)
     with_location = F.normalize(torch.cat([unit, location[..., :2].to(dtype)], dim=-1), dim=-1)
     valid = semantic != ignore_index
     start = grid_labels(height, width, num_clusters, device).flatten().expand(batch, -1)
@@ -95,11 +96,16 @@ def segment_by_kmeans(
 
     image = torch.arange(batch, device=device)[:, None].expand_as(cluster)
     keep = valid.flatten()
-    image, cluster, semantic, instance = (t.flatten()[keep] for t in (image, cluster, semantic, instance))  # (N,)
+    labels = [t.flatten() for t in (image, cluster, semantic, instance)]
+    unit, with_location = unit.flatten(0, 1), with_location.flatten(0, 1)
+    if not bool(keep.all()):  # copies of what may be the largest tensors of a step
+        kept = keep.nonzero().squeeze(1)
+        labels = [t[kept] for t in labels]
+        unit, with_location = unit[kept], with_location[kept]
+    image, cluster, semantic, instance = labels  # (N,)
     key = _combine(image, cluster, semantic, instance)
     unique, index = torch.unique(key, return_inverse=True)  # (S,), (N,)
     first = torch.empty_like(unique).scatter_(0, index, torch.arange(len(key), device=device))  # a pixel of each
-    unit, with_location = unit.flatten(0, 1)[keep], with_location.flatten(0, 1)[keep]
     return Segments(
         embedding=unit,
         embedding_with_location=with_location,

@@ -1,0 +1,197 @@
+"""What the benchmarks share: time, peak extra memory, what this machine can do at best, and one table."""
+
+import argparse
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own messages; read when torch is imported
+
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+MB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Median seconds of a call and its largest memory beyond what was there before."""
+
+    seconds: float
+    bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a computation cannot do without: operations of products, exponentials, bytes read and written once."""
+
+    flops: float = 0.0
+    exps: float = 0.0
+    bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: ours beside the plain way, the targets of the ratios, and the work of ours."""
+
+    name: str
+    ours: Cost
+    plain: Cost
+    time_target: float | None = None
+    memory_target: float | None = None
+    work: Work | None = None
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Measured rates of this machine, a second: product operations, exponentials, bytes moved."""
+
+    flops: float
+    exps: float
+    bytes: float
+
+    def limit(self, work: Work) -> float:
+        """Seconds below which `work` cannot be done: the largest of its three parts, as if they overlapped."""
+        return max(work.flops / self.flops, work.exps / self.exps, work.bytes / self.bytes)
+
+
+def parse(description: str, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read `--device --threads --quick --repeat`, set the threads and return the options."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, prog=None
+    )
+    parser.add_argument("--device", default="cpu", type=torch.device, help="where to compute: cpu, cuda or cuda:1")
+    parser.add_argument("--threads", default=2, type=int, help="threads of the CPU")
+    parser.add_argument("--repeat", default=3, type=int, help="runs, of which the median counts")
+    parser.add_argument("--quick", action="store_true", help="small sizes: whether it runs, not how fast it is")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    return options
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device, so that a clock reads what was done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measure(call: Callable[[], object], device: torch.device, repeat: int = 3, memory: bool = True) -> Cost:
+    """Run `call` once to warm up (and to read its memory), then `repeat` times."""
+    extra = peak_memory(call, device) if memory else 0.0
+    if not memory:
+        call()
+    seconds = []
+    for _ in range(repeat):
+        synchronise(device)
+        start = time.perf_counter()
+        call()
+        synchronise(device)
+        seconds.append(time.perf_counter() - start)
+    return Cost(statistics.median(seconds), extra)
+
+
+def alternate(
+    ours: Callable[[], object], plain: Callable[[], object], device: torch.device, repeat: int = 3, memory: bool = True
+) -> tuple[Cost, Cost]:
+    """Measure both, turn by turn, so that another load on the machine meets both alike."""
+    first = [measure(call, device, 1, memory) for call in (ours, plain)]
+    seconds: list[list[float]] = [[cost.seconds] for cost in first]
+    for _ in range(repeat - 1):
+        for series, call in zip(seconds, (ours, plain), strict=True):
+            synchronise(device)
+            start = time.perf_counter()
+            call()
+            synchronise(device)
+            series.append(time.perf_counter() - start)
+    a, b = (Cost(statistics.median(s), cost.bytes) for s, cost in zip(seconds, first, strict=True))
+    return a, b
+
+
+def peak_memory(call: Callable[[], object], device: torch.device) -> float:
+    """Return the most bytes of tensors that `call` held at a time beyond those before it.
+
+    On CUDA as the allocator counts them. On the CPU the profiler reports every allocation and release; their running
+    sum is free of what an operating system keeps back or has not yet taken back.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        synchronise(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        synchronise(device)
+        return float(torch.cuda.max_memory_allocated(device) - before)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return float(peak)
+
+
+def find_peak(device: torch.device, quick: bool = False, dtype: torch.dtype = torch.float32) -> Peak:
+    """Measure the best rates of this machine: a large product, exponentials in the cache, a copy beyond the cache."""
+    large = device.type == "cuda"
+    side = 256 if quick else 8192 if large else 1024
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    product = measure(lambda: a @ a, device, 5, memory=False)
+    small = torch.rand(1 << (26 if large else 16), device=device)
+    rounds = 1 if large else 16
+    exponential = measure(lambda: [small.exp_().neg_() for _ in range(rounds)], device, 5, memory=False)
+    source = torch.empty((1 << (22 if quick else 30 if large else 26)) // 4, device=device)
+    target = torch.empty_like(source)
+    copy = measure(lambda: target.copy_(source), device, 5, memory=False)
+    return Peak(
+        2 * side**3 / product.seconds,
+        rounds * small.numel() / exponential.seconds,
+        2 * 4 * source.numel() / copy.seconds,
+    )
+
+
+def relative_error(ours: Tensor, plain: Tensor) -> float:
+    """Return the largest difference, relative to the largest value."""
+    return float((ours - plain).abs().max() / plain.abs().max().clamp(min=1e-30))
+
+
+def print_table(title: str, rows: Sequence[Row], peak: Peak | None = None) -> None:
+    """Print the rows: time, ratio and target; memory, ratio and target; the share of the limit that time reaches."""
+    print(f"\n{title}")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads" + _describe(peak))
+    head = ["case", "ours", "plain", "ratio", "target", "ours MB", "plain MB", "ratio", "target", "limit", "reached"]
+    lines = [head] + [_cells(row, peak) for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        cells = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        print("  ".join([line[0].ljust(widths[0]), *cells]).rstrip())
+
+
+def _describe(peak: Peak | None) -> str:
+    if peak is None:
+        return ""
+    return (
+        f"; measured peaks: {peak.flops / 1e9:,.0f} GFLOP/s, {peak.exps / 1e9:.2f} G exp/s, {peak.bytes / 1e9:.1f} GB/s"
+    )
+
+
+def _cells(row: Row, peak: Peak | None) -> list[str]:
+    memory = row.plain.bytes > 0
+    limit = peak.limit(row.work) if peak and row.work else None
+    return [
+        row.name,
+        f"{row.ours.seconds:.4f} s",
+        f"{row.plain.seconds:.4f} s" if row.plain.seconds else "",
+        f"{row.ours.seconds / row.plain.seconds:.3f}" if row.plain.seconds else "",
+        f"<= {row.time_target:.2f}" if row.time_target else "",
+        f"{row.ours.bytes / MB:.1f}" if row.ours.bytes else "",
+        f"{row.plain.bytes / MB:.1f}" if memory else "",
+        f"{row.ours.bytes / row.plain.bytes:.3f}" if memory else "",
+        f"<= {row.memory_target:.2f}" if row.memory_target else "",
+        f"{limit:.4f} s" if limit else "",
+        f"{100 * limit / row.ours.seconds:.0f} %" if limit else "",
+    ]

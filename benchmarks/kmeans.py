@@ -1,0 +1,77 @@
+"""Segments of a batch (k-means, split by labels, prototypes) beside k-means alone, image by image."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from _measure import Row, Work, alternate, find_peak, parse, print_table
+from torch import Tensor
+
+from spml.cli import run
+from spml.grouping import segment_by_kmeans
+from spml.grouping.kmeans import grid_labels, location_features
+
+GRID, ROUNDS, CHANNELS = (6, 6), 10, 64
+
+
+def plain_kmeans(embedding: Tensor) -> list[Tensor]:
+    """The release's way: one image after the other, sums by scatter, nearest by a product and its maximum."""
+    labels = []
+    height, width = embedding.shape[2:]
+    location = location_features(height, width, embedding.device).flatten(0, 1)
+    for image in embedding:
+        unit = F.normalize(image.flatten(1).T, dim=1)
+        feature = F.normalize(torch.cat([unit, location], dim=1), dim=1)  # (N, C + 2)
+        label = grid_labels(height, width, GRID, embedding.device).flatten()
+        for _ in range(ROUNDS):
+            total = feature.new_zeros(GRID[0] * GRID[1], feature.shape[1])
+            total.scatter_add_(0, label[:, None].expand_as(feature), feature)
+            label = (feature @ F.normalize(total, dim=1).T).max(dim=1)[1]
+        labels.append(label)
+    return labels
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(__doc__ or "", arguments)
+    batch, side = (2, 32) if options.quick else (8, 128)
+    embedding = torch.randn(batch, CHANNELS, side, side, device=options.device)
+    coarse = F.interpolate(torch.rand(2, batch, 4, 4), size=(side, side)).to(options.device)
+    semantic, instance = (coarse[0] * 4).long(), (coarse[1] * 9).long()
+
+    def ours() -> object:
+        return segment_by_kmeans(embedding, semantic, instance, num_clusters=GRID, iterations=ROUNDS)
+
+    with torch.no_grad():
+        same = segment_by_kmeans(embedding, num_clusters=GRID, iterations=ROUNDS).index
+        offset, equal = 0, 0
+        for label in plain_kmeans(embedding):
+            compact = torch.unique(label, return_inverse=True)[1]
+            equal += int((same[: len(label)] - offset == compact).sum())
+            offset, same = offset + int(compact.max()) + 1, same[len(label) :]
+        share = equal / (batch * side * side)
+        a, b = alternate(ours, lambda: plain_kmeans(embedding), options.device, options.repeat)
+    clusters, pixels = GRID[0] * GRID[1], batch * side * side
+    work = Work(flops=ROUNDS * 2 * pixels * clusters * (CHANNELS + 2), bytes=ROUNDS * 4 * pixels * (CHANNELS + 2))
+    title = f"k-means + segments + prototypes, {batch} x {side} x {side} x {CHANNELS}, {clusters} clusters"
+    print_table(
+        f"{title}, {ROUNDS} rounds ({100 * share:.2f} % of pixels in the same cluster)",
+        [Row("against k-means alone, image by image", a, b, 0.8, None, work)],
+        find_peak(options.device, options.quick),
+    )
+    if options.device.type == "cuda":
+        print(f"waits for the device in the k-means loop: {count_waits(embedding)}")
+
+
+def count_waits(embedding: Tensor) -> int:
+    """Return how often ten more rounds of k-means make the host wait for the GPU, by the profiler."""
+    counts = []
+    for rounds in (ROUNDS, 2 * ROUNDS):
+        with torch.profiler.profile() as profile:
+            segment_by_kmeans(embedding, num_clusters=GRID, iterations=rounds)
+        names = [event.name for event in profile.events()]
+        counts.append(sum(name in ("aten::item", "aten::nonzero", "cudaStreamSynchronize") for name in names))
+    return counts[1] - counts[0]
+
+
+if __name__ == "__main__":
+    run(main)

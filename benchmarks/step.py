@@ -1,0 +1,101 @@
+"""A whole stage-1 step beside a step of plain cross-entropy on the same network and batch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from _measure import Cost, Row, alternate, measure, parse, print_table
+from torch import Tensor
+
+from spml.cli import run
+from spml.config import load_config
+from spml.engine.loop import build_optimizer, build_task, update
+from spml.engine.train_embedding import EmbeddingTask
+from spml.grouping import grouping_losses
+
+CROSS_ENTROPY = [f"train.{short}_loss_types=none" for short in ("sem_ann", "sem_occ", "img_sim", "feat_aff")]
+
+
+def make_batch(batch: int, crop: int, device: torch.device) -> dict[str, Tensor]:
+    """Images of noise over a coarse pattern, scribble-like labels on a third of the pixels, blocks as regions."""
+    coarse = torch.randint(0, 21, (batch, 1, 6, 6))
+    label = torch.nn.functional.interpolate(coarse.float(), (crop, crop))[:, 0].long()
+    tag = torch.zeros(batch, 21, dtype=torch.bool).scatter_(1, coarse.flatten(1), True)
+    cell = torch.arange(crop) * 12 // crop
+    region = (cell[:, None] * 12 + cell).expand(batch, crop, crop).contiguous()
+    image = torch.randn(batch, 3, crop, crop) + label[:, None] / 10
+    label[torch.rand(label.shape) > 0.3] = 254
+    made = {"image": image, "semantic_label": label, "instance_label": region, "semantic_tag": tag}
+    return {name: value.to(device) for name, value in made.items()}
+
+
+class Trainer:
+    """One task with its optimizer; a call is one step."""
+
+    def __init__(self, overrides: Sequence[str], batch: dict[str, Tensor], compiled: bool = False) -> None:
+        config = load_config(None, overrides)
+        device = batch["image"].device
+        task = build_task(config, "embedding")
+        assert isinstance(task, EmbeddingTask)
+        self.task = task.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        if compiled:
+            self.task.embedding_model.compile()
+        self.batch, self.rate = batch, 1e-4
+        self.optimizer = build_optimizer([task.embedding_model, task.classifier], 5e-4, 0.9, False)
+
+    def __call__(self) -> Any:
+        return update(self.task, self.task.weights, self.optimizer, self.batch, self.rate, 0)
+
+    def own_parts(self) -> Cost:
+        """Segments, relations, losses and their gradients up to the embedding, without the network."""
+        task, batch = self.task, self.batch
+        with torch.no_grad(), torch.autocast(batch["image"].device.type, torch.bfloat16, enabled=False):
+            embedding = task.embedding_model(batch["image"])
+        leaf = embedding.float().requires_grad_()
+
+        def grouping() -> None:
+            losses = grouping_losses(
+                task.segment(batch, leaf),
+                batch["semantic_tag"],
+                num_classes=21,
+                concentration=task.concentration,
+                memory=task.memory,
+                relations=task.relations,
+            )
+            torch.stack([task.weights[name] * term for name, term in losses.items()]).sum().backward()
+
+        return measure(grouping, leaf.device, 3)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(__doc__ or "", arguments)
+    gpu = options.device.type == "cuda"
+    backbone = "panoptic_deeplab_101" if gpu else "panoptic_deeplab_tiny"
+    count, crop = (2, 64) if options.quick else (4, 512) if gpu else (4, 256)
+    overrides = [
+        f"network.backbone_types={backbone}",
+        f"train.amp={'bf16' if gpu else 'off'}",
+        f"train.crop_size=[{crop},{crop}]",
+        "train.freeze_stem=false",
+    ]
+    batch = make_batch(count, crop, options.device)
+    spml = Trainer(overrides, batch)
+    plain = Trainer([*overrides, *CROSS_ENTROPY, "train.classifier_gradient=true"], batch)
+    a, b = alternate(spml, plain, options.device, options.repeat)
+    own = spml.own_parts()
+    rows = [Row("stage 1 against cross-entropy", a, b), Row("SPML's own parts of that step", own, a, 0.15)]
+    if gpu:
+        rows.append(Row("stage 1, backbone by torch.compile, against not", _compiled(overrides, batch, options), a))
+    segments = spml.task.memory.steps[-1][0].prototype
+    print_table(f"step, {backbone}, batch {count}, crop {crop}, {len(segments)} segments", rows)
+    print(f"{count / a.seconds:.2f} images/s; {count / b.seconds:.2f} by cross-entropy alone")
+
+
+def _compiled(overrides: Sequence[str], batch: dict[str, Tensor], options: Any) -> Cost:
+    trainer = Trainer(overrides, batch, compiled=True)
+    trainer()  # compiles
+    return measure(trainer, options.device, options.repeat)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,56 @@
+"""Each benchmark runs, at its small size: what it measures then means nothing, and what it checks must hold."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+QUICK = ["--quick", "--threads", "1", "--repeat", "1"]
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Import a script of benchmarks/ as it imports its neighbours; threads stay as they were."""
+    threads = torch.get_num_threads()
+    monkeypatch.syspath_prepend(str(FOLDER))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if (FOLDER / f"{name}.py").exists():
+            del sys.modules[name]
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ("kmeans", "loader", "loss", "random_walk", "retrieval", "step"))
+def test_runs(benchmark, capsys, name):
+    benchmark(name).main(QUICK)
+    printed = capsys.readouterr().out
+    assert "ratio" in printed or "images/s" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ("crf", "exchange"))
+def test_runs_with_processes(benchmark, capsys, name):
+    if name == "crf":
+        pytest.importorskip("pydensecrf")
+    benchmark(name).main(QUICK)
+    assert "process" in capsys.readouterr().out
+
+
+def test_derived_bytes_of_two_processes(benchmark):
+    """Twice 557 bytes a segment for the two gathers, and once 2 x 256 for the gradient of both processes' rows."""
+    assert benchmark("exchange").derive(100, 2) == 100 * (2 * 557 + 2 * 256)
+
+
+def test_peak_memory_counts_what_is_held_at_a_time(benchmark):
+    measure = benchmark("_measure")
+
+    def call():
+        first = torch.empty(1 << 18)
+        del first
+        return torch.empty(1 << 19), torch.empty(1 << 18)
+
+    assert measure.peak_memory(call, torch.device("cpu")) == 4 * 3 * (1 << 18)
