@@ -57,7 +57,8 @@ def pixel_to_segment_loss(
         reduction: "mean" or "sum" over pixels, or "none" for (N,).
         backend: "dense" (the plain formula, N x P memory), "chunked" (same value and gradients, O(N + P) memory,
             any device), "triton" (fused kernels on CUDA; concentrations above 64, more than 128 channels and float64
-            go the chunked way), or "auto": triton where it runs, else chunked.
+            go the chunked way), or "auto": chunked. The kernels have run in Triton's interpreter only; until they are
+            measured on a GPU, they are not chosen for anybody.
         weight: (N,) float, multiplies each pixel's loss before the reduction; gets no gradient.
 
     Returns:
@@ -251,22 +252,15 @@ def _resolve(backend: str, pixel: Tensor, prototype: Tensor, concentration: floa
     """Return the backend that computes this: "dense", "chunked" or "triton"."""
     if backend not in ("auto", "dense", "chunked", "triton"):
         raise ValueError(f"backend: expected auto, dense, chunked or triton, got {backend!r}")
-    if backend in ("dense", "chunked") or (backend == "auto" and not _has_tensor_cores(pixel.device)):
+    if backend != "triton":
         return "dense" if backend == "dense" else "chunked"
     try:
         from spml.grouping import contrast_triton
     except ImportError:
-        if backend == "auto":
-            return "chunked"
         raise UserError("backend triton: needs the package triton: `pip install triton`") from None
     if not contrast_triton.runs_on(pixel.device):
         raise UserError(f"backend triton: expected tensors on a CUDA device, got {pixel.device}")
     return "triton" if contrast_triton.covers(pixel, prototype, concentration) else "chunked"
-
-
-def _has_tensor_cores(device: torch.device) -> bool:
-    """Whether it is an NVIDIA GPU whose matrix units take TF32 and bfloat16."""
-    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _sweep_of(backend: str) -> Callable[..., tuple[Tensor, Tensor | None, Tensor | None]]:
