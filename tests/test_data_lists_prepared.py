@@ -45,6 +45,7 @@ def voc_root(tmp_path: Path) -> Path:
     touch(root / "VOC2012/segcls", {*TRAIN, *VAL})
     touch(root / "sbd/dataset/clsimg", SBD)
     touch(root / "VOC2012/hed", TRAIN_PLUS)
+    touch(root / "VOC2012/cam/seam", TRAIN_PLUS, ".npy")
     for folder, _ in voc.WEAK.values():
         touch(root / folder, {*TRAIN_PLUS, *VAL})
     return root
@@ -105,6 +106,7 @@ def test_what_is_missing_is_named(voc_root: Path, tmp_path: Path, capsys) -> Non
     )
     assert names(lists / "scribble_train+_d3_hed.txt", voc_root) == ["s1", "t1", "t2"]
     (voc_root / "VOC2012/segcls/v1.png").unlink()
+    (voc_root / "VOC2012/cam/seam/t1.npy").unlink()
     check = [*words, "--list_dir", str(lists), "--experiments"]
     assert script("check").main([*check, "tag", "scribble"]) == 1
     shown = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
@@ -113,6 +115,7 @@ def test_what_is_missing_is_named(voc_root: Path, tmp_path: Path, capsys) -> Non
         shown["VOC2012/cam/seam_a6_th0.2"].endswith("the folder")
         and "0 of 4 .png" in shown["VOC2012/cam/seam_a6_th0.2"]
     )
+    assert "3 of 4 .npy" in shown["VOC2012/cam/seam"] and shown["VOC2012/cam/seam"].endswith("t1")
     assert shown["VOC2012/segcls"].endswith("v1") and shown["VOC2012/JPEGImages"].rstrip().endswith("6 of 6 .jpg")
     assert shown[str(lists / "seam_train+_a6_th0.2_hed.txt")].endswith("the list")
     assert shown[str(lists / "scribble_train+_d3_hed.txt")].endswith("1 lines")

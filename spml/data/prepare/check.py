@@ -6,7 +6,7 @@ from pathlib import Path
 from spml.cli import UserError
 from spml.data.lists import DataError, read_list
 from spml.data.prepare import densepose, voc
-from spml.data.prepare.layout import DataRoot, ListPlan
+from spml.data.prepare.layout import Column, DataRoot, ListPlan
 from spml.visualize.report import table
 
 PLANS: dict[str, Callable[[DataRoot], list[ListPlan]]] = {
@@ -56,20 +56,19 @@ def check_root(
 
 def _folder_rows(plans: Sequence[ListPlan], root: DataRoot) -> list[Row]:
     """A line for each kind of files: all the samples of all the lists that need it."""
-    needed: dict[tuple[str, ...], tuple[ListPlan, int, set[str]]] = {}
+    needed: dict[Column, set[str]] = {}
     for plan in plans:
-        for place, column in enumerate(plan.columns):
-            needed.setdefault(column.folders, (plan, place, set()))[2].update(plan.samples)
+        for column in (*plan.columns, *plan.beside):
+            needed.setdefault(column, set()).update(plan.samples)
     rows = []
-    for folders, (plan, place, names) in needed.items():
-        column = plan.columns[place]
+    for column, names in needed.items():
         missing = root.missing(column, names)
         found = f"{len(names) - len(missing):,} of {len(names):,} {column.suffix}"
-        if not any((root.path / folder).is_dir() for folder in folders):
+        if not any((root.path / folder).is_dir() for folder in column.folders):
             lacking = "the folder"
         else:
             lacking = ", ".join(missing[:NAMES_SHOWN]) + (", ..." if len(missing) > NAMES_SHOWN else "")
-        rows.append((folders[0], found, lacking))
+        rows.append((column.folders[0], found, lacking))
     return rows
 
 

@@ -18,12 +18,16 @@ class Column:
 
 @dataclass(frozen=True)
 class ListPlan:
-    """One data list: its name without `.txt`, the samples it should have, their columns, and what it is needed for."""
+    """One data list: its name without `.txt`, the samples it should have, their columns, and what it is needed for.
+
+    `beside` are files that the samples need and the list does not name.
+    """
 
     name: str
     samples: tuple[str, ...]
     columns: tuple[Column, ...]
     needed_for: tuple[str, ...]
+    beside: tuple[Column, ...] = ()
 
 
 class DataRoot:

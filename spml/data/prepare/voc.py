@@ -10,6 +10,7 @@ IMAGE = Column(("VOC2012/JPEGImages",), ".jpg")
 SBD_MASK = Column(("sbd/dataset/clsimg",))
 MASK = Column(("VOC2012/segcls", *SBD_MASK.folders))  # VOC's mask goes before SBD's
 OVERSEGMENTATION = Column(("VOC2012/hed",))
+CAM = Column(("VOC2012/cam/seam",), ".npy")  # which the tag pipeline spreads
 WEAK = {  # list: folder of labels, experiment
     "scribble_train+_d3_hed": ("VOC2012/scribble/dilate_3", "scribble"),
     "scribble_train+_d3_0.3_hed": ("VOC2012/scribble/dilate_3_0.3", "scribble_0.3"),
@@ -49,7 +50,8 @@ def plan_lists(root: DataRoot) -> list[ListPlan]:
         label = Column((folder,))
         labelled = _sorted(root.stems(label) - {*val, *test})
         samples = train_plus if sbd else labelled or train_plus
-        plans.append(ListPlan(name, samples, (IMAGE, label, OVERSEGMENTATION), (experiment,)))
+        beside = (CAM,) if experiment == "tag" else ()
+        plans.append(ListPlan(name, samples, (IMAGE, label, OVERSEGMENTATION), (experiment,), beside))
     return plans
 
 
