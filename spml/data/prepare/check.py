@@ -6,8 +6,7 @@ from pathlib import Path
 from spml.cli import UserError
 from spml.data.lists import DataError, read_list
 from spml.data.prepare import densepose, voc
-from spml.data.prepare.layout import Column, DataRoot, ListPlan
-from spml.visualize.report import table
+from spml.data.prepare.layout import Column, DataRoot, ListPlan, remarks
 
 PLANS: dict[str, Callable[[DataRoot], list[ListPlan]]] = {
     "voc12": voc.plan_lists,
@@ -51,7 +50,7 @@ def check_root(
     rows = _folder_rows(plans, root) + [_list_row(plan, root, Path(list_dir)) for plan in plans]
     count = sum(bool(lacking) for _, _, lacking in rows)
     end = f"{count} of {len(rows)} are not complete" if count else f"complete for {', '.join(sorted(chosen))}"
-    return f"{table(rows, ('folder or list', 'found', 'missing'))}\n{end}", not count
+    return f"{remarks(rows, ('folder or list', 'found', 'missing'))}\n{end}", not count
 
 
 def _folder_rows(plans: Sequence[ListPlan], root: DataRoot) -> list[Row]:
@@ -73,16 +72,16 @@ def _folder_rows(plans: Sequence[ListPlan], root: DataRoot) -> list[Row]:
 
 
 def _list_row(plan: ListPlan, root: DataRoot, list_dir: Path) -> Row:
-    path = list_dir / f"{plan.name}.txt"
+    path, expected = list_dir / f"{plan.name}.txt", len(plan.samples)
     if not path.is_file():
-        return str(path), f"0 of {len(plan.samples):,} lines", "the list"
+        return path.name, f"0 of {expected:,} lines", f"the list, in {list_dir}"
     try:
         samples = read_list(path, root.path, columns=len(plan.columns))
     except DataError as error:
-        return str(path), "", str(error)
+        return path.name, f"? of {expected:,} lines", str(error)
     files = [file for sample in samples for file in sample.files]
     missing = [file for file in files if not file.is_file()]
-    lacking = f"{len(missing):,} files, first {missing[0]}" if missing else ""
-    if not missing and len(samples) < len(plan.samples):
-        lacking = f"{len(plan.samples) - len(samples):,} lines"
-    return str(path), f"{len(samples):,} of {len(plan.samples):,} lines", lacking
+    lacking = [f"{expected - len(samples):,} lines"] if len(samples) < expected else []
+    if missing:
+        lacking.append(f"{len(missing):,} of its files, such as {missing[0].relative_to(root.path)}")
+    return path.name, f"{len(samples):,} of {expected:,} lines", ", ".join(lacking)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spml.data.lists import DataError, write_list
-from spml.visualize.report import table
 
 
 @dataclass(frozen=True)
@@ -100,4 +99,12 @@ def write_lists(plans: Sequence[ListPlan], root: DataRoot, save_dir: str | Path)
         lines.append((f"{plan.name}.txt", state, shown if plan.samples else "no name known"))
     if not written:
         raise DataError(f"{root.path}: no list can be written; pyscripts/data/check.py says which files are expected")
-    return f"{table(lines, ('list', 'lines', 'files that are missing'))}\n{written} lists written to {save_dir}"
+    return f"{remarks(lines, ('list', 'lines', 'files that are missing'))}\n{written} lists written to {save_dir}"
+
+
+def remarks(rows: Sequence[tuple[str, str, str]], header: tuple[str, str, str]) -> str:
+    """A text table of a name, a count, aligned right, and a remark, which may be long."""
+    first, second = (max(len(row[place]) for row in [header, *rows]) for place in (0, 1))
+    rule = ("-" * first, "-" * second, "-" * len(header[2]))
+    lines = [f"{name:<{first}}  {count:>{second}}  {remark}" for name, count, remark in (header, rule, *rows)]
+    return "\n".join(line.rstrip() for line in lines)
