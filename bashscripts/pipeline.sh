@@ -52,17 +52,6 @@ train_network() {
   run "${launch[@]}" "$1" --cfg_path "$CFG" --data_dir "$DATAROOT" --resume "${@:2}"
 }
 
-# The model of the last step in a folder.
-newest_snapshot() {
-  local newest
-  newest=$(find "$1" -maxdepth 1 -name 'model-*.pth' ! -name '*.state.pth' 2>/dev/null | sort -V | tail -n 1) || true
-  if [ -z "$newest" ]; then
-    [ "${DRY:-0}" = 1 ] || fail "$1: expected a snapshot model-<i>.pth, found none; an earlier stage makes it"
-    newest=$1/model-NEWEST.pth
-  fi
-  printf '%s\n' "$newest"
-}
-
 # memory <folder> <list, or nothing for the training list>: labelled prototypes of the training images
 memory() {
   network pyscripts/inference/prototype.py --snapshot_dir "$SNAPSHOTS/stage1" --save_dir "$1" \
@@ -76,12 +65,11 @@ pseudo_label() {
 
 # train_classifier <folder> <list of pseudo labels>: the classifier on the frozen embedding of stage 1
 train_classifier() {
-  local pretrained own=()
-  pretrained=$(newest_snapshot "$SNAPSHOTS/stage1")
+  local own=()
   read -r -a own <<<"${CLASSIFIER:-}"
   train_network pyscripts/train/train_classifier.py --snapshot_dir "$1" --data_list "$2" \
     network.prediction_types=softmax_classifier "train.batch_size=$(((15 + GPUS) / GPUS))" train.max_iteration=4000 \
-    ${OVERRIDES[@]+"${OVERRIDES[@]}"} ${own[@]+"${own[@]}"} "network.pretrained=$pretrained"
+    ${OVERRIDES[@]+"${OVERRIDES[@]}"} ${own[@]+"${own[@]}"} "network.pretrained=$SNAPSHOTS/stage1"
 }
 
 # predict <folder> <snapshots> <options ..>
