@@ -36,14 +36,14 @@ BACKBONES = tuple(
 )
 LOSS = choice("segsort", "none", aliases={None: "none"})
 AMP = choice("off", "bf16", aliases={False: "off"})  # YAML 1.1 reads a bare off as false
-MEANS = sequence(number(), "a list of three", length=3)
-STDS = sequence(number(above=0), "a list of three", length=3)
+MEANS = sequence(number(low=0, below=2), "a list of three", length=3)  # of images in [0, 1], not 0..255
+STDS = sequence(number(above=0, below=2), "a list of three", length=3)
 SCALES = sequence(number(above=0), "a list", least=1)
 STEPS = sequence(integer(0), "a list")
 
 KEYS: dict[str, Key] = {
     "gpus": Key("", GPUS, "accepted from released files; choose with --device or torchrun"),
-    "num_threads": Key(4, integer(0), "worker processes of the data loader; 0 loads in the main process"),
+    "num_threads": Key(4, integer(0, 1024), "worker processes of the data loader; 0 loads in the main process"),
     "dataset.num_classes": Key(21, integer(2, 254), "classes with the background; follows from dataset.classes"),
     "dataset.semantic_ignore_index": Key(255, integer(255, 255), "void and padding; fixed"),
     "dataset.dataset": Key("VOC2012", DATASET, "VOC2012, Densepose (its model and mirroring), or your own name"),
@@ -79,7 +79,7 @@ KEYS: dict[str, Key] = {
     "train.random_scale": Key(True, BOOLEAN, "resize by 0.5 to 1.5"),
     "train.random_crop": Key(True, BOOLEAN, "crop at a random place"),
     "train.shuffle": Key(True, BOOLEAN, "draw the samples in random order"),
-    "train.image_size": Key(0, integer(0), "longest side before augmentation; 0 keeps the image as it is"),
+    "train.image_size": Key(0, integer(0, 32767), "longest side before augmentation; 0 keeps the image as it is"),
     "train.freeze_stem": Key(True, BOOLEAN, "no updates of stem and res2; false when training from scratch"),
     "train.warmup_iteration": Key(100, integer(0), "steps of linear warm-up from 0.1 x base_lr"),
     "train.decay_iterations": Key([], STEPS, "steps at which the rate falls tenfold; lr_policy step only"),
@@ -88,13 +88,13 @@ KEYS: dict[str, Key] = {
     "train.momentum": Key(0.9, number(low=0, below=1), "of SGD"),
     "train.batch_size": Key(4, integer(1), "images per process and step"),
     "train.crop_size": Key([512, 512], pair(1), "training crop"),
-    "train.memory_bank_size": Key(2, integer(0), "past steps whose segments the annotation loss sees"),
+    "train.memory_bank_size": Key(2, integer(0, 1000000), "past steps whose segments the annotation loss sees"),
     "train.seed": Key(0, integer(0, 2**32 - 1), "of weights, order and augmentation"),
     "train.amp": Key("off", AMP, "bf16: autocast of the network; losses stay in float32"),
     "train.classifier_gradient": Key(False, BOOLEAN, "the classifier's cross-entropy reaches the embedding"),
     "train.cross_entropy_weight": Key(None, optional(number(low=0)), "empty: sem_ann_loss_weight, as released"),
     "test.scales": Key([1.0], SCALES, "image scales that are averaged"),
-    "test.image_size": Key(512, integer(-1), "longest side of a test image; 0 or -1 keeps it as it is"),
+    "test.image_size": Key(512, integer(-1, 32767), "longest side of a test image; 0 or -1 keeps it as it is"),
     "test.crop_size": Key([512, 512], pair(1), "sliding crop"),
     "test.stride": Key([512, 512], pair(1), "step of the sliding crop"),
     "test.flip": Key(False, BOOLEAN, "average with the mirrored image"),
@@ -108,7 +108,7 @@ RELATIONS = {  # short name: full name, loss type, concentration and weight of t
 }
 for _short, (_name, _type, _concentration, _weight) in RELATIONS.items():
     KEYS[f"train.{_short}_loss_types"] = Key(_type, LOSS, f"{_name}: segsort or none")
-    KEYS[f"train.{_short}_concentration"] = Key(_concentration, number(low=0), f"{_name}: k of exp(k cos)")
+    KEYS[f"train.{_short}_concentration"] = Key(_concentration, number(low=0, below=500), f"{_name}: k of exp(k cos)")
     KEYS[f"train.{_short}_loss_weight"] = Key(_weight, number(low=0), f"{_name}: weight in the sum")
 
 # Keys that released files hold and that nothing here needs. Every other key is read by something: a test sees to it.

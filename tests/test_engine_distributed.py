@@ -8,6 +8,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
+from spml.cli import UserError
 from spml.config import load_config
 from spml.engine import distributed, loop
 from spml.engine.train_embedding import EmbeddingTask
@@ -59,6 +60,11 @@ def process(rank, port, config_file, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.save(two_steps(config_file, [2 * rank, 2 * rank + 1]), Path(folder) / f"{rank}.pth")
+    with distributed.together(torch.device("cpu")):
+        pass
+    with pytest.raises(UserError if rank == 0 else SystemExit), distributed.together(torch.device("cpu")):
+        if rank == 0:
+            raise UserError("a mistake that the first process finds")
     distributed.stop()
 
 

@@ -13,6 +13,7 @@ from spml.cli import UserError
 from spml.data.annotate_list import relative_path, write_label
 from spml.data.lists import DataError, Sample, check_unique_names, read_image, read_list, write_list
 from spml.data.oversegment import MAX_SEGMENTS, load_method, oversegment
+from spml.processes import deaf_children
 
 
 def oversegment_list(
@@ -63,7 +64,9 @@ def _run(tasks: list[tuple], workers: int) -> Iterator[None]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         try:
-            for future in as_completed([pool.submit(_one, *task) for task in tasks]):
+            with deaf_children():
+                futures = [pool.submit(_one, *task) for task in tasks]
+            for future in as_completed(futures):
                 yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)

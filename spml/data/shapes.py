@@ -5,7 +5,7 @@ import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from spml.data.lists import read_list, read_sample_files, write_atomically, writ
 from spml.data.oversegment import load_method, oversegment
 from spml.data.scenes import CLASSES, make_scene
 from spml.evaluation.iou import ConfusionMatrix
+from spml.processes import deaf_children
 
 VERSION = 1  # of the drawing; another one is other data
 META = "meta.json"
@@ -73,8 +74,12 @@ def make_shapes(
         each: Callable[..., Iterable[str]] = map
         if (workers := min(processes, len(names) // IMAGES_PER_PROCESS)) > 1:
             spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
-            each = partial(stack.enter_context(ProcessPoolExecutor(workers, spawn)).map, chunksize=8)
-        tags = list(tqdm(each(partial(_write_sample, save_dir, seed), names), "shapes", len(names), unit="image"))
+            pool = ProcessPoolExecutor(workers, spawn)
+            stack.callback(pool.shutdown, cancel_futures=True)  # Ctrl-C ends it after the images that are begun
+            each = partial(pool.map, chunksize=8)
+        with deaf_children() if workers > 1 else nullcontext():
+            drawn = each(partial(_write_sample, save_dir, seed), names)
+        tags = list(tqdm(drawn, "shapes", len(names), unit="image"))
     for file, layers in LISTS.items():
         split = file.removesuffix(".txt").split("_")[0]
         rows = [[f"{layer}/{name}.png" for layer in layers] for name in names if name.startswith(split)]

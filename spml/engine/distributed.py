@@ -1,6 +1,8 @@
 """Several processes: who we are, how segments travel, batch norm over all. Pixels never leave their process."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -58,6 +60,18 @@ def any_process(flag: bool, device: torch.device) -> bool:
     if world_size() == 1:
         return flag
     return bool(exchange().total(torch.tensor(int(flag), device=device)))
+
+
+@contextmanager
+def together(device: torch.device) -> Iterator[None]:
+    """A UserError inside, of one process, ends all: there with its line, elsewhere without a word."""
+    try:
+        yield
+    except UserError:
+        any_process(True, device)
+        raise
+    if any_process(False, device):
+        raise SystemExit(1)
 
 
 class _AllProcesses:

@@ -79,7 +79,8 @@ def _train(config: Any, folder: Path, device: torch.device, stage: str, resume: 
     if first >= last:
         _say(f"nothing to do: {first} of {last} steps are done")
         return 0
-    loader = build_training_loader(config, rank, world, first, stage)
+    with distributed.together(device):  # the first process checks the files for all
+        loader = build_training_loader(config, rank, world, first, stage)
     if rank == 0:
         save_config(config, folder / "config.yaml")
     run = _replicate(task, config, device)

@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from PIL import Image
 
 from spml.data.lists import IGNORE, write_atomically
 from spml.engine.views import resize_label
+from spml.processes import deaf_children
 from spml.propagate.crf import DenseCRF
 from spml.visualize.palette import colourise
 
@@ -71,6 +73,7 @@ class Refiner:
         # spawned, as a fork of a process with threads or a CUDA context may hang
         self.pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"), initializer=_start_worker)
         self.waiting: deque[Future] = deque()
+        self.begun = 0
 
     def submit(
         self,
@@ -85,7 +88,9 @@ class Refiner:
         while len(self.waiting) >= 2 * self.workers:
             self.waiting.popleft().result()
         work = (self.crf, save_dir, name, image, probability, size, void)
-        self.waiting.append(self.pool.submit(refine_and_write, *work))
+        self.begun += 1
+        with deaf_children() if self.begun <= self.workers else nullcontext():  # the first tasks start a process each
+            self.waiting.append(self.pool.submit(refine_and_write, *work))
 
     def __enter__(self) -> "Refiner":
         return self
@@ -101,8 +106,5 @@ class Refiner:
 
 
 def _start_worker() -> None:
-    """Nothing but the CRF runs here, on one thread; Ctrl-C is the parent's business."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Nothing but the CRF runs here, on one thread."""
     cv2.setNumThreads(0)
