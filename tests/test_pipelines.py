@@ -89,11 +89,12 @@ def test_commands(name: str) -> None:
 
 
 def test_tag_rounds() -> None:
-    labels = [command for command in dry("voc12_tag", CAMS="cams") if script_of(command) == "pseudo_label.py"]
+    commands = dry("voc12_tag", CAMS="cams")
+    labels = [command for command in commands if script_of(command) == "pseudo_label.py"]
     assert [option(command, "--source") for command in labels] == ["cam", "retrieval", "softmax", "retrieval"]
     assert option(labels[0], "--cam_dir") == "cams" and option(labels[2], "--walk_steps") == "0"
     assert option(labels[2], "--snapshot_dir").endswith("stage2_round1")
-    memories = [command for command in dry("voc12_tag") if script_of(command) == "prototype.py"][1:]
+    memories = [command for command in commands if script_of(command) == "prototype.py"][1:]
     assert [Path(option(memory, "--data_list")).parent.name for memory in memories] == ["pseudo_cam", "pseudo_softmax"]
     assert all(option(memory, "--scales") == "0.5,1,1.5,2" and "--flip" in memory for memory in memories)
 
