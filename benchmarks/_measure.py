@@ -5,13 +5,12 @@ import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own messages; read when torch is imported
-
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from torch import Tensor
 
 MB = 1 << 20
 
@@ -125,7 +124,8 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> float:
         call()
         synchronise(device)
         return float(torch.cuda.max_memory_allocated(device) - before)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with _without_stderr(), torch.profiler.profile(activities=cpu, profile_memory=True) as profile:
         call()
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0
@@ -133,6 +133,19 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> float:
         held += event.nbytes()
         peak = max(peak, held)
     return float(peak)
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Silence the messages that the profiler's library writes past Python."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def find_peak(device: torch.device, quick: bool = False, dtype: torch.dtype = torch.float32) -> Peak:

@@ -20,7 +20,7 @@ def by_matrix_power(views, score, power, steps):
     return (score.double().flatten(1) @ torch.linalg.matrix_power(step, steps)).reshape(score.shape)
 
 
-@pytest.mark.parametrize(("views", "steps"), [(1, 64), (2, 64), (2, 3), (1, 0)])
+@pytest.mark.parametrize(("views", "steps"), [(1, 64), (2, 64), (2, 3), (1, 0), (1, 1), (1, 200)])
 def test_equals_the_matrix_power(views, steps):
     generator = torch.Generator().manual_seed(views + steps)
     embedding = torch.randn(views, 6, 4, 5, generator=generator)
@@ -28,6 +28,14 @@ def test_equals_the_matrix_power(views, steps):
     walked = random_walk(embedding[0] if views == 1 else embedding, score, power=20, steps=steps)
     assert walked.dtype == torch.float32
     torch.testing.assert_close(walked.double(), by_matrix_power(embedding, score, 20, steps), rtol=1e-4, atol=1e-5)
+
+
+def test_float64_keeps_its_digits():
+    generator = torch.Generator().manual_seed(3)
+    embedding = torch.randn(1, 6, 4, 5, generator=generator, dtype=torch.float64)
+    score = torch.rand(3, 4, 5, generator=generator, dtype=torch.float64)
+    walked = random_walk(embedding, score, power=20, steps=64)
+    torch.testing.assert_close(walked, by_matrix_power(embedding, score, 20, 64), rtol=1e-9, atol=1e-12)
 
 
 def test_equals_the_release(shared):
