@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from spml.grouping import segment_by_kmeans
+from spml.grouping import kmeans, segment_by_kmeans
 from spml.grouping.kmeans import grid_labels, location_features
 
 
@@ -90,6 +90,22 @@ def test_images_do_not_meet():
         alone = segment_by_kmeans(embedding[b : b + 1], num_clusters=(3, 3))
         assert torch.equal(together.index[together.batch_index == b] - before, alone.index)
         before += len(alone.prototype)
+
+
+@pytest.mark.parametrize("chunk", (10, 1 << 19))
+def test_kmeans_of_the_gpu_is_that_of_the_cpu(monkeypatch, chunk):
+    """Both ways on the CPU, with ignored pixels and with clusters that are empty from the start."""
+    monkeypatch.setattr(kmeans, "CHUNK_ELEMENTS", chunk)
+    generator = torch.Generator().manual_seed(4)
+    feature = torch.nn.functional.normalize(torch.randn(3, 50, 4, generator=generator, dtype=torch.float64), dim=-1)
+    label = torch.randint(5, (3, 50), generator=generator)
+    valid = torch.rand(3, 50, generator=generator) < 0.8
+    valid[1] = True
+    start = label.clone()
+    ours = kmeans.spherical_kmeans(feature, label, valid, 7, 3)
+    batched = kmeans._cluster_batch(feature, label, valid, 7, 3)
+    assert torch.equal(ours[valid], batched[valid])
+    assert torch.equal(label, start)
 
 
 def test_wide_location_is_densepose():

@@ -26,8 +26,8 @@ def spherical_kmeans(feature: Tensor, label: Tensor, valid: Tensor, num_clusters
     """Cluster the pixels of every image of a batch at once, by direction.
 
     Each round takes the mean direction of every cluster and moves each pixel to the cluster of the largest dot
-    product. A cluster without pixels keeps the zero vector as its direction, as in the release. Nothing in the
-    loop waits for the device.
+    product, the first of equal ones. A cluster without pixels keeps the zero vector as its direction, as in the
+    release. Nothing in the loop waits for a GPU.
 
     Args:
         feature: (B, N, C) float, unit rows.
@@ -48,6 +48,11 @@ def spherical_kmeans(feature: Tensor, label: Tensor, valid: Tensor, num_clusters
                 kept = image_valid.nonzero().squeeze(1)
                 image_label[kept] = _cluster_image(rows[kept], image_label[kept], num_clusters, iterations)
         return label
+    return _cluster_batch(feature, label, valid, num_clusters, iterations)
+
+
+def _cluster_batch(feature: Tensor, label: Tensor, valid: Tensor, num_clusters: int, iterations: int) -> Tensor:
+    """Cluster all images at once, by products with the matrix of who belongs where: the way of the GPU."""
     pull = valid[..., None].to(feature.dtype)
     member = feature.new_empty(*label.shape, num_clusters)  # (B, N, K)
     for _ in range(iterations):
