@@ -9,7 +9,9 @@ from spml.evaluation.names import class_names
 
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, annotate, print the list written."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--data_dir", required=True, help="folder that the paths of the list are relative to")
     parser.add_argument("--data_list", required=True, help="list of `image mask [instance mask]`")
     parser.add_argument("--save_dir", required=True, help="gets <kind>/<name>.png and <list>_<kind>.txt")

@@ -9,7 +9,9 @@ from spml.data.oversegment_list import oversegment_list
 
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, over-segment, print how many files were made."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--data_dir", required=True, help="folder that the paths of the list are relative to")
     parser.add_argument("--data_list", required=True, help="list of `image [mask [instance]]`")
     parser.add_argument("--save_dir", required=True, help="gets <name>.png; files that are there already are kept")

@@ -8,7 +8,9 @@ from spml.data.shapes import colour_baseline, make_shapes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--save_dir", required=True, help="folder to write; the same data there already is kept")
     parser.add_argument("--num_train", type=int, default=300, help="training images")
     parser.add_argument("--num_val", type=int, default=80, help="validation images")

@@ -76,7 +76,7 @@ def make_shapes(
             spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
             pool = ProcessPoolExecutor(workers, spawn)
             stack.callback(pool.shutdown, cancel_futures=True)  # Ctrl-C ends it after the images that are begun
-            each = partial(pool.map, chunksize=8)
+            each = pool.map
         with deaf_children() if workers > 1 else nullcontext():
             drawn = each(partial(_write_sample, save_dir, seed), names)
         tags = list(tqdm(drawn, "shapes", len(names), unit="image"))
