@@ -107,7 +107,7 @@ def fill_memory(
         One line saying what was done.
 
     Raises:
-        UserError: files that cannot be read; a folder that holds a memory of other labels; no prototype at all.
+        UserError: files that cannot be read; a folder that holds a memory of other labels or views; no prototype.
     """
     start, save_dir, num_classes = time.time(), Path(save_dir), int(config.dataset.num_classes)
     check_unique_names(samples)
@@ -147,11 +147,13 @@ def _start_record(save_dir: Path, record: MemoryRecord, overwrite: bool) -> None
     """Write the record before the first file, so that no memory is without one; refuse to mix two sources."""
     before = read_record(save_dir)
     if before is not None and not overwrite:
-        same = (before.get("data_list"), before.get("full_masks")) == (record.data_list, record.full_masks)
-        if not same:
+        own = json.loads(json.dumps(asdict(record)))  # tuples become lists
+        other = [key for key in own if key not in ("images", "prototypes") and before.get(key) != own[key]]
+        if other:
+            told = ", ".join(f"{key} {before.get(key)}, now {own[key]}" for key in other)
             raise UserError(
-                f"{save_dir / RECORD}: this folder holds a memory of {before.get('data_list')} (full masks: "
-                f"{before.get('full_masks')}): expected an empty --save_dir for another list, or --overwrite"
+                f"{save_dir / RECORD}: this folder holds another memory ({told}): expected an empty --save_dir, "
+                "or --overwrite"
             )
     _write_record(save_dir, record)
 
