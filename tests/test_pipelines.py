@@ -189,7 +189,7 @@ def test_end_to_end(name: str, tiny_data: Path, tiny_config_file: Path, tmp_path
         overrides += ["train.feat_aff_concentration=12", "train.feat_aff_loss_weight=0.5"]
     folder = tmp_path / "out"
     settings = {"CFG": tiny_config_file, "DATAROOT": tiny_data, "SNAPSHOTS": folder, "CAMS": tmp_path / "cam"}
-    settings |= {"GRID": "4,4", "CLASSIFIER": "train.max_iteration=3", "OMP_NUM_THREADS": 2}
+    settings |= {"GRID": "4,4", "CLASSIFIER": "train.max_iteration=3", "OMP_NUM_THREADS": 1}
     if name == "voc12_scribble":  # an interrupted run goes on
         assert pipeline(name, *overrides, STAGES="train", **settings).returncode == 0
     done = pipeline(name, *overrides, **settings)
