@@ -66,7 +66,7 @@ def test_a_finished_comparison_is_read_not_repeated(compared, tiny_config_file, 
 
 def test_another_config_in_the_folder_is_one_line(compared, tiny_config_file):
     runs = plan_runs(tiny_config_file, compared[0], [3], [*SHORT, "train.base_lr=0.5"])
-    with pytest.raises(UserError, match="outcome.json.* of another config: expected a folder of its own"):
+    with pytest.raises(UserError, match="config.yaml.* of another config: expected a folder of its own"):
         compare(runs, CPU)
 
 

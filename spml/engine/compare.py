@@ -13,7 +13,7 @@ import torch
 from spml.cli import UserError
 from spml.config import load_config
 from spml.data.lists import read_list, write_atomically
-from spml.engine.loop import INTERRUPTED, plain, train
+from spml.engine.loop import INTERRUPTED, train
 from spml.engine.memory import fill_memory
 from spml.engine.predict import build_predictor, load_models, predict_list
 from spml.engine.segmenter import Segmenter
@@ -96,19 +96,18 @@ def compare(runs: Sequence[Run], device: torch.device) -> dict[str, Any]:
 
 def run_once(run: Run, device: torch.device) -> dict[str, Any]:
     """Train, fill a memory from the weak labels, predict and evaluate both ways; or read what an earlier call found."""
-    path = run.folder / "outcome.json"
+    begun, path = run.folder / "config.yaml", run.folder / "outcome.json"
+    if begun.is_file() and load_config(begun) != run.config:
+        raise UserError(f"{begun}: is of another config: expected a folder of its own for each config")
     if path.is_file():
-        outcome = json.loads(path.read_text(encoding="utf-8"))
-        if outcome["config"] != json.loads(json.dumps(plain(run.config))):
-            raise UserError(f"{path}: is the result of another config: expected a folder of its own for each config")
-        return outcome
+        return json.loads(path.read_text(encoding="utf-8"))
     begin = time.monotonic()
     print(f"{run.method}, seed {run.seed}: {run.folder}")
     if train(run.config, run.folder, device, resume=True) == INTERRUPTED:
         raise KeyboardInterrupt
     trained = time.monotonic()
     outcome = {**evaluate(run, device), "training_seconds": round(trained - begin, 1)}
-    outcome.update(seconds=round(time.monotonic() - begin, 1), config=plain(run.config))
+    outcome["seconds"] = round(time.monotonic() - begin, 1)
     write_json(path, outcome)
     return outcome
 
