@@ -44,10 +44,10 @@ def oversegment_list(
     check_unique_names(samples)
     if list_out is not None:  # before the work: a path that it cannot hold shows at once
         write_list(list_out, _rows(samples, Path(data_dir), Path(save_dir)))
-    todo = [(sample, Path(save_dir) / f"{sample.name}.png") for sample in samples]
-    todo = [(sample, path) for sample, path in todo if overwrite or not path.is_file()]
-    workers = min(os.cpu_count() or 1 if num_workers is None else num_workers, len(todo))
-    tasks = [(sample, path, method, threshold, max_segments) for sample, path in todo]
+    pending = [(sample, Path(save_dir) / f"{sample.name}.png") for sample in samples]
+    pending = [(sample, path) for sample, path in pending if overwrite or not path.is_file()]
+    workers = min(os.cpu_count() or 1 if num_workers is None else num_workers, len(pending))
+    tasks = [(sample, path, method, threshold, max_segments) for sample, path in pending]
     for _ in tqdm(_run(tasks, workers), total=len(tasks), desc="over-segmentation", unit="image"):
         pass
     return len(tasks)

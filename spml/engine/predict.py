@@ -188,18 +188,18 @@ def predict_list(
     check_samples(samples, int(config.dataset.num_classes))
     if crf is not None:
         load_pydensecrf()  # complain before the network runs
-    todo = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
+    pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
     bounded = 0
     with nullcontext() if crf is None else Refiner(crf, crf_workers) as refiner:
-        for sample in tqdm(todo, desc="inference", unit="image"):
+        for sample in tqdm(pending, desc="inference", unit="image"):
             read = read_sample(sample, config.network.pixel_means, config.network.pixel_stds)
             bounded += predictor.plan.is_bounded((read.image.shape[1], read.image.shape[2]))
             probability, clusters = predict_image(read.image, predictor)
             _write(config, read, probability, clusters, save_dir, refiner)
     seconds = time.time() - start
-    each = f", {seconds / len(todo):.2f} s an image" if todo else ""
+    each = f", {seconds / len(pending):.2f} s an image" if pending else ""
     smaller = f" ({bounded} made smaller, to --max_pixels {predictor.plan.max_pixels})" if bounded else ""
-    done = f"{len(todo)} images predicted{smaller}, {len(samples) - len(todo)} were there already"
+    done = f"{len(pending)} images predicted{smaller}, {len(samples) - len(pending)} were there already"
     return f"{done}: {save_dir}, {seconds:.1f} s{each}"
 
 

@@ -196,10 +196,10 @@ def label_list(
     check_samples(samples, int(config.dataset.num_classes), unlabelled_index=config.dataset.unlabelled_index)
     if crf is not None:
         load_pydensecrf()  # complain before the network runs
-    todo = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
+    pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
     unknown, network = 0, config.network
     with nullcontext() if crf is None else Refiner(crf, crf_workers) as refiner:
-        for sample in tqdm(todo, desc="pseudo labels", unit="image"):
+        for sample in tqdm(pending, desc="pseudo labels", unit="image"):
             read = read_sample(sample, network.pixel_means, network.pixel_stds, config.dataset.unlabelled_index)
             if source.needs_label and read.semantic is None:
                 raise UserError(f"{sample.where}: no semantic label: this source needs `image semantic` on each line")
@@ -208,7 +208,7 @@ def label_list(
             _write(config, read, probability, save_dir, source.keeps_void, refiner)
     write_list(save_dir / LIST, rows)
     left_out = f"; {unknown} without a pixel of any class are unlabelled" if unknown else ""
-    done = f"{len(todo)} images labelled{left_out}, {len(samples) - len(todo)} were there already"
+    done = f"{len(pending)} images labelled{left_out}, {len(samples) - len(pending)} were there already"
     return f"{done}: {save_dir / LIST}, {time.time() - start:.1f} s"
 
 

@@ -42,11 +42,11 @@ def convert_files(
     if num_workers is not None and num_workers < 0:
         raise UserError(f"--num_workers: expected 0 or more, got {num_workers}")
     tasks = [(source, Path(save_dir) / f"{source.stem}.png") for source in sources]
-    todo = [(source, target) for source, target in tasks if overwrite or not target.is_file()]
-    workers = min(os.cpu_count() or 1, len(todo) // FILES_PER_PROCESS) if num_workers is None else num_workers
-    for _ in tqdm(_run(todo, convert, workers), total=len(todo), desc=description, unit="file"):
+    pending = [(source, target) for source, target in tasks if overwrite or not target.is_file()]
+    workers = min(os.cpu_count() or 1, len(pending) // FILES_PER_PROCESS) if num_workers is None else num_workers
+    for _ in tqdm(_run(pending, convert, workers), total=len(pending), desc=description, unit="file"):
         pass
-    return f"{len(todo)} labels written to {save_dir}, {len(tasks) - len(todo)} were there already"
+    return f"{len(pending)} labels written to {save_dir}, {len(tasks) - len(pending)} were there already"
 
 
 def _run(tasks: list[tuple[Path, Path]], convert: Convert, workers: int) -> Iterator[None]:
