@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spml.cli import run
 from spml.engine.arguments import parse_words, resolve_device, seed_list
-from spml.engine.compare import METHODS, compare, plan_runs, summary, write_json
+from spml.engine.compare import METHODS, compare, method_list, plan_runs, summary, write_json
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--cfg_path", required=True, help="YAML file of the experiment")
     parser.add_argument("--save_dir", required=True, help="gets <method>/seed<i>/ and result.json")
     parser.add_argument("--seeds", type=seed_list, default=[0], help="such as 0,1,2")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="which to run")
+    parser.add_argument("--methods", type=method_list, default=list(METHODS), help="which to run, by commas")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:<i>, or auto: cuda where there is one")
     parser.epilog = "Any key of the YAML file can be overridden at the end: train.max_iteration=100"
     args, overrides = parse_words(parser)

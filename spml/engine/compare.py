@@ -1,5 +1,6 @@
 """SPML beside its baseline, partial cross-entropy, on the same network, data, steps and seeds."""
 
+import argparse
 import json
 import statistics
 import time
@@ -49,6 +50,16 @@ class Run:
     def predictions(self, predictor: str) -> Path:
         """Where the label images of "softmax" or "retrieval" are."""
         return self.folder / predictor / "semantic_gray"
+
+
+def method_list(text: str) -> list[str]:
+    """`spml,partial_cross_entropy` as names of METHODS; an argparse type."""
+    names = text.split(",")
+    if not set(names) <= set(METHODS):
+        raise argparse.ArgumentTypeError(
+            f"expected names out of {', '.join(METHODS)} separated by commas, got {text!r}"
+        )
+    return names
 
 
 def plan_runs(
