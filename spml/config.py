@@ -102,6 +102,7 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice and reads a Python tuple, which old files hold, as a list."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the base class; raises ConstructorError for a key that stands twice."""
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:

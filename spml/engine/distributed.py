@@ -78,6 +78,7 @@ class _AllProcesses:
     """Every process gathers the prototypes and labels of all: bytes grow with segments, not with pixels."""
 
     def gather(self, rows: Prototypes, num_images: int) -> tuple[Prototypes, int, int]:
+        """As `Exchange.gather`: sizes first, then each column, padded to the longest process."""
         counts = torch.zeros(world_size(), 2, dtype=torch.long, device=rows.prototype.device)
         counts[rank()] = counts.new_tensor([len(rows.prototype), num_images])
         dist.all_reduce(counts)
@@ -153,6 +154,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
     """Batch norm whose training statistics are of all processes, also on the CPU, where torch's own refuses to run."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) float; statistics in float32, the result in the type of `x`."""
         if not self.training:
             return super().forward(x)
         count = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float32, device=x.device)

@@ -34,6 +34,7 @@ class AtrousPyramid(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Sum the branches: (B, C, h, w) -> (B, D, h, w)."""
         out = self.get_submodule(self.branch_names[0])(x)
         for name in self.branch_names[1:]:
             out = out + self.get_submodule(name)(x)
