@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from spml.config import load_config
 from spml.data.transforms import normalise
 from spml.engine.views import ViewPlan, crop_ends, resize_image, resize_label, slide, to_pixels
 
@@ -99,3 +100,14 @@ def test_resizing_is_bilinear_and_nearest():
     label = np.arange(12, dtype=np.uint8).reshape(3, 4)
     assert resize_label(label, (6, 4)).tolist() == np.repeat(label, 2, axis=0).tolist()
     assert resize_label(label, (3, 4)) is label
+
+
+def test_scales_start_from_the_size_of_training_images():
+    scaled = plan(scales=(0.5, 1.0, 2.0), base_size=160)
+    assert scaled.view_sizes((213, 320)) == [(53, 80), (106, 160), (212, 320)]
+    assert scaled.output_size((213, 320)) == (213, 320)  # of the scores, whatever the views
+    assert plan(base_size=160).view_sizes((213, 320)) == [(106, 160)]
+    assert plan(base_size=160, image_size=80).view_sizes((213, 320)) == [(53, 80)]  # a single scale has its own
+    config = load_config(None, ["train.image_size=160", "test.scales=[0.5,1]"])
+    assert ViewPlan.from_config(config).view_sizes((213, 320)) == [(53, 80), (106, 160)]
+    assert ViewPlan.from_config(load_config()).base_size == 0  # as released

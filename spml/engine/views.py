@@ -25,6 +25,8 @@ class ViewPlan:
         image_size: longest side of the single scale; 0 or less keeps the image as it is.
         crop_size, stride: (h, w) of the sliding crop and of its largest step.
         max_pixels: a view with more pixels is made smaller, which bounds the memory; 0: no bound.
+        base_size: the longest side that `scales` start from, where image_size does not count; 0: the image's own. A
+            network that trained on resized images (train.image_size, which the release does not have) sees such views.
     """
 
     scales: tuple[float, ...]
@@ -33,13 +35,15 @@ class ViewPlan:
     crop_size: tuple[int, int]
     stride: tuple[int, int]
     max_pixels: int = 0
+    base_size: int = 0
 
     @classmethod
     def from_config(cls, config: Any, max_pixels: int = 0) -> "ViewPlan":
-        """The plan of the `test` section of a config."""
+        """The plan of the `test` section of a config, on the scale of its training images."""
         test = config.test
         crop, stride = (int(test.crop_size[0]), int(test.crop_size[1])), (int(test.stride[0]), int(test.stride[1]))
-        return cls(tuple(test.scales), bool(test.flip), int(test.image_size), crop, stride, max_pixels)
+        base = max(0, int(config.train.image_size))
+        return cls(tuple(test.scales), bool(test.flip), int(test.image_size), crop, stride, max_pixels, base)
 
     @property
     def single_scale(self) -> bool:
@@ -53,9 +57,10 @@ class ViewPlan:
 
     def view_sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """(h, w) of each scale's view of an image of (H, W), rounded down as released."""
-        if self.single_scale:
+        if self.single_scale and (self.image_size > 0 or not self.base_size):
             return [self.output_size(size)]
-        return [self.bounded((max(1, int(scale * size[0])), max(1, int(scale * size[1])))) for scale in self.scales]
+        height, width = _longest_side(size, self.base_size) if self.base_size else size
+        return [self.bounded((max(1, int(scale * height)), max(1, int(scale * width)))) for scale in self.scales]
 
     def bounded(self, size: tuple[int, int]) -> tuple[int, int]:
         """`size`, made smaller in its proportions where it exceeds max_pixels."""
