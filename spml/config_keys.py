@@ -53,6 +53,7 @@ KEYS: dict[str, Key] = {
     "dataset.color_map_path": Key("", PATH, "accepted from released files; the palette is built in"),
     "dataset.classes": Key("", PATH, "file of class names, one a line, background first"),
     "dataset.class_names": Key([], NAMES, "the lines of dataset.classes; save_config writes it, nobody by hand"),
+    "dataset.tags": Key("", PATH, "for CAMs: file `name class ..`, or folder of VOC XML; empty: from the labels"),
     "dataset.unlabelled_index": Key(None, optional(integer(0, 255)), "label value to read as unlabelled"),
     "network.pretrained": Key("", PATH, "ImageNet weights or a snapshot to start from; empty starts at random"),
     "network.embedding_dim": Key(64, integer(1), "channels D of the embedding"),
@@ -63,7 +64,9 @@ KEYS: dict[str, Key] = {
     "network.backbone_types": Key(
         "panoptic_deeplab_101", choice(*BACKBONES), "deeplab or pspnet, 101 or 50; deeplab_tiny"
     ),
-    "network.prediction_types": Key("segsort", choice("segsort", "softmax_classifier"), "stage 1 or stage 2"),
+    "network.prediction_types": Key(
+        "segsort", choice("segsort", "softmax_classifier", "cam", "seam"), "stage 1, stage 2, or a network of CAMs"
+    ),
     "network.pixel_means": Key([0.485, 0.456, 0.406], MEANS, "RGB mean of images in [0, 1]"),
     "network.pixel_stds": Key([0.229, 0.224, 0.225], STDS, "RGB standard deviation of images in [0, 1]"),
     "network.aspp_feature_dim": Key(512, integer(1), "accepted from released files; the head has no such layer"),
@@ -93,6 +96,7 @@ KEYS: dict[str, Key] = {
     "train.amp": Key("off", AMP, "bf16: autocast of the network; losses stay in float32"),
     "train.classifier_gradient": Key(False, BOOLEAN, "the classifier's cross-entropy reaches the embedding"),
     "train.cross_entropy_weight": Key(None, optional(number(low=0)), "empty: sem_ann_loss_weight, as released"),
+    "train.second_view_scale": Key(0.3, number(above=0, below=1), "seam: size of the second view"),
     "test.scales": Key([1.0], SCALES, "image scales that are averaged"),
     "test.image_size": Key(512, integer(-1, 32767), "longest side of a test image; 0 or -1 keeps it as it is"),
     "test.crop_size": Key([512, 512], pair(1), "sliding crop"),
@@ -116,7 +120,6 @@ COMPATIBILITY = {
     "gpus": "devices come from --device and torchrun",
     "dataset.color_map_path": "the palette is computed",
     "dataset.semantic_ignore_index": "only 255 is possible, and checked",
-    "network.prediction_types": "the script says which stage; the word only tells stage-2 files apart on reading",
     "network.aspp_feature_dim": "the release declared it and never used it",
     "network.pspp_feature_dim": "every released snapshot has 512, whatever its file says",
 }

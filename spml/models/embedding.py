@@ -116,6 +116,20 @@ BACKBONES: dict[str, tuple[tuple[int, ...] | None, str]] = {
 }
 
 
+def build_backbone(name: str, bn_momentum: float | None = None) -> ResNet:
+    """The residual network of a backbone's name in a config; its batch norms as in `build_embedding_model`.
+
+    Raises:
+        UserError: an unknown backbone.
+    """
+    if name not in BACKBONES:
+        raise UserError(f"network.backbone_types: expected one of {', '.join(BACKBONES)}; got {name!r}")
+    depths = BACKBONES[name][0]
+    if bn_momentum is None:
+        bn_momentum = SCRATCH_BN_MOMENTUM if depths is None else RELEASED_BN_MOMENTUM
+    return tiny_resnet(bn_momentum) if depths is None else resnet(depths, bn_momentum)
+
+
 def build_embedding_model(config: Any, bn_momentum: float | None = None) -> EmbeddingModel:
     """The embedding network of a config, with fresh weights (see `initialise`) drawn from torch's global generator.
 
@@ -128,13 +142,8 @@ def build_embedding_model(config: Any, bn_momentum: float | None = None) -> Embe
     Raises:
         UserError: an unknown backbone.
     """
-    name = config.network.backbone_types
-    if name not in BACKBONES:
-        raise UserError(f"network.backbone_types: expected one of {', '.join(BACKBONES)}; got {name!r}")
-    depths, head_name = BACKBONES[name]
-    if bn_momentum is None:
-        bn_momentum = SCRATCH_BN_MOMENTUM if depths is None else RELEASED_BN_MOMENTUM
-    backbone = tiny_resnet(bn_momentum) if depths is None else resnet(depths, bn_momentum)
+    backbone = build_backbone(config.network.backbone_types, bn_momentum)
+    depths, head_name = BACKBONES[config.network.backbone_types]
     channels, dim = backbone.out_channels, int(config.network.embedding_dim)
     head: nn.Module
     if head_name == "pspp":

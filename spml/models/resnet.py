@@ -137,6 +137,7 @@ class ResNet(nn.Module):
             self.add_module(self.stage_names[-1], nn.Sequential(*blocks))
             dilation_before = dilation
         self.out_channels = channels
+        self.stage_channels = [width * block.expansion for width in widths]
         initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -144,6 +145,13 @@ class ResNet(nn.Module):
         for name in self.stage_names:
             x = self.get_submodule(name)(x)
         return x  # (B, out_channels, H / 8, W / 8)
+
+    def stages(self, image: Tensor) -> list[Tensor]:
+        """What every stage makes of an image, in order; the last is what `forward` returns."""
+        found = [self.conv1(image)]
+        for name in self.stage_names:
+            found.append(self.get_submodule(name)(found[-1]))
+        return found[1:]
 
 
 def resnet(depths: Sequence[int], momentum: float) -> ResNet:

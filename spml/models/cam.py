@@ -1,0 +1,100 @@
+"""Class activation maps (CAMs): a classification network whose maps say where a class was seen (Zhou et al., 2016)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spml.cli import UserError
+from spml.models.checkpoint import load_checkpoint
+from spml.models.embedding import build_backbone
+from spml.models.resnet import ResNet, convolution
+from spml.models.seam import PixelCorrelation
+
+CAM_KINDS = ("cam", "seam")
+
+
+@dataclass(frozen=True)
+class CamOutput:
+    """What a CAM network makes of a batch; K counts the background, which has no map."""
+
+    activation: Tensor  # (B, K - 1, h, w), raw, stride 8
+    logit: Tensor  # (B, K - 1), the mean of the activation
+    refined: Tensor | None  # (B, K - 1, h, w) in [0, 1]: SEAM's pixel correlation; None in plain CAM
+
+
+class CamModel(nn.Module):
+    """Backbone, 1x1 convolution without bias, global average pooling; SEAM adds the pixel correlation module.
+
+    Keys: `resnet_backbone.*`, `class_weight.weight` (K - 1, C, 1, 1), and `pixel_correlation.*` for SEAM.
+    """
+
+    def __init__(self, backbone: ResNet, num_classes: int, seam: bool) -> None:
+        """`num_classes` counts the background."""
+        super().__init__()
+        self.resnet_backbone = backbone
+        self.class_weight = convolution(backbone.out_channels, num_classes - 1, kernel=1)
+        # By inputs, not by the few outputs as elsewhere: the first logits would saturate.
+        nn.init.xavier_uniform_(self.class_weight.weight)
+        middle, late = backbone.stage_channels[-3:-1]
+        self.pixel_correlation = PixelCorrelation(middle, late) if seam else None
+
+    def forward(self, image: Tensor, tag: Tensor | None = None) -> CamOutput:
+        """Activation and logits, and the refined maps for SEAM.
+
+        Args:
+            image: (B, 3, H, W) float, normalised; any H, W >= 1.
+            tag: (B, K - 1) bool, the classes that each image is known to show. The others then do not compete for
+                pixels in the pixel correlation; activation and logits stay. None: all compete, as published.
+        """
+        if image.dim() != 4 or image.shape[1] != 3:
+            raise ValueError(f"image: expected (B, 3, H, W), got {tuple(image.shape)}")
+        *_, middle, late, last = self.resnet_backbone.stages(image)
+        activation = self.class_weight(last)  # (B, K - 1, H / 8, W / 8)
+        refined = None
+        if self.pixel_correlation is not None:
+            competing = activation if tag is None else activation * tag[:, :, None, None]
+            refined = self.pixel_correlation(competing, image, middle, late)
+        return CamOutput(activation, activation.mean((2, 3)), refined)
+
+    @torch.no_grad()
+    def maps(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
+        """(B, K - 1, h, w) >= 0, stride 8, not normalised: for SEAM the refined maps, else ReLU of the activation."""
+        output = self(image, tag)
+        return F.relu(output.activation if output.refined is None else output.refined)
+
+
+def build_cam_model(config: Any, bn_momentum: float | None = None) -> CamModel:
+    """The CAM network of a config, with fresh weights drawn from torch's global generator.
+
+    Args:
+        config: as `spml.config.load_config` returns it; read are network.prediction_types (cam or seam),
+            network.backbone_types (the residual network alone; heads do not count) and dataset.num_classes.
+        bn_momentum: of the batch norms, as in `build_embedding_model`.
+
+    Raises:
+        UserError: a config of another kind of network, or an unknown backbone.
+    """
+    kind = config.network.prediction_types
+    if kind not in CAM_KINDS:
+        raise UserError(f"network.prediction_types: expected {' or '.join(CAM_KINDS)} for a CAM network, got {kind!r}")
+    backbone = build_backbone(config.network.backbone_types, bn_momentum)
+    return CamModel(backbone, int(config.dataset.num_classes), seam=kind == "seam")
+
+
+def load_cam_model(config: Any, path: str | Path) -> CamModel:
+    """The CAM network of a config with the weights of a snapshot, in eval mode, on the CPU.
+
+    Args:
+        path: `model-<i>.pth` that train_cam.py wrote.
+
+    Raises:
+        UserError: see `build_cam_model`.
+        CheckpointError: a file that cannot be read, or keys and shapes of another network; it names them.
+    """
+    model = build_cam_model(config)
+    load_checkpoint(path, model)
+    return model.eval()
