@@ -14,10 +14,10 @@ from spml.data.annotate import Box, box_label
 from spml.data.lists import UNLABELLED, DataError, read_label
 from spml.data.pickled import write_cam_file
 from spml.data.prepare.boxes import convert_boxes, read_boxes
-from spml.data.prepare.cams import convert_cams
 from spml.data.prepare.convert import convert_files
 from spml.data.prepare.drawings import Stroke, convert_drawings, draw_label, read_strokes, shorten
 from spml.data.prepare.masks import convert_masks, mask_from_mat, mask_from_png
+from spml.engine.cam_labels import convert_cams
 from spml.evaluation.names import VOC_CLASSES
 from spml.visualize.palette import colourise, voc_palette
 

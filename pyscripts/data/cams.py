@@ -3,7 +3,7 @@
 import argparse
 
 from spml.cli import run
-from spml.data.prepare.cams import KINDS, convert_cams
+from spml.engine.cam_labels import KINDS, convert_cams
 from spml.evaluation.names import class_names
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,30 @@ def write_label(path: Path, label: Array) -> None:
 def relative_path(path: Path, data_dir: Path) -> str:
     """The entry of a list that leads from `data_dir` to `path`, with `..` where `path` lies elsewhere."""
     return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(data_dir))).as_posix()
+
+
+def label_rows(samples: Sequence[Sample], folder: str | Path, data_dir: str | Path) -> list[list[str]]:
+    """The lines of a list of new labels `folder/<name>.png`: `image label [instance]`, relative to `data_dir`.
+
+    Args:
+        samples: what their own lists say of image and instance stays.
+
+    Raises:
+        DataError: a folder that a list cannot name.
+    """
+    data_dir = Path(data_dir).expanduser()
+    entry = relative_path(Path(folder), data_dir)
+    if len(entry.split()) != 1:
+        raise DataError(
+            f"--save_dir {Path(folder).parent}: seen from data_dir it is {entry!r}, and a data list cannot hold "
+            "spaces: expected a folder without them, or one inside data_dir"
+        )
+    rows = []
+    for sample in samples:
+        kept = [path for path in (sample.image, sample.instance) if path is not None]
+        image, *instance = (Path(os.path.relpath(path, data_dir)).as_posix() for path in kept)
+        rows.append([image, f"{entry}/{sample.name}.png", *instance])
+    return rows
 
 
 def _rows(

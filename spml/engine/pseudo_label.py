@@ -9,7 +9,6 @@
 | points    | pseudo_denseposerw_crf     | nearest labelled segments              | 1          | no   | yes  | yes |
 """
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -23,9 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spml.cli import UserError
-from spml.data.annotate_list import relative_path
+from spml.data.annotate_list import label_rows
 from spml.data.dataset import EvaluationSample, read_sample
-from spml.data.lists import IGNORE, UNLABELLED, DataError, Sample, check_samples, check_unique_names, write_list
+from spml.data.lists import IGNORE, UNLABELLED, Sample, check_samples, check_unique_names, write_list
 from spml.engine.outputs import GREY, Refiner, is_written, write_labels
 from spml.engine.predict import RetrievalPredictor, build_predictor, load_models
 from spml.engine.pseudo_sources import CamSource, PointSource, RetrievalSource, SoftmaxSource, Source
@@ -189,7 +188,7 @@ def label_list(
         UserError: files that are missing or cannot be read, or paths that a list cannot hold.
     """
     start, save_dir = time.time(), Path(save_dir)
-    rows = _rows(samples, save_dir, Path(config.dataset.data_dir).expanduser())
+    rows = label_rows(samples, save_dir / GREY, config.dataset.data_dir)  # checked before any work
     check_unique_names(samples)
     if not source.needs_label:
         samples = [replace(sample, semantic=None, instance=None) for sample in samples]
@@ -210,22 +209,6 @@ def label_list(
     left_out = f"; {unknown} without a pixel of any class are unlabelled" if unknown else ""
     done = f"{len(pending)} images labelled{left_out}, {len(samples) - len(pending)} were there already"
     return f"{done}: {save_dir / LIST}, {time.time() - start:.1f} s"
-
-
-def _rows(samples: Sequence[Sample], save_dir: Path, data_dir: Path) -> list[list[str]]:
-    """The lines of `list.txt`, checked before any work."""
-    folder = relative_path(save_dir / GREY, data_dir)
-    if len(folder.split()) != 1:
-        raise DataError(
-            f"--save_dir {save_dir}: seen from data_dir it is {folder!r}, and a data list cannot hold spaces: "
-            "expected a folder without them, or one inside data_dir"
-        )
-    rows = []
-    for sample in samples:
-        kept = [path for path in (sample.image, sample.instance) if path is not None]
-        image, *instance = (Path(os.path.relpath(path, data_dir)).as_posix() for path in kept)
-        rows.append([image, f"{folder}/{sample.name}.png", *instance])
-    return rows
 
 
 def _write(

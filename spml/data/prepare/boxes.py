@@ -14,6 +14,7 @@ from spml.data.lists import DataError, write_atomically
 from spml.data.prepare.convert import convert_files, find_files
 from spml.data.prepare.drawings import class_index, read_number, read_xml
 
+BOX_KEYS = ("class", "x0", "y0", "x1", "y1")  # of boxes.json
 CORNERS = ("xmin", "ymin", "xmax", "ymax")  # from 1, the last ones inside the box
 
 
@@ -42,6 +43,42 @@ def read_boxes(path: str | Path, classes: Sequence[str]) -> tuple[tuple[int, int
             )
         boxes.append(box)
     return (height, width), boxes
+
+
+def boxes_of(source: str | Path, names: Sequence[str], classes: Sequence[str]) -> dict[str, list[Box]]:
+    """The boxes of samples, by name: of a `boxes.json`, or of a folder of VOC annotations `<name>.xml`.
+
+    Args:
+        source: the file that `annotate.py --kind box` or `boxes.py` wrote, or the folder.
+        classes: names, background first; boxes in a JSON file have numbers.
+
+    Raises: DataError for a source that cannot be read, names it does not have, and boxes that are none.
+    """
+    source = Path(source)
+    if source.is_dir():
+        return {path.stem: read_boxes(path, classes)[1] for path in find_files(source, (".xml",), names)}
+    try:
+        held = json.loads(source.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(f"cannot read the boxes in {source}: {reason}") from error
+    if not isinstance(held, dict):
+        raise DataError(f"{source}: expected name -> list of boxes, as annotate.py writes it, got {type(held)}")
+    missing = [name for name in names if name not in held]
+    if missing:
+        raise DataError(f"{source}: no boxes for {len(missing)} of {len(names)} names, such as {missing[0]!r}")
+    return {name: [_box(entry, len(classes), f"{source}: {name}") for entry in held[name]] for name in names}
+
+
+def _box(entry: object, num_classes: int, where: str) -> Box:
+    """A box of a JSON file. Raises DataError where it is none, or of a class from `num_classes` up."""
+    values = [entry.get(key) for key in BOX_KEYS] if isinstance(entry, dict) else []
+    whole = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
+    if len(whole) != len(BOX_KEYS) or not 0 < whole[0] < num_classes:
+        raise DataError(
+            f"{where}: expected class 1 to {num_classes - 1}, x0, y0, x1 and y1, whole numbers, got {json.dumps(entry)}"
+        )
+    return Box(*whole)
 
 
 def _label_of(path: Path, classes: Sequence[str], core: float) -> np.ndarray:
@@ -74,9 +111,7 @@ def convert_boxes(
     sources = find_files(source_dir, (".xml",))
     lines = []
     for path in tqdm(sources, desc="reading boxes", unit="file", leave=False):
-        entries = [
-            dict(zip(("class", "x0", "y0", "x1", "y1"), box, strict=True)) for box in read_boxes(path, classes)[1]
-        ]
+        entries = [dict(zip(BOX_KEYS, box, strict=True)) for box in read_boxes(path, classes)[1]]
         lines.append(f"{json.dumps(path.stem)}: {json.dumps(entries)}")
     content = "{" + ",\n".join(lines) + "}\n"
     write_atomically(Path(save_dir) / "boxes.json", lambda file: file.write(content.encode()))
