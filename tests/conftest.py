@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from spml.config import load_config
+from spml.engine.outputs import refine_and_write
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 COLOURS = np.array([[60, 60, 60], [200, 60, 60], [60, 200, 60], [60, 60, 200]], np.uint8)  # of four classes
@@ -81,3 +82,27 @@ num_threads: 0
 def tiny_config(tiny_config_file: Path) -> Any:
     """The config of `tiny_config_file`."""
     return load_config(tiny_config_file)
+
+
+class InlineRefiner:
+    """Refines at once, in this process: starting others takes seconds; test_engine_predict.py has the real ones."""
+
+    def __init__(self, crf: Any, workers: int) -> None:
+        self.crf = crf
+
+    def submit(self, *work: Any) -> None:
+        refine_and_write(self.crf, *work)
+
+    def __enter__(self) -> "InlineRefiner":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+@pytest.fixture
+def inline_refiner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CRFs run in this process; skips where there is none."""
+    pytest.importorskip("pydensecrf")
+    for module in ("predict", "pseudo_label"):
+        monkeypatch.setattr(f"spml.engine.{module}.Refiner", InlineRefiner)

@@ -16,7 +16,6 @@ from spml.config import load_config
 from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.lists import read_list
 from spml.data.pickled import write_cam_file, write_memory_file
-from spml.engine.outputs import refine_and_write
 from spml.engine.predict import predict_image
 from spml.engine.pseudo_label import (
     SOURCES,
@@ -76,7 +75,7 @@ def source_of(kind, config, folder, **chosen):
         recipe.plan(config),
         CPU,
         samples_of(config),
-        walk=recipe.walk_steps > 0,
+        walk_steps=recipe.walk_steps,
         **dirs,
     )
     return source, recipe.walk_steps
@@ -132,20 +131,20 @@ def test_cam_walk(config, models, folder):
     torch.testing.assert_close(pseudo_probability(unwalked, read, 0), to(small[None], (40, 48))[0])
 
 
-@pytest.mark.parametrize("walk_steps", [None, 0])
+@pytest.mark.parametrize("walk_steps", [None, 1, 0])
 def test_softmax(config, models, folder, walk_steps):
     source, steps = source_of("softmax", config, folder, walk_steps=walk_steps)
     read, scores, embeddings = first_image(config), [], []
     read.semantic[read.semantic == 2] = 254  # the classifier may find it, but nobody annotated it
-    assert (steps, source.plan.scales) == ((64, (1.0,)) if walk_steps is None else (0, (0.75, 1.0)))
+    assert (steps, source.plan.scales) == ((64, (1.0,)) if walk_steps is None else (walk_steps, (0.75, 1.0)))
     for scale in source.plan.scales:
         view = to(read.image[None], (int(40 * scale), int(48 * scale)))[0]
         for mirrored in (False, True):
             embedding, logits = (to(maps, (5, 6))[0] for maps in seen(view, mirrored, models))
-            scores.append(logits.softmax(0) if steps else logits)
+            scores.append(logits.softmax(0) if steps > 1 else logits)
             embeddings.append(embedding)
     mean = torch.stack(scores).mean(0)
-    mean = mean if steps else mean.softmax(0)
+    mean = mean if steps > 1 else mean.softmax(0)
     expected = torch.stack([mean[k] / mean[k].max() * (read.semantic == k).any() for k in range(4)])
     if steps:
         expected = walked(expected, embeddings, steps)
@@ -291,25 +290,7 @@ def test_script_writes_what_the_next_stage_reads(tiny_config_file, tiny_data, fo
     assert all(np.array_equal(label, labels[name]) for name, label in labels_in(tmp_path).items())
 
 
-class InlineRefiner:
-    """Refines at once, in this process; the pool of processes has its test beside inference."""
-
-    def __init__(self, crf, workers):
-        self.crf = crf
-
-    def submit(self, *work):
-        refine_and_write(self.crf, *work)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-
-def test_the_crf_keeps_void(tiny_config_file, tiny_data, folder, tmp_path, monkeypatch):
-    pytest.importorskip("pydensecrf")
-    monkeypatch.setattr("spml.engine.pseudo_label.Refiner", InlineRefiner)
+def test_the_crf_keeps_void(tiny_config_file, tiny_data, folder, tmp_path, inline_refiner):
     words = ["--source", "points", "--save_dir", tmp_path / "out", "--data_list", some_of(tiny_data, tmp_path, 2)]
     script(tiny_config_file, folder, *words)
     refined = labels_in(tmp_path / "out")

@@ -16,7 +16,7 @@ def main() -> None:
     arguments.add_crf_arguments(parser)
     parser.add_argument("--save_dir", required=True, help="gets semantic_gray, semantic_color and list.txt")
     parser.add_argument("--source", choices=SOURCES, required=True, help="sets defaults of scales, flip, walk and CRF")
-    parser.add_argument("--walk_steps", type=int, default=None, help="of the random walk; 0: none; released: 64")
+    parser.add_argument("--walk_steps", type=int, default=None, help="of the random walk; 0: none; released: 64, or 1")
     parser.add_argument("--cam_dir", default=None, help="for cam: folder of <name>.npy, one dict of CAMs an image")
     parser.add_argument("--semantic_memory_dir", default=None, help="for retrieval: what prototype.py saved")
     parser.add_argument("--overwrite", action="store_true", help="label images again that have their label")
@@ -28,7 +28,7 @@ def main() -> None:
     plan = recipe.plan(config, arguments.views_of(args, config).max_pixels)
     source = build_source(
         *(config, args.source, arguments.find_snapshot(args.snapshot_dir), plan, device, samples),
-        walk=recipe.walk_steps > 0,
+        walk_steps=recipe.walk_steps,
         cam_dir=args.cam_dir,
         memory_dir=args.semantic_memory_dir,
     )

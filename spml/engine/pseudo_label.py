@@ -4,7 +4,7 @@
 |-----------|----------------------------|----------------------------------------|------------|------|------|-----|
 | cam       | pseudo_camrw_crf           | CAMs and (1 - max)^6                   | 1          | yes  | yes  | yes |
 | softmax   | pseudo_softmaxrw_crf       | classifier, probabilities averaged     | 1          | yes  | yes  | yes |
-| softmax   | pseudo_softmax             | classifier, logits averaged            | .75 1      | yes  | no   | no  |
+| softmax   | pseudo_softmax             | classifier, logits averaged            | .75 1      | yes  | 1    | no  |
 | retrieval | pseudo_inference_crf_msc   | shares among the 20 nearest prototypes | .5 1 1.5 2 | yes  | no   | yes |
 | points    | pseudo_denseposerw_crf     | nearest labelled segments              | 1          | no   | yes  | yes |
 """
@@ -59,7 +59,7 @@ RELEASED = {
     "retrieval": Recipe((0.5, 1.0, 1.5, 2.0), True, 0, True),
     "points": Recipe((1.0,), False, WALK_STEPS, True),
 }
-SOFTMAX_WITHOUT_WALK = Recipe((0.75, 1.0), True, 0, False)
+SOFTMAX_OF_ONE_STEP = Recipe((0.75, 1.0), True, 1, False)
 
 
 def choose_recipe(
@@ -71,7 +71,8 @@ def choose_recipe(
 ) -> Recipe:
     """The released recipe of a source, with what the user chose (what is not None) in its place.
 
-    `softmax` with walk_steps 0 is another procedure of the release, with defaults of its own.
+    `softmax` with walk_steps 1 is another procedure of the release, with defaults of its own: its step matrix is never
+    squared, and so walks one step. With walk_steps 0 the defaults are the same, and there is no step.
 
     Raises:
         UserError: an unknown source, or walk_steps below 0.
@@ -80,7 +81,8 @@ def choose_recipe(
         raise UserError(f"--source: expected one of {', '.join(SOURCES)}, got {source!r}")
     if walk_steps is not None and walk_steps < 0:
         raise UserError(f"--walk_steps: expected a whole number >= 0 (0: no walk), got {walk_steps}")
-    recipe = SOFTMAX_WITHOUT_WALK if source == "softmax" and walk_steps == 0 else RELEASED[source]
+    short = source == "softmax" and walk_steps is not None and walk_steps <= 1
+    recipe = SOFTMAX_OF_ONE_STEP if short else RELEASED[source]
     return Recipe(
         scales=recipe.scales if scales is None else tuple(float(scale) for scale in scales),
         flip=recipe.flip if flip is None else flip,
@@ -97,7 +99,7 @@ def build_source(
     device: torch.device,
     samples: Sequence[Sample],
     *,
-    walk: bool,
+    walk_steps: int,
     cam_dir: str | Path | None = None,
     memory_dir: str | Path | None = None,
 ) -> Source:
@@ -107,7 +109,7 @@ def build_source(
         plan: image_size 0, as no procedure resizes the image. The walk of max_pixels takes (max_pixels / 64)^2 floats,
             twice with several views.
         samples: of which every one needs a CAM file, if `kind` is `cam`.
-        walk: whether embeddings are needed.
+        walk_steps: 0: no walk, so that no embeddings are needed for one.
 
     Raises:
         UserError: what `kind` needs is not there or does not fit.
@@ -115,7 +117,7 @@ def build_source(
     num_classes, grid = int(config.dataset.num_classes), config.network.kmeans_num_clusters
     if kind == "cam":
         folder = _check_cams(cam_dir, samples)
-        if not walk:
+        if not walk_steps:
             return CamSource(None, plan, num_classes, folder)
         model, _ = load_models(config, snapshot, device, with_classifier=False)
         return CamSource(WholeViews(model, plan, device), plan, num_classes, folder)
@@ -124,11 +126,11 @@ def build_source(
             raise UserError("--source retrieval needs --semantic_memory_dir, a memory written by prototype.py")
         predictor = build_predictor(config, kind, snapshot, plan, device, memory_dir)
         assert isinstance(predictor, RetrievalPredictor)
-        return RetrievalSource(predictor, WholeViews(predictor.segmenter.model, plan, device) if walk else None)
+        return RetrievalSource(predictor, WholeViews(predictor.segmenter.model, plan, device) if walk_steps else None)
     model, classifier = load_models(config, snapshot, device, with_classifier=kind == "softmax")
     views = WholeViews(model, plan, device)
     if classifier is not None:
-        return SoftmaxSource(views, classifier, num_classes, walk)
+        return SoftmaxSource(views, classifier, num_classes, walk_steps)
     return PointSource(views, (int(grid[0]), int(grid[1])), int(config.network.kmeans_iterations), num_classes)
 
 

@@ -79,13 +79,13 @@ class CamSource:
 class SoftmaxSource:
     """The classifier's probabilities at 1/8 size, each class divided by its maximum, absent classes 0.
 
-    Averaged over views are the probabilities, or without the walk the logits, as released.
+    Averaged over views are the probabilities, or for a walk of at most one step the logits, as released.
     """
 
     views: WholeViews
     classifier: nn.Module
     num_classes: int
-    walk: bool
+    walk_steps: int
     needs_label: ClassVar[bool] = True
     keeps_void: ClassVar[bool] = False
 
@@ -102,11 +102,11 @@ class SoftmaxSource:
         embeddings, scores = [], []
         for embedding, view in self.views.padded(read.image):
             logits = resize(unmirrored(cut(self.classifier(embedding), view)), size)  # (1 or 2, K, h / 8, w / 8)
-            scores.append(logits.softmax(1) if self.walk else logits)
-            if self.walk:
+            scores.append(logits.softmax(1) if self.walk_steps > 1 else logits)
+            if self.walk_steps:
                 embeddings.append(resize(unmirrored(cut(embedding, view)), size))
         score = torch.cat(scores).mean(0)
-        score = by_class_maximum(score if self.walk else score.softmax(0), present)
+        score = by_class_maximum(score if self.walk_steps > 1 else score.softmax(0), present)
         return Evidence(score, torch.cat(embeddings) if embeddings else None)
 
 
