@@ -5,8 +5,8 @@ gives the same batches for any number of workers, and a run resumes by starting 
 """
 
 import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -14,11 +14,25 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from spml.data.lists import UNLABELLED, DataError, Sample, check_samples, read_list, read_sample_files
+from spml.data.lists import (
+    UNLABELLED,
+    DataError,
+    Sample,
+    check_samples,
+    check_unique_names,
+    read_list,
+    read_sample_files,
+)
+from spml.data.tags import read_tags
 from spml.data.transforms import Augmentation, augment, normalise, pad_label
 
-# Scale range, probability of grey and of blur: the released recipe of each training stage.
-STAGES = {"embedding": ((0.5, 1.5), 0.0, 0.0), "classifier": ((0.5, 2.0), 0.3, 0.5)}
+# Scale range, probability of grey and of blur: the released recipe of each training stage. With train.image_size 608
+# the range of CAMs is SEAM's longest side of 448 to 768.
+STAGES = {
+    "embedding": ((0.5, 1.5), 0.0, 0.0),
+    "classifier": ((0.5, 2.0), 0.3, 0.5),
+    "cam": ((448 / 608, 768 / 608), 0.0, 0.0),
+}
 _ORDER, _AUGMENTATION = 0, 1  # separate random streams under one seed
 
 
@@ -27,7 +41,7 @@ class TrainingDataset(Dataset):
 
     An item is a dict of `image` float32 (3, h, w), normalised, 0 where padded; `semantic_label` and `instance_label`
     int64 (h, w), 255 where padded, the instance 0 where the list has none; `semantic_tag` bool (num_classes,), the
-    classes of the whole image's semantic label before cropping; `name`.
+    classes of the whole image's semantic label before cropping, or what `tags` says; `name`.
     """
 
     def __init__(
@@ -41,11 +55,16 @@ class TrainingDataset(Dataset):
         seed: int = 0,
         shuffle: bool = True,
         unlabelled_index: int | None = None,
+        tags: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """`unlabelled_index`: a value of the semantic labels to read as unlabelled (254), None or negative for none."""
+        """`unlabelled_index`: a value of the semantic labels to read as unlabelled (254), None or negative for none.
+
+        `tags`: name to (num_classes,) bool; then samples need no label, and one without has no labelled pixel.
+        """
         self.samples, self.augmentation = samples, augmentation
         self.num_classes, self.pixel_means, self.pixel_stds = num_classes, tuple(pixel_means), tuple(pixel_stds)
         self.seed, self.shuffle, self.unlabelled_index = seed, shuffle, unlabelled_index
+        self.tags = tags
         self._epoch, self._permutation = -1, np.empty(0, np.int64)
 
     def sample_at(self, position: int) -> Sample:
@@ -61,10 +80,14 @@ class TrainingDataset(Dataset):
     def __getitem__(self, position: int) -> dict[str, Any]:
         sample = self.sample_at(position)
         image, semantic, instance = read_sample_files(sample)
-        if semantic is None:
+        if semantic is None and self.tags is None:
             raise DataError(f"{sample.where}: no semantic label: training needs `image semantic [instance]`")
+        if semantic is None:
+            semantic = np.full(image.shape[:2], UNLABELLED, np.uint8)
         semantic = mark_unlabelled(semantic, self.unlabelled_index)
         tag = np.bincount(semantic.ravel(), minlength=256)[: self.num_classes] > 0
+        if self.tags is not None:
+            tag = self.tags[sample.name]
         if instance is None:
             instance = np.zeros_like(semantic)
         rng = np.random.default_rng([self.seed, _AUGMENTATION, position])
@@ -123,7 +146,7 @@ def build_training_loader(
 
     Args:
         config: the tree of `spml.config`.
-        stage: "embedding" or "classifier" (stage 2: wider scales, grey, blur).
+        stage: "embedding", "classifier" (stage 2: wider scales, grey, blur) or "cam" (tags, of `read_tagged_samples`).
     Raises:
         DataError: from the list or its files, here or while iterating; never wrapped by a worker.
     """
@@ -157,8 +180,12 @@ def build_training_dataset(config: Any, stage: str = "embedding") -> TrainingDat
         grey=grey,
         blur=blur,
     )
+    if stage == "cam":
+        samples, tags = read_tagged_samples(data)
+    else:
+        samples, tags = read_list(data.train_data_list, data.data_dir, columns=2), None
     return TrainingDataset(
-        read_list(data.train_data_list, data.data_dir, columns=2),
+        samples,
         augmentation,
         num_classes=data.num_classes,
         pixel_means=config.network.pixel_means,
@@ -166,7 +193,28 @@ def build_training_dataset(config: Any, stage: str = "embedding") -> TrainingDat
         seed=train.seed,
         shuffle=train.shuffle,
         unlabelled_index=data.unlabelled_index,
+        tags=tags,
     )
+
+
+def read_tagged_samples(data: Any) -> tuple[list[Sample], dict[str, np.ndarray] | None]:
+    """The training images of CAMs with their tags (see `read_tags`), or with their labels where no tags are given.
+
+    Columns that are not needed are left out of the samples, so that nothing of them is read.
+
+    Args:
+        data: the section `dataset` of a config.
+    Raises:
+        DataError: from the list, the tags, or for a list without labels where `dataset.tags` is empty.
+    """
+    samples = [replace(sample, instance=None) for sample in read_list(data.train_data_list, data.data_dir)]
+    if data.tags:
+        check_unique_names(samples)
+        tags = read_tags(data.tags, samples, data.num_classes, data.class_names)
+        return [replace(sample, semantic=None) for sample in samples], tags
+    if samples[0].semantic is None:
+        raise DataError(f"{samples[0].where}: no tags: expected a file dataset.tags, or a semantic label in column 2")
+    return samples, None
 
 
 @dataclass(frozen=True)

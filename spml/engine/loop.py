@@ -21,17 +21,19 @@ from spml.engine.monitor import Monitor
 from spml.engine.optimizer import StepMomentumSGD, build_optimizer
 from spml.engine.schedule import poly_lr, step_lr
 from spml.engine.snapshot import list_snapshots, load_snapshot, save_snapshot
+from spml.engine.train_cam import CamTask
 from spml.engine.train_classifier import ClassifierTask
 from spml.engine.train_embedding import EmbeddingTask
-from spml.models import build_classifier, build_embedding_model, load_checkpoint
+from spml.models import CamModel, build_cam_model, build_classifier, build_embedding_model, load_checkpoint
 
+Task = EmbeddingTask | ClassifierTask | CamTask
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
 def train(
     config: Any, snapshot_dir: str | Path, device: torch.device, stage: str = "embedding", resume: bool = False
 ) -> int:
-    """Train stage 1 ("embedding") or stage 2 ("classifier") as the config says, and leave snapshots.
+    """Train stage 1 ("embedding"), stage 2 ("classifier") or a network of CAMs ("cam") and leave snapshots.
 
     Everything random is a function of `train.seed`, the step and the process, so a resumed run repeats the
     uninterrupted one, bit for bit on one CPU process. Ctrl-C and SIGTERM finish the step, save, and return.
@@ -68,12 +70,8 @@ def _train(config: Any, folder: Path, device: torch.device, stage: str, resume: 
     _check_batch(config, stage, world)
     torch.manual_seed(config.train.seed)
     task = build_task(config, stage).to(device)
-    optimizer = build_optimizer(
-        [task.embedding_model, task.classifier] if stage == "embedding" else [task.classifier],
-        config.train.weight_decay,
-        config.train.momentum,
-        config.train.freeze_stem,
-    )
+    recipe = config.train
+    optimizer = build_optimizer(task.trained, recipe.weight_decay, recipe.momentum, recipe.freeze_stem)
     done = _restore(folder, task, optimizer, device) if resume else None
     first, last = config.train.begin_iteration if done is None else done + 1, config.train.max_iteration
     if first >= last:
@@ -107,9 +105,7 @@ def _train(config: Any, folder: Path, device: torch.device, stage: str, resume: 
     return 0
 
 
-def _restore(
-    folder: Path, task: EmbeddingTask | ClassifierTask, optimizer: StepMomentumSGD, device: torch.device
-) -> int | None:
+def _restore(folder: Path, task: Task, optimizer: StepMomentumSGD, device: torch.device) -> int | None:
     """Take up the newest snapshot of a folder and return its step; None where there is none.
 
     Raises:
@@ -155,30 +151,35 @@ def update(
     return losses
 
 
-def build_task(config: Any, stage: str) -> EmbeddingTask | ClassifierTask:
+def build_task(config: Any, stage: str) -> Task:
     """Build the models of a stage, with the weights of `network.pretrained` if it is set."""
     pretrained = config.network.pretrained
     # Released backbones hardly move their batch-norm statistics; from random weights these have to be learned.
-    embedding_model = build_embedding_model(config, bn_momentum=None if pretrained else 0.1)
-    classifier = build_classifier(config, dropout=0.75 if stage == "embedding" else 0.65)
+    momentum = None if pretrained else 0.1
+    model = build_cam_model(config, momentum) if stage == "cam" else build_embedding_model(config, momentum)
     if pretrained:
-        _say(load_checkpoint(find_snapshot(pretrained, "network.pretrained"), embedding_model))
+        _say(load_checkpoint(find_snapshot(pretrained, "network.pretrained"), model))
     elif stage == "classifier":
         raise UserError("network.pretrained: stage 2 needs the snapshot of stage 1, got nothing")
     elif config.train.freeze_stem:
         _say(
             "warning: network.pretrained is empty and train.freeze_stem true: the first layers stay random", sys.stderr
         )
+    if isinstance(model, CamModel):
+        return CamTask(config, model)
     task = EmbeddingTask if stage == "embedding" else ClassifierTask
-    return task(config, embedding_model, classifier)
+    return task(config, model, build_classifier(config, dropout=0.75 if stage == "embedding" else 0.65))
 
 
 def _check_batch(config: Any, stage: str, world: int) -> None:
     """Refuse a batch of one value a channel, of which a batch norm in training cannot take the variance."""
     images = config.train.batch_size * (world if config.network.use_syncbn else 1)
     backbone = config.network.backbone_types
-    single = "pspnet" in backbone or max(config.train.crop_size) <= 8  # one cell of pooling, or of the stride-8 map
-    if stage == "embedding" and images == 1 and single:
+    crop = max(config.train.crop_size)
+    if stage == "cam" and config.network.prediction_types == "seam":
+        crop *= config.train.second_view_scale
+    pooled = "pspnet" in backbone and stage == "embedding"
+    if stage != "classifier" and images == 1 and (pooled or crop <= 8):  # one cell of pooling, or of the stride-8 map
         raise UserError(
             f"train.batch_size: expected at least 2 for the batch norms of {backbone} on a crop of "
             f"{config.train.crop_size}, got 1"

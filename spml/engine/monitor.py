@@ -71,21 +71,26 @@ def short(name: str) -> str:
 
 @torch.no_grad()
 def _picture(config: Any, batch: Mapping[str, Any], task: Any) -> np.ndarray:
-    """Return (H, W, 3) uint8: the batch's first image, its labels, the embedding and the classifier's answer."""
+    """Return (H, W, 3) uint8: the batch's first image and what the network makes of it."""
     mode = task.training
     task.eval()
+    cells = task.picture(batch) if hasattr(task, "picture") else _embedding_cells(batch, task)
+    task.train(mode)
+    network, image = config.network, batch["image"][0].permute(1, 2, 0).numpy()
+    image = image * np.array(network.pixel_stds) + np.array(network.pixel_means)
+    cells = {"image": (image * 255).clip(0, 255).astype(np.uint8), **cells}
+    return grid([list(cells.values())], list(cells))
+
+
+def _embedding_cells(batch: Mapping[str, Any], task: Any) -> dict[str, np.ndarray]:
+    """Return the labels of the first image, its embedding and the classifier's answer."""
     image = batch["image"][:1].to(next(task.parameters()).device)
     embedding = task.embedding_model(image, image.shape[-2:])
     embedding = torch.where(torch.isfinite(embedding), embedding, 0)  # the loss says that a run diverged, not a picture
     prediction = task.classifier(embedding).argmax(dim=1)[0].cpu().numpy().astype(np.uint8)
-    task.train(mode)
-    network = config.network
-    shown = image[0].cpu().permute(1, 2, 0).numpy() * np.array(network.pixel_stds) + np.array(network.pixel_means)
-    cells = [
-        (shown * 255).clip(0, 255).astype(np.uint8),
-        colourise(batch["semantic_label"][0].numpy().astype(np.uint8)),
-        colourise(batch["instance_label"][0].numpy().astype(np.uint8)),
-        embedding_to_rgb(embedding[0].float().cpu()),
-        colourise(prediction),
-    ]
-    return grid([cells], ["image", "annotation", "over-segmentation", "embedding", "classifier"])
+    return {
+        "annotation": colourise(batch["semantic_label"][0].numpy().astype(np.uint8)),
+        "over-segmentation": colourise(batch["instance_label"][0].numpy().astype(np.uint8)),
+        "embedding": embedding_to_rgb(embedding[0].float().cpu()),
+        "classifier": colourise(prediction),
+    }

@@ -16,7 +16,7 @@ _MODEL_FILE = re.compile(r"model-(\d+)\.pth")
 
 
 def save_snapshot(
-    folder: Path, last_step: int, embedding_model: nn.Module, classifier: nn.Module, state: dict[str, Any]
+    folder: Path, last_step: int, embedding_model: nn.Module, classifier: nn.Module | None, state: dict[str, Any]
 ) -> Path:
     """Write both files of a snapshot, each under a temporary name first, the model last, and return the model's path.
 
@@ -46,7 +46,7 @@ def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
 
 
 def load_snapshot(
-    folder: Path, embedding_model: nn.Module, classifier: nn.Module, device: torch.device
+    folder: Path, embedding_model: nn.Module, classifier: nn.Module | None, device: torch.device
 ) -> tuple[Path, dict[str, Any]] | None:
     """Load the newest snapshot of a folder into the models and return its state's path and content; None without any.
 

@@ -16,6 +16,7 @@ class ClassifierTask(nn.Module):
         super().__init__()
         self.config, self.classifier = config, classifier
         self.embedding_model = embedding_model.requires_grad_(False)
+        self.trained = [classifier]
         self.weights = {"cross_entropy": 1.0}
 
     def train(self, mode: bool = True) -> "ClassifierTask":

@@ -42,6 +42,7 @@ class EmbeddingTask(nn.Module):
         self.config = config
         self.embedding_model: EmbeddingModel = embedding_model
         self.classifier: SoftmaxClassifier = classifier
+        self.trained = [embedding_model, classifier]
         train = config.train
         self.relations = [name for name, s in SHORT_NAMES.items() if train[f"{s}_loss_types"] != "none"]
         self.concentration = {name: train[f"{SHORT_NAMES[name]}_concentration"] for name in self.relations}

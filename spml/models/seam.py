@@ -98,11 +98,6 @@ def with_background(maps: Tensor) -> Tensor:
     return torch.cat([1 - maps.amax(1, keepdim=True), maps], dim=1)
 
 
-def shrink(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps as the mean over the cells of a coarser grid: what shrinking the image should have made of them."""
-    return F.interpolate(maps, (int(size[0]), int(size[1])), mode="area")
-
-
 def classification_loss(logit: Tensor, tag: Tensor) -> Tensor:
     """Multi-label soft margin: mean over images and classes of -[t log s(x) + (1 - t) log(1 - s(x))], s the sigmoid.
 
@@ -113,16 +108,18 @@ def classification_loss(logit: Tensor, tag: Tensor) -> Tensor:
 
 
 def equivariance_loss(first: Tensor, second: Tensor, tag: Tensor) -> Tensor:
-    """ER: mean over images, classes and pixels of |shrink(n(first)) - n(second)|, n = `max_normalise` (equation 4).
+    """ER: mean over images, classes and pixels of |n(first) - n(second)|, n = `shown` at the small view's size.
 
-    Zero where the map of the small view is the shrunken map of the large one.
+    Zero where the map of the small view is the shrunken map of the large one (SEAM, equation 4). Normalised after the
+    shrinking: SEAM's code does it before, so that an equivariant map has a loss where a thin maximum is averaged away.
 
     Args:
         first: (B, C, h, w) maps of the large view, raw.
         second: (B, C, h', w') of the small view.
         tag: (B, C) bool.
     """
-    return (shown(first, tag, second.shape[-2:]) - shown(second, tag)).abs().mean()
+    size = second.shape[-2:]
+    return (shown(first, tag, size) - shown(second, tag, size)).abs().mean()
 
 
 def cross_refinement_loss(first: Tensor, second: Tensor, refined: tuple[Tensor, Tensor], tag: Tensor) -> Tensor:
@@ -137,13 +134,11 @@ def cross_refinement_loss(first: Tensor, second: Tensor, refined: tuple[Tensor, 
         tag: (B, C) bool.
     """
     size = second.shape[-2:]
-    raw = [shown(first.detach(), tag, size), shown(second.detach(), tag)]
-    ours = [shown(refined[0], tag, size), shown(refined[1], tag)]
     loss = first.new_zeros(())
-    for target, ours_ in ((raw[1], ours[0]), (raw[0], ours[1])):
-        target = with_background(target)
-        target = torch.cat([target[:, :1], maximum_only(target[:, 1:])], dim=1)
-        difference = (target - with_background(ours_)).abs().flatten(1)  # (B, K h' w')
+    for other, ours in ((second, refined[0]), (first, refined[1])):
+        # Keeping the maximum alone leaves the background, 1 - max, as it is.
+        target = with_background(maximum_only(shown(other.detach(), tag, size)))
+        difference = (target - with_background(shown(ours, tag, size))).abs().flatten(1)  # (B, K h' w')
         hardest = max(1, int(HARD_SHARE * difference.shape[1]))
         loss = loss + difference.topk(hardest, dim=1).values.mean()
     return loss
@@ -161,7 +156,10 @@ def min_pool_loss(refined: Tensor, tag: Tensor) -> Tensor:
     return strongest.topk(lowest, dim=1, largest=False).values.mean()
 
 
-def shown(maps: Tensor, tag: Tensor, size: Sequence[int] | None = None) -> Tensor:
-    """Normalised maps of the classes that an image shows, zero for the others; with a size, shrunk to it."""
-    maps = max_normalise(maps) * tag[:, :, None, None]
-    return maps if size is None else shrink(maps, size)
+def shown(maps: Tensor, tag: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps shrunk to (h, w) and normalised, for the classes that an image shows; zero for the others.
+
+    A cell of the coarser grid is the mean of the cells that it covers: what shrinking the image should make of a map.
+    """
+    maps = F.interpolate(maps, (int(size[0]), int(size[1])), mode="area")
+    return max_normalise(maps) * tag[:, :, None, None]
