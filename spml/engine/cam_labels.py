@@ -10,11 +10,12 @@ import numpy as np
 from spml.cli import UserError
 from spml.data.annotate import Box
 from spml.data.annotate_list import label_rows
-from spml.data.lists import DataError, Sample, write_list
+from spml.data.lists import DataError, Sample, read_image, read_label, write_list
 from spml.data.pickled import read_cam_file
 from spml.data.prepare.boxes import read_boxes
 from spml.data.prepare.convert import IMAGE_SUFFIXES, convert_files, find_files, image_size
 from spml.propagate.cam import ALPHA, BOX_THRESHOLD, TAG_THRESHOLD, box_label, tag_label
+from spml.visualize.heat import cam_picture
 
 KINDS = ("tag", "box")
 THRESHOLD = {"tag": TAG_THRESHOLD, "box": BOX_THRESHOLD}
@@ -159,3 +160,20 @@ def with_instances(samples: Sequence[Sample], instance_dir: str | Path) -> list[
         if sample.instance is not None and not sample.instance.is_file():
             raise DataError(f"{sample.where}: no over-segmentation {sample.instance}; make it with oversegment.py")
     return found
+
+
+def draw_cams(
+    samples: Sequence[Sample], save_dir: str | Path, kinds: Sequence[str], classes: Sequence[str], count: int
+) -> None:
+    """Write `picture/<name>.png` of up to `count` samples, spread evenly over the list: heat of each class and labels.
+
+    Args:
+        save_dir: holds `cam/` and `<kind>_label/` of each of `kinds`.
+        classes: names, background first.
+    """
+    save_dir = Path(save_dir)
+    for place in np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)):
+        sample = samples[place]
+        cams = read_cam_file(save_dir / "cam" / f"{sample.name}.npy")
+        labels = {f"{kind} label": read_label(save_dir / f"{kind}_label" / f"{sample.name}.png") for kind in kinds}
+        cam_picture(read_image(sample), cams, labels, save_dir / "picture" / f"{sample.name}.png", classes)

@@ -12,9 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spml.cli import UserError
-from spml.data.dataset import read_sample
-from spml.data.lists import Sample, check_samples, check_unique_names
+from spml.data.dataset import mark_unlabelled, read_sample
+from spml.data.lists import Sample, check_samples, check_unique_names, read_label
 from spml.data.pickled import write_cam_file
+from spml.data.tags import read_tags
 from spml.engine.views import ViewPlan
 from spml.engine.whole_views import resize, unmirrored
 
@@ -40,6 +41,30 @@ def cam_plan(
     plan = ViewPlan.from_config(config, 4_000_000 if max_pixels is None else max_pixels)
     chosen = SCALES if scales is None else tuple(float(scale) for scale in scales)
     return replace(plan, scales=chosen, flip=True if flip is None else flip, image_size=0)
+
+
+def present_classes(data: Any, samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, list[int]]:
+    """The foreground classes, in 1..K-1, that each image shows, by name: from `dataset.tags`, else from its label.
+
+    Args:
+        data: the section `dataset` of a config.
+        classes: K names, background first.
+
+    Raises:
+        UserError: tags that cannot be used; a sample without tags and label, or a label that cannot be read.
+    """
+    tags = read_tags(data.tags, samples, len(classes), classes) if data.tags else None
+    found = {}
+    for sample in samples:
+        if tags is not None:
+            shown = tags[sample.name]
+        elif sample.semantic is not None:
+            label = mark_unlabelled(read_label(sample.semantic, sample.where), data.unlabelled_index)
+            shown = np.bincount(label.ravel(), minlength=256)[: len(classes)] > 0
+        else:
+            raise UserError(f"{sample.where}: no tags: expected a file dataset.tags, or a semantic label in column 2")
+        found[sample.name] = [int(label) for label in np.flatnonzero(shown) if label]
+    return found
 
 
 @torch.no_grad()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from spml.cli import UserError
-from spml.data.lists import read_label
+from spml.data.lists import read_label, read_list
 from spml.data.pickled import read_cam_file
 from spml.evaluation.iou import ConfusionMatrix
+from spml.visualize.report import table
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 15))  # 0.05 to 0.70
 DIAGNOSTIC = (
@@ -78,14 +80,20 @@ class CamSweep:
         return found
 
 
-def sweep_files(
-    cam_dir: str | Path, masks: Mapping[str, Path], num_classes: int, alpha: float, progress: bool = True
-) -> dict[str, object]:
-    """Compare the CAM files of a folder with masks, over thresholds.
+def sweep_list(
+    cam_dir: str | Path,
+    data_list: str | Path,
+    data_dir: str | Path,
+    num_classes: int,
+    alpha: float,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Compare the CAM files of a folder with the masks of a list, over thresholds.
 
     Args:
-        cam_dir: holds `<name>.npy`.
-        masks: label files by name.
+        cam_dir: holds `<name>.npy` of each image of the list.
+        data_list: lines `image mask`, relative to `data_dir`; mask values from num_classes on do not count.
+        num_classes: K, with the background.
         alpha: of the default rule, whose own threshold is among the others.
 
     Returns:
@@ -96,20 +104,30 @@ def sweep_files(
         UserError: files that are missing, cannot be read or do not fit.
     """
     default = default_threshold(alpha)
-    sweep = CamSweep(num_classes, sorted({*THRESHOLDS, default}))
-    for name, path in tqdm(masks.items(), desc="thresholds", unit="image", disable=not progress, leave=False):
-        cam_path = Path(cam_dir) / f"{name}.npy"
+    sweep, samples = CamSweep(num_classes, sorted({*THRESHOLDS, default})), read_list(data_list, data_dir, columns=2)
+    for sample in tqdm(samples, desc="thresholds", unit="image", disable=not progress, leave=False):
+        path = Path(cam_dir) / f"{sample.name}.npy"
+        assert sample.semantic is not None
         try:
-            sweep.update(read_cam_file(cam_path), read_label(path))
+            sweep.update(read_cam_file(path), read_label(sample.semantic, sample.where))
         except ValueError as error:
-            raise UserError(f"{cam_path} against {path}: {error}") from error
+            raise UserError(f"{path} against {sample.semantic}: {error}") from error
     shares = [None if np.isnan(share) else round(100 * share, 2) for share in sweep.mean_iou()]
     return {
         "what": f"mean IoU of CAM labels in per cent; {DIAGNOSTIC}",
-        "images": len(masks),
+        "images": len(samples),
         "default": round(default, 4),
         "thresholds": [
             {"threshold": round(threshold, 4), "mean_iou": share}
             for threshold, share in zip(sweep.thresholds, shares, strict=True)
         ],
     }
+
+
+def sweep_table(found: Mapping[str, Any]) -> str:
+    """The table of `sweep_list`, which says what it is for."""
+    rows = []
+    for row in found["thresholds"]:
+        mark = " (default rule)" if row["threshold"] == found["default"] else ""
+        rows.append((f"{row['threshold']:.2f}{mark}", "-" if row["mean_iou"] is None else f"{row['mean_iou']:.1f}"))
+    return f"{table(rows, ('threshold', 'mIoU %'))}\n{found['images']} images; {DIAGNOSTIC}"
