@@ -1,27 +1,38 @@
-"""Boundaries by a fully connected CRF (Kraehenbuehl and Koltun, 2011), through the optional `pydensecrf`."""
+"""Boundaries by a fully connected CRF (Kraehenbuehl and Koltun, 2011), by the optional `pydensecrf` or in torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from spml.cli import UserError
+from spml.propagate.lattice import Lattice, build_lattice
 
 SMALLEST = 1e-5  # probability whose energy an impossible class is given
+BACKENDS = ("auto", "pydensecrf", "torch")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class DenseCRF:
-    """Refines the class probabilities of one image by mean-field inference.
+    """Refines the class probabilities of images by mean-field inference.
 
     Energy: -log p per pixel, and for each pair of pixels of different labels
-    pos_w exp(-|dxy|^2 / 2 pos_xy_std^2) + bi_w exp(-|dxy|^2 / 2 bi_xy_std^2 - |drgb|^2 / 2 bi_rgb_std^2).
+    pos_w exp(-|dxy|^2 / 2 pos_xy_std^2) + bi_w exp(-|dxy|^2 / 2 bi_xy_std^2 - |drgb|^2 / 2 bi_rgb_std^2),
+    both kernels normalised symmetrically and filtered on the permutohedral lattice.
 
     Args:
         iterations: of mean field.
         pos_w, pos_xy_std: weight and range in pixels of the smoothness kernel.
         bi_w, bi_xy_std, bi_rgb_std: weight, range in pixels and range in grey values of the appearance kernel.
+        backend: "pydensecrf", on the CPU; "torch", on any device, the same to about 1e-6; "auto": pydensecrf on the CPU
+            where it is installed, else torch.
+        device: where to compute; None: where the probabilities are.
+
+    Raises:
+        UserError: for a backend that is none of these, ranges not above zero, or iterations below zero.
     """
 
     iterations: int = 10
@@ -30,9 +41,20 @@ class DenseCRF:
     bi_w: float = 4
     bi_xy_std: float = 67
     bi_rgb_std: float = 3
+    backend: str = "auto"
+    device: torch.device | None = None
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise UserError(f"backend of the CRF: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
+        if self.iterations < 0:
+            raise UserError(f"iterations of the CRF: expected at least 0, got {self.iterations}")
+        for name in ("pos_xy_std", "bi_xy_std", "bi_rgb_std"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} of the CRF: expected a number above 0, got {getattr(self, name)}")
 
     def __call__(self, image: np.ndarray | Tensor, probability: np.ndarray | Tensor) -> np.ndarray:
-        """The refined probabilities.
+        """The refined probabilities of one image.
 
         Args:
             image: (H, W, 3) uint8, RGB.
@@ -42,16 +64,98 @@ class DenseCRF:
             (K, H, W) float32, which sums to one over K.
 
         Raises:
-            UserError: where pydensecrf is missing. ValueError: for shapes or types that do not fit.
+            UserError: where pydensecrf is asked for and missing. ValueError: for shapes or types that do not fit.
         """
-        image, probability = _array(image), _array(probability)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"expected image (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        if probability.ndim != 3 or len(probability) == 0 or probability.shape[1:] != image.shape[:2]:
-            raise ValueError(f"expected probability (K, {image.shape[0]}, {image.shape[1]}), got {probability.shape}")
+        return self.batch(image[None], probability[None])[0].cpu().numpy()
+
+    def label(self, image: np.ndarray | Tensor, probability: np.ndarray | Tensor) -> np.ndarray:
+        """The class (H, W) uint8 of the largest refined probability, the first of equal ones. Arguments: as a call."""
+        return self.batch(image[None], probability[None])[0].argmax(0).to(torch.uint8).cpu().numpy()
+
+    @torch.no_grad()
+    def batch(self, image: np.ndarray | Tensor, probability: np.ndarray | Tensor) -> Tensor:
+        """The refined probabilities of images of one size, in torch all at once: about 1 kB of memory a pixel.
+
+        Args:
+            image: (B, H, W, 3) uint8, RGB.
+            probability: (B, K, H, W) float, as in a call.
+
+        Returns:
+            (B, K, H, W) float32 on the device of the computation.
+
+        Raises:
+            UserError: where pydensecrf is asked for and missing. ValueError: for shapes or types that do not fit.
+        """
+        if image.ndim != 4 or image.shape[3] != 3 or image.dtype not in (np.uint8, torch.uint8):
+            raise ValueError(f"expected image (H, W, 3) uint8, got {tuple(image.shape[1:])} {image.dtype}")
+        count, height, width, _ = image.shape
+        shape = tuple(probability.shape)
+        if len(shape) != 4 or shape[1] == 0 or (shape[0], *shape[2:]) != (count, height, width):
+            raise ValueError(f"expected probability (K, {height}, {width}) of {count} images, got {shape}")
+        device = self._device(probability)
+        if shape[1] == 1 or 0 in shape:  # nothing to decide
+            return torch.ones(shape, device=device)
+        if self._backend(device) == "torch":
+            return self._mean_field(_tensor(image, device), _tensor(probability, device))
+        refined = [self._by_pydensecrf(*pair) for pair in zip(_array(image), _array(probability), strict=True)]
+        return torch.from_numpy(np.stack(refined))
+
+    def settle(self) -> "DenseCRF":
+        """The same with a definite backend for its device. Prints a line where torch stands in for pydensecrf.
+
+        Raises:
+            UserError: where pydensecrf is asked for and missing.
+        """
+        device = self.device or CPU
+        chosen = self._backend(device)
+        if chosen == "pydensecrf":
+            load_pydensecrf()
+        elif self.backend == "auto" and device.type == "cpu":
+            print("CRF: pydensecrf is not installed, so torch computes it, with the same result")
+        return replace(self, backend=chosen)
+
+    def _device(self, probability: np.ndarray | Tensor) -> torch.device:
+        if self.device is not None:
+            return self.device
+        return probability.device if isinstance(probability, Tensor) else CPU
+
+    def _backend(self, device: torch.device) -> str:
+        if self.backend != "auto":
+            return self.backend
+        return "pydensecrf" if device.type == "cpu" and has_pydensecrf() else "torch"
+
+    def _mean_field(self, image: Tensor, probability: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 and (B, K, H, W) -> (B, K, H, W). The host waits for the device at the kernels only."""
+        count, classes, height, width = probability.shape
+        kernels = self._kernels(image)
+        score = probability.float().clamp(SMALLEST, 1).log().permute(0, 2, 3, 1).reshape(-1, classes)  # (N, K)
+        refined = score.softmax(1)
+        for _ in range(self.iterations):
+            total = score
+            for kernel in kernels:
+                total = kernel(refined).add_(total)
+            refined = total.softmax(1)
+        return refined.view(count, height, width, classes).permute(0, 3, 1, 2).contiguous()
+
+    def _kernels(self, image: Tensor) -> list[Lattice]:
+        """The smoothness and the appearance kernel, each times its weight; none of weight zero."""
+        count, height, width, _ = image.shape
+        y, x = (torch.arange(size, device=image.device).float() for size in (height, width))
+        place = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], 2).expand(count, -1, -1, -1)
+        pairs = [
+            (self.pos_w, place, [self.pos_xy_std] * 2),
+            (self.bi_w, torch.cat([place, image.float()], 3), [self.bi_xy_std] * 2 + [self.bi_rgb_std] * 3),
+        ]
+        # divided by a tensor, as CUDA takes a number's reciprocal and multiplies, which rounds otherwise
+        return [
+            build_lattice((feature / feature.new_tensor(std)).flatten(1, 2)).normalised(weight)
+            for weight, feature, std in pairs
+            if weight
+        ]
+
+    def _by_pydensecrf(self, image: np.ndarray, probability: np.ndarray) -> np.ndarray:
+        """One image."""
         classes, height, width = probability.shape
-        if classes == 1 or probability.size == 0:  # nothing to decide
-            return np.ones(probability.shape, np.float32)
         field = load_pydensecrf().DenseCRF2D(width, height, classes)
         energy = -np.log(np.clip(probability.astype(np.float32), SMALLEST, 1))
         field.setUnaryEnergy(np.ascontiguousarray(energy.reshape(classes, -1)))
@@ -68,10 +172,27 @@ def _array(value: np.ndarray | Tensor) -> np.ndarray:
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
 
 
+def _tensor(value: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """`value` as a tensor on `device`."""
+    return value.to(device) if isinstance(value, Tensor) else torch.tensor(np.ascontiguousarray(value), device=device)
+
+
+def has_pydensecrf() -> bool:
+    """Whether it can be used."""
+    try:
+        load_pydensecrf()
+    except UserError:
+        return False
+    return True
+
+
 def load_pydensecrf() -> Any:
     """The module that does the work. Raises UserError where it is missing."""
     try:
         import pydensecrf.densecrf
     except ImportError:
-        raise UserError("the CRF needs the package pydensecrf: install it by `pip install -e .[crf]`") from None
+        raise UserError(
+            "this backend of the CRF needs the package pydensecrf: install it by `pip install -e .[crf]`, "
+            "or choose --crf_backend torch"
+        ) from None
     return pydensecrf.densecrf
