@@ -1,11 +1,15 @@
 """The pipelines of bashscripts/: the commands that they print, and each of them end to end on the tiny data."""
 
+import contextlib
 import json
 import os
 import re
+import runpy
+import select
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +37,74 @@ SETTINGS = ("STAGES", "DRY", "GPUS", "GRID", "CFG", "CAMS", "SNAPSHOTS", "EXPECT
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
 
+def environment(python: str | Path, settings: dict[str, object]) -> dict[str, str]:
+    own = {key: value for key, value in os.environ.items() if key not in SETTINGS}
+    return own | {"SPML_PYTHON": str(python), **{key: str(value) for key, value in settings.items()}}
+
+
+def words_of(name: str, *overrides: str) -> list[str]:
+    return ["bash", str(ROOT / "bashscripts" / PIPELINES[name]), *overrides]
+
+
 def pipeline(name: str, *overrides: str, **settings: object) -> subprocess.CompletedProcess:
     """Run a pipeline with this interpreter."""
-    own = {key: value for key, value in os.environ.items() if key not in SETTINGS}
-    own |= {"SPML_PYTHON": sys.executable, **{key: str(value) for key, value in settings.items()}}
-    words = ["bash", str(ROOT / "bashscripts" / PIPELINES[name]), *overrides]
-    return subprocess.run(words, env=own, capture_output=True, text=True)
+    env = environment(sys.executable, settings)
+    return subprocess.run(words_of(name, *overrides), env=env, capture_output=True, text=True)
+
+
+class Interpreter:
+    """An interpreter for pipelines that runs their scripts in this process: a start of torch a script takes minutes.
+
+    Bash calls a file that hands the words over and waits for output and status. What is no script, as
+    `-c`, goes to the true interpreter.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder, self.python = folder, folder / "python"
+        os.mkfifo(folder / "call")
+        os.mkfifo(folder / "answer")
+        self.python.write_text(
+            f"""#!/usr/bin/env bash
+            case $1 in -*) exec '{sys.executable}' "$@" ;; esac
+            cd -- "$(dirname -- "$0")"
+            printf '%s\\0' "$@" >words
+            echo >call
+            read -r status <answer
+            cat output
+            exit "$status"
+            """
+        )
+        self.python.chmod(0o755)
+
+    def pipeline(self, name: str, *overrides: str, **settings: object) -> subprocess.CompletedProcess:
+        """As the function."""
+        files = [(self.folder / kind).open("w+") for kind in ("stdout", "stderr")]
+        call = os.open(self.folder / "call", os.O_RDWR | os.O_NONBLOCK)
+        env = environment(self.python, settings)
+        process = subprocess.Popen(words_of(name, *overrides), env=env, stdout=files[0], stderr=files[1])
+        while process.poll() is None:
+            if select.select([call], [], [], 0.02)[0]:
+                os.read(call, 1)
+                self.serve()
+        os.close(call)
+        for file in files:
+            file.seek(0)
+        return subprocess.CompletedProcess(process.args, process.returncode, *(file.read() for file in files))
+
+    def serve(self) -> None:
+        """Run the script that bash asks for."""
+        words = (self.folder / "words").read_text().split("\0")[:-1]
+        with pytest.MonkeyPatch.context() as patch, (self.folder / "output").open("w") as output:
+            patch.chdir(ROOT)
+            patch.setattr(sys, "argv", words)
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+                try:
+                    runpy.run_path(words[0], run_name="__main__")
+                    status: object = 0
+                except SystemExit as stop:
+                    status = stop.code or 0
+        (self.folder / "answer").write_text(f"{status}\n")
 
 
 def dry(name: str, *overrides: str, **settings: object) -> list[list[str]]:
@@ -176,30 +242,45 @@ def cam_list(kind: str, data: Path, folder: Path) -> Path:
     return folder / "train.txt"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PIPELINES)
-def test_end_to_end(name: str, tiny_data: Path, tiny_config_file: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pydensecrf", reason="the last evaluation needs the CRF")
-    make_cams(tiny_data, tmp_path / "cam")
-    overrides = ["train.max_iteration=4", "train.batch_size=2"]
+Runner = Callable[..., subprocess.CompletedProcess]
+
+
+def train_tiny(run: Runner, name: str, data: Path, config: Path, folder: Path, *extra: str, **more: object) -> Path:
+    """All stages of a pipeline on the tiny data; the folder of its results."""
+    make_cams(data, folder / "cam")
+    overrides = ["train.max_iteration=4", "train.batch_size=2", *extra]
     if name in ("voc12_tag", "voc12_box"):
-        overrides.append(f"dataset.train_data_list={cam_list(name.removeprefix('voc12_'), tiny_data, tmp_path)}")
+        overrides.append(f"dataset.train_data_list={cam_list(name.removeprefix('voc12_'), data, folder)}")
     if name == "densepose_point":
         overrides += ["dataset.dataset=Densepose", "train.feat_aff_loss_types=segsort"]
         overrides += ["train.feat_aff_concentration=12", "train.feat_aff_loss_weight=0.5"]
-    folder = tmp_path / "out"
-    settings = {"CFG": tiny_config_file, "DATAROOT": tiny_data, "SNAPSHOTS": folder, "CAMS": tmp_path / "cam"}
-    settings |= {"GRID": "4,4", "CLASSIFIER": "train.max_iteration=3", "OMP_NUM_THREADS": 1}
+    out = folder / "out"
+    settings = {"CFG": config, "DATAROOT": data, "SNAPSHOTS": out, "CAMS": folder / "cam", "GRID": "4,4"}
+    settings |= {"CLASSIFIER": "train.max_iteration=3", "OMP_NUM_THREADS": 1, **more}
     if name == "voc12_scribble":  # an interrupted run goes on
-        assert pipeline(name, *overrides, STAGES="train", **settings).returncode == 0
-    done = pipeline(name, *overrides, **settings)
+        assert run(name, *overrides, STAGES="train", **settings).returncode == 0
+    done = run(name, *overrides, **settings)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert ("nothing to do: 4 of 4 steps are done" in done.stdout) == (name == "voc12_scribble")
     for stage, last in (("stage1", 3), ("stage2", 2)):
-        assert (folder / stage / f"model-{last}.pth").is_file()
-    found = json.loads((folder / "evaluation/mIoU.json").read_text())
+        assert (out / stage / f"model-{last}.pth").is_file()
+    found = json.loads((out / "evaluation/mIoU.json").read_text())
     assert found["num_images"] == 8 and 0 <= found["mean_iou"] <= 100
+    assert re.search(rf"^mean +{found['mean_iou']:.2f}$", done.stdout, re.MULTILINE)
+    assert len(read_list(out / "pseudo/list.txt", data, columns=3)) == 8
+    if name == "voc12_scribble":
+        other = run(name, "train.max_iteration=5", **settings)
+        assert other.returncode == 1 and "holds a run with other settings" in other.stderr
     print(f"{name}: mean IoU {found['mean_iou']:.1f} %")
-    assert len(read_list(folder / "pseudo/list.txt", tiny_data, columns=3)) == 8
-    other = pipeline(name, "train.max_iteration=5", **settings)
-    assert other.returncode == 1 and "holds a run with other settings" in other.stderr
+    return out
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_end_to_end(name: str, tiny_data: Path, tiny_config_file: Path, tmp_path: Path, inline_refiner: None) -> None:
+    train_tiny(Interpreter(tmp_path / "python").pipeline, name, tiny_data, tiny_config_file, tmp_path)
+
+
+@pytest.mark.slow
+def test_several_processes(tiny_data: Path, tiny_config_file: Path, tmp_path: Path, inline_refiner: None) -> None:
+    run = Interpreter(tmp_path / "python").pipeline
+    train_tiny(run, "voc12_point", tiny_data, tiny_config_file, tmp_path, "train.batch_size=1", GPUS=2)
