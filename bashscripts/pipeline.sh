@@ -14,12 +14,23 @@
 #   CLASSIFIER="k=v .."    for training of the classifier alone, over all else: train.max_iteration=4000
 #   RELEASED_EVALUATION=1  the last evaluation as the release's scripts do it, not CRF + scales + flip
 #   EXPECT=76.1            end with status 1 where the mean IoU (%) of the last evaluation is more than 0.5 away
+#   GT_LIST=file           `image mask` lines of the training images: the mIoU of each stage's labels goes to
+#                          SNAPSHOTS/quality.json and into a table; a diagnostic, by which nothing is chosen
 #   CFG=file  GRID=h,w     another config; another k-means grid outside training
 #   SPML_PYTHON=file       an interpreter that has all it needs, in place of the project's environment
+#
+# Tags and boxes start from CAMs, which are made unless CAM_DIR names some. For those that are made:
+#
+#   CAM_CFG=file           config of their network; that of the pipeline with `cam` for `tag` or `box` in its name
+#   CAM="k=v .."           for the training of that network alone, over all else
+#   BOXES=path             for boxes: boxes.json, as annotate.py writes it, or a folder of VOC annotations <name>.xml
+#   INSTANCE_DIR=folder    over-segmentations <name>.png, where CAM_CFG's list does not name them
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 SOURCE=softmax        # of the pseudo labels
+CAM_KIND=             # tag or box: labels that are made of CAMs
+LABELS=()             # options of the commands that read them: the list of those labels
 RELEASED=()           # options of inference.py in the release's last evaluation: softmax at one scale
 MEMORY_VIEWS=()       # options of prototype.py
 
@@ -54,13 +65,16 @@ train_network() {
 
 # memory <folder> <list, or nothing for the training list>: labelled prototypes of the training images
 memory() {
+  local labels=(${LABELS[@]+"${LABELS[@]}"})
+  [ -z "$2" ] || labels=(--data_list "$2")
   network pyscripts/inference/prototype.py --snapshot_dir "$SNAPSHOTS/stage1" --save_dir "$1" \
-    --kmeans_num_clusters "$GRID" ${2:+--data_list "$2"} ${MEMORY_VIEWS[@]+"${MEMORY_VIEWS[@]}"}
+    --kmeans_num_clusters "$GRID" ${labels[@]+"${labels[@]}"} ${MEMORY_VIEWS[@]+"${MEMORY_VIEWS[@]}"}
 }
 
 # pseudo_label <folder> <snapshots> <options ..>
 pseudo_label() {
-  network pyscripts/inference/pseudo_label.py --save_dir "$1" --snapshot_dir "$2" --kmeans_num_clusters "$GRID" "${@:3}"
+  network pyscripts/inference/pseudo_label.py --save_dir "$1" --snapshot_dir "$2" --kmeans_num_clusters "$GRID" \
+    ${LABELS[@]+"${LABELS[@]}"} "${@:3}"
 }
 
 # train_classifier <folder> <list of pseudo labels>: the classifier on the frozen embedding of stage 1
@@ -83,9 +97,34 @@ benchmark() {
     --data_list "$TEST_LIST" --num_classes "$NUM_CLASSES" ${CLASSES:+--classes "$CLASSES"} --json "$2/$3" "${@:4}"
 }
 
+# quality <options ..>: rows of the table of labels against masks, where GT_LIST names masks
+quality() {
+  [ -n "${GT_LIST:-}" ] || return 0
+  run "$SPML_PYTHON" pyscripts/benchmark/quality.py --json "$SNAPSHOTS/quality.json" --data_dir "$DATAROOT" \
+    --data_list "$GT_LIST" --num_classes "$NUM_CLASSES" ${CLASSES:+--classes "$CLASSES"} "$@"
+}
+
+# A classification network, from tags.
+stage_train_cam() {
+  local own=() CFG=$CAM_CFG
+  read -r -a own <<<"${CAM:-}"
+  train_network pyscripts/train/train_cam.py --snapshot_dir "$SNAPSHOTS/cam_network" \
+    ${OVERRIDES[@]+"${OVERRIDES[@]}"} ${own[@]+"${own[@]}"}
+}
+
+# Its CAMs, and labels of them. Masks only say what they are worth.
+stage_cam() {
+  local CFG=$CAM_CFG boxes=()
+  [ "$CAM_KIND" = tag ] || boxes=(--boxes "$BOXES")
+  network pyscripts/inference/cam.py --snapshot_dir "$SNAPSHOTS/cam_network" --save_dir "$SNAPSHOTS/cams" \
+    ${boxes[@]+"${boxes[@]}"} ${INSTANCE_DIR:+--instance_dir "$INSTANCE_DIR"} ${GT_LIST:+--gt_list "$GT_LIST"}
+  quality --labels "CAM=$SNAPSHOTS/cams/${CAM_KIND}_label"
+}
+
 # The embedding, under the relations.
 stage_train() {
-  train_network pyscripts/train/train.py --snapshot_dir "$SNAPSHOTS/stage1" ${OVERRIDES[@]+"${OVERRIDES[@]}"}
+  train_network pyscripts/train/train.py --snapshot_dir "$SNAPSHOTS/stage1" ${LABELS[@]+"${LABELS[@]}"} \
+    ${OVERRIDES[@]+"${OVERRIDES[@]}"}
 }
 
 # What the embedding alone is worth: retrieval from a memory of weak labels. The release's memory had the full masks.
@@ -94,21 +133,27 @@ stage_retrieval() {
   predict "$SNAPSHOTS/retrieval" "$SNAPSHOTS/stage1" --kmeans_num_clusters "$GRID" \
     --semantic_memory_dir "$SNAPSHOTS/memory"
   benchmark benchmark_by_mIoU.py "$SNAPSHOTS/retrieval" mIoU.json
+  quality --results "test images: retrieval=$SNAPSHOTS/retrieval/mIoU.json"
 }
 
-stage_pseudo() { pseudo_label "$SNAPSHOTS/pseudo" "$SNAPSHOTS/stage1" --source "$SOURCE"; }
+stage_pseudo() {
+  pseudo_label "$SNAPSHOTS/pseudo" "$SNAPSHOTS/stage1" --source "$SOURCE"
+  quality --labels "pseudo labels=$SNAPSHOTS/pseudo/semantic_gray"
+}
 
 # On the pseudo labels; the release's scripts for scribbles and points took the weak labels by mistake.
 stage_classifier() { train_classifier "$SNAPSHOTS/stage2" "$SNAPSHOTS/pseudo/list.txt"; }
 
 stage_evaluate() {
-  local folder=$SNAPSHOTS/evaluation views=(--scales "0.5,0.75,1,1.25,1.5" --flip --crf)
+  local folder=$SNAPSHOTS/evaluation status=0 views=(--scales "0.5,0.75,1,1.25,1.5" --flip --crf)
   if [ "${RELEASED_EVALUATION:-0}" = 1 ]; then
     folder+=_released views=(${RELEASED[@]+"${RELEASED[@]}"})
   fi
   predict "$folder" "$SNAPSHOTS/stage2" --predictor softmax ${views[@]+"${views[@]}"}
   benchmark benchmark_by_instance.py "$folder" mIoU_by_instance.json
-  benchmark benchmark_by_mIoU.py "$folder" mIoU.json ${EXPECT:+--expect "$EXPECT" --tolerance 0.5}
+  benchmark benchmark_by_mIoU.py "$folder" mIoU.json ${EXPECT:+--expect "$EXPECT" --tolerance 0.5} || status=$?
+  quality --results "test images: classifier=$folder/mIoU.json"
+  return "$status"
 }
 
 # TRAIN_LIST, TEST_LIST, NUM_CLASSES and CLASSES, as the config and the overrides have them.
@@ -124,6 +169,8 @@ def main():
 run(main)' "$CFG" ${OVERRIDES[@]+"${OVERRIDES[@]}"})
   { read -r TRAIN_LIST && read -r TEST_LIST && read -r NUM_CLASSES && read -r CLASSES; } <<<"$values"
   [ "${DRY:-0}" = 1 ] && return
+  [ ${#LABELS[@]} -eq 0 ] || TRAIN_LIST=$TEST_LIST  # that of training is still to be made
+  [ -z "${GT_LIST:-}" ] || [ -f "$GT_LIST" ] || fail "GT_LIST: no data list $GT_LIST"
   for values in "$TRAIN_LIST" "$TEST_LIST"; do
     [ -f "$values" ] || fail "no data list $values, which $CFG names; pyscripts/data/lists.py makes the released ones"
   done
@@ -133,6 +180,7 @@ run(main)' "$CFG" ${OVERRIDES[@]+"${OVERRIDES[@]}"})
 check_settings() {
   local file=$SNAPSHOTS/settings.txt settings
   settings=$(printf '%s\n' "$CFG" "$DATAROOT" "$GRID" "${CLASSIFIER:-}" ${OVERRIDES[@]+"${OVERRIDES[@]}"})
+  [ -z "$CAM_KIND" ] || settings+=$(printf '\n%s' "${CAM_DIR:-$CAM_CFG}" "${CAM:-}" "${BOXES:-}" "${INSTANCE_DIR:-}")
   if [ -f "$file" ] && [ "$(cat "$file")" != "$settings" ]; then
     fail "$file: this folder holds a run with other settings: name another in SNAPSHOTS, or delete that file to go on"
   fi
@@ -143,8 +191,14 @@ check_settings() {
 # pipeline <config> <k-means grid outside training> <stages> <overrides ..>
 pipeline() {
   local all=$3 stage
-  CFG=${CFG:-$1} GRID=${GRID:-$2} GPUS=${GPUS:-1} OVERRIDES=("${@:4}") name=${1#configs/}
-  name=${name%.yaml} SNAPSHOTS=${SNAPSHOTS:-snapshots/${name//\//_}} STAGES=${STAGES:-$all}
+  CFG=${CFG:-$1} GRID=${GRID:-$2} GPUS=${GPUS:-1} OVERRIDES=("${@:4}") name=${CFG#configs/}
+  name=${name%.yaml} SNAPSHOTS=${SNAPSHOTS:-snapshots/${name//\//_}}
+  if [ -n "$CAM_KIND" ] && [ -z "${CAM_DIR:-}" ]; then
+    all="train_cam cam $all" CAM_CFG=${CAM_CFG:-${CFG%"$CAM_KIND.yaml"}cam.yaml}
+    LABELS=(--data_list "$SNAPSHOTS/cams/list_$CAM_KIND.txt")
+    [ "$CAM_KIND" = tag ] || [ -n "${BOXES:-}" ] || fail "BOXES is not set: expected boxes.json or a folder of VOC XML"
+  fi
+  STAGES=${STAGES:-$all}
   [ -n "${DATAROOT:-}" ] || fail "DATAROOT is not set: expected DATAROOT=<folder that the data lists start from> bash $0"
   [[ $GPUS =~ ^[1-9][0-9]*$ ]] || fail "GPUS: expected a whole number of at least 1, got $GPUS"
   for stage in $STAGES; do

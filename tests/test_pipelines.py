@@ -32,7 +32,18 @@ RETRIEVAL = ["prototype.py", "inference.py", "benchmark_by_mIoU.py"]
 EVALUATE = ["inference.py", "benchmark_by_instance.py", "benchmark_by_mIoU.py"]
 SHORT = ["train.py", *RETRIEVAL, "pseudo_label.py", "train_classifier.py", *EVALUATE]
 TAG_ROUND = ["pseudo_label.py", "prototype.py", "pseudo_label.py", "train_classifier.py"]
-SETTINGS = ("STAGES", "DRY", "GPUS", "GRID", "CFG", "CAMS", "SNAPSHOTS", "EXPECT", "CLASSIFIER", "RELEASED_EVALUATION")
+SETTINGS = (
+    "STAGES",
+    "DRY",
+    "GPUS",
+    "GRID",
+    "CFG",
+    "CAM_DIR",
+    "SNAPSHOTS",
+    "EXPECT",
+    "CLASSIFIER",
+    "RELEASED_EVALUATION",
+)
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
@@ -125,7 +136,7 @@ def option(command: list[str], name: str) -> str:
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_commands(name: str) -> None:
-    commands = dry(name, "train.base_lr=0.1")
+    commands = dry(name, "train.base_lr=0.1", CAM_DIR="cams")
     scripts = SHORT if name != "voc12_tag" else ["train.py", *RETRIEVAL, *TAG_ROUND, *TAG_ROUND, *EVALUATE]
     assert [script_of(command) for command in commands] == scripts
     for command in commands:
@@ -155,10 +166,10 @@ def test_commands(name: str) -> None:
 
 
 def test_tag_rounds() -> None:
-    commands = dry("voc12_tag", CAMS="cams")
+    commands = dry("voc12_tag", CAM_DIR="cams")
     labels = [command for command in commands if script_of(command) == "pseudo_label.py"]
     assert [option(command, "--source") for command in labels] == ["cam", "retrieval", "softmax", "retrieval"]
-    assert option(labels[0], "--cam_dir") == "cams" and option(labels[2], "--walk_steps") == "0"
+    assert option(labels[0], "--cam_dir") == "cams" and option(labels[2], "--walk_steps") == "1"
     assert option(labels[2], "--snapshot_dir").endswith("stage2_round1")
     memories = [command for command in commands if script_of(command) == "prototype.py"][1:]
     assert [Path(option(memory, "--data_list")).parent.name for memory in memories] == ["pseudo_cam", "pseudo_softmax"]
@@ -255,7 +266,7 @@ def train_tiny(run: Runner, name: str, data: Path, config: Path, folder: Path, *
         overrides += ["dataset.dataset=Densepose", "train.feat_aff_loss_types=segsort"]
         overrides += ["train.feat_aff_concentration=12", "train.feat_aff_loss_weight=0.5"]
     out = folder / "out"
-    settings = {"CFG": config, "DATAROOT": data, "SNAPSHOTS": out, "CAMS": folder / "cam", "GRID": "4,4"}
+    settings = {"CFG": config, "DATAROOT": data, "SNAPSHOTS": out, "CAM_DIR": folder / "cam", "GRID": "4,4"}
     settings |= {"CLASSIFIER": "train.max_iteration=3", "OMP_NUM_THREADS": 1, **more}
     if name == "voc12_scribble":  # an interrupted run goes on
         assert run(name, *overrides, STAGES="train", **settings).returncode == 0
