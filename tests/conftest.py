@@ -1,5 +1,6 @@
 """What all tests share: a fixed seed, few threads, tiny data, and the folder of reference data where there is one."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from spml.config import load_config
-from spml.engine.outputs import refine_and_write
+from spml.engine.outputs import InlineRefiner
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 COLOURS = np.array([[60, 60, 60], [200, 60, 60], [60, 200, 60], [60, 60, 200]], np.uint8)  # of four classes
@@ -84,25 +85,11 @@ def tiny_config(tiny_config_file: Path) -> Any:
     return load_config(tiny_config_file)
 
 
-class InlineRefiner:
-    """Refines at once, in this process: starting others takes seconds; test_engine_predict.py has the real ones."""
-
-    def __init__(self, crf: Any, workers: int) -> None:
-        self.crf = crf
-
-    def submit(self, *work: Any) -> None:
-        refine_and_write(self.crf, *work)
-
-    def __enter__(self) -> "InlineRefiner":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-
 @pytest.fixture
 def inline_refiner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CRFs run in this process; skips where there is none."""
+    """CRFs run in this process: starting others takes seconds; test_engine_predict.py has the real ones.
+
+    Skips without pydensecrf, as most tests of CRFs compare with the release, which is built on it.
+    """
     pytest.importorskip("pydensecrf")
-    for module in ("predict", "pseudo_label"):
-        monkeypatch.setattr(f"spml.engine.{module}.Refiner", InlineRefiner)
+    monkeypatch.setattr("spml.engine.outputs.Refiner", lambda crf, workers: nullcontext(InlineRefiner(crf)))

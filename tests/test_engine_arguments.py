@@ -37,11 +37,22 @@ def test_defaults_leave_the_config(tmp_path):
     assert arguments.crf_of(args) is None
     args, _, _ = parse(tmp_path, "--crf", "--crf_bi_xy_std", "50", "--crf_iter_max", "3")
     assert arguments.crf_of(args) == DenseCRF(iterations=3, bi_xy_std=50)
+    args, _, device = parse(tmp_path, "--crf", "--crf_backend", "torch")
+    assert arguments.crf_of(args, device) == DenseCRF(backend="torch", device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
     "word",
-    ["--gpu", "--fli", "stray", "--kmeans_num_clusters=3", "--kmeans_num_clusters=0,3", "--scales=0", "--scales=a"],
+    [
+        "--gpu",
+        "--fli",
+        "stray",
+        "--kmeans_num_clusters=3",
+        "--kmeans_num_clusters=0,3",
+        "--scales=0",
+        "--scales=a",
+        "--crf_backend=c",
+    ],
 )
 def test_mistakes_end_with_status_2(tmp_path, word, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -211,8 +211,11 @@ def test_full_masks_are_said(data, tmp_path, capsys):
         script("prototype", data, "--save_dir", tmp_path)
 
 
-def test_crf_runs_in_other_processes(data, tmp_path):
-    pytest.importorskip("pydensecrf")
+@pytest.mark.parametrize("backend", ("pydensecrf", pytest.param("torch", marks=pytest.mark.slow)))
+def test_crf_runs_in_other_processes(data, tmp_path, backend):
+    if backend == "pydensecrf":
+        pytest.importorskip("pydensecrf")
     words = ["--predictor", "softmax", "--scales", "0.5,1", "--flip", "--crf", "--crf_workers", "1"]
+    words += ["--crf_backend", backend]
     script("inference", data, *words, "--save_dir", tmp_path)
     assert {name: label.shape for name, label in labels_in(tmp_path).items()} == SIZES

@@ -25,7 +25,7 @@ def main() -> None:
     plan = arguments.views_of(args, config, args.predictor)
     snapshot = arguments.find_snapshot(args.snapshot_dir)
     predictor = build_predictor(config, args.predictor, snapshot, plan, device, args.semantic_memory_dir)
-    crf = arguments.crf_of(args)
+    crf = arguments.crf_of(args, device)
     print(
         predict_list(
             config, samples, predictor, args.save_dir, crf=crf, crf_workers=args.crf_workers, overwrite=args.overwrite

@@ -32,7 +32,7 @@ def main() -> None:
         cam_dir=args.cam_dir,
         memory_dir=args.semantic_memory_dir,
     )
-    steps, crf = recipe.walk_steps, arguments.crf_of(args)
+    steps, crf = recipe.walk_steps, arguments.crf_of(args, device)
     options = {"walk_steps": steps, "crf": crf, "crf_workers": args.crf_workers, "overwrite": args.overwrite}
     print(label_list(config, samples, source, args.save_dir, **options))
 

@@ -11,6 +11,7 @@ from spml.config import load_config
 from spml.engine.snapshot import list_snapshots
 from spml.engine.views import MAX_PIXELS, ViewPlan
 from spml.propagate import DenseCRF
+from spml.propagate.crf import BACKENDS
 
 
 def number_list(text: str) -> list[float]:
@@ -76,7 +77,7 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_crf_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the dense CRF, with the released defaults, and the number of its processes."""
+    """The options of the dense CRF, with the released defaults, its backend and the number of its processes."""
     both = argparse.BooleanOptionalAction
     parser.add_argument("--crf", action=both, default=None, help="refine with a dense CRF")
     parser.add_argument("--crf_iter_max", type=int, default=10, help="mean-field iterations")
@@ -86,6 +87,12 @@ def add_crf_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crf_bi_w", type=float, default=4, help="weight of the appearance kernel")
     parser.add_argument("--crf_bi_rgb_std", type=float, default=3, help="appearance kernel, grey values")
     parser.add_argument("--crf_workers", type=int, default=0, help="processes; 0: one fewer than the cores")
+    parser.add_argument(
+        "--crf_backend",
+        choices=BACKENDS,
+        default="auto",
+        help="torch computes on --device; auto: pydensecrf on the CPU where it is installed, else torch",
+    )
 
 
 def views_of(args: argparse.Namespace, config: EasyDict, predictor: str = "retrieval") -> ViewPlan:
@@ -93,8 +100,8 @@ def views_of(args: argparse.Namespace, config: EasyDict, predictor: str = "retri
     return ViewPlan.from_config(config, MAX_PIXELS[predictor] if args.max_pixels is None else args.max_pixels)
 
 
-def crf_of(args: argparse.Namespace) -> DenseCRF | None:
-    """The CRF that add_crf_arguments describes; None without `--crf`."""
+def crf_of(args: argparse.Namespace, device: torch.device | None = None) -> DenseCRF | None:
+    """The CRF on `device` that add_crf_arguments describes; None without `--crf`."""
     if not args.crf:
         return None
     return DenseCRF(
@@ -104,6 +111,8 @@ def crf_of(args: argparse.Namespace) -> DenseCRF | None:
         bi_w=args.crf_bi_w,
         bi_xy_std=args.crf_bi_xy_std,
         bi_rgb_std=args.crf_bi_rgb_std,
+        backend=args.crf_backend,
+        device=device,
     )
 
 

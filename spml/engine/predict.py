@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,12 +16,11 @@ from spml.cli import UserError
 from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.lists import Sample, check_samples, check_unique_names
 from spml.engine.memory import FULL_MASKS, read_memory, read_record
-from spml.engine.outputs import Refiner, is_written, write_clusters, write_labels
+from spml.engine.outputs import InlineRefiner, Refiner, is_written, open_refiner, write_clusters, write_labels
 from spml.engine.segmenter import Segmenter
 from spml.engine.views import ViewPlan, resize_image, resize_label, slide, to_pixels
 from spml.models import build_classifier, build_embedding_model, load_checkpoint
 from spml.propagate import DenseCRF, label_share, retrieve
-from spml.propagate.crf import load_pydensecrf
 
 NEIGHBOURS = 20
 
@@ -177,7 +175,8 @@ def predict_list(
 
     Args:
         samples: their labels are not read.
-        crf: refines the probabilities, in `crf_workers` processes beside the network (0: one fewer than the cores).
+        crf: refines the probabilities, in `crf_workers` processes beside the network (0: one fewer than the cores), or
+            in this one if it computes on a GPU.
 
     Returns:
         One line saying what was done.
@@ -186,11 +185,9 @@ def predict_list(
     check_unique_names(samples)
     samples = [replace(sample, semantic=None, instance=None) for sample in samples]
     check_samples(samples, int(config.dataset.num_classes))
-    if crf is not None:
-        load_pydensecrf()  # complain before the network runs
     pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
     bounded = 0
-    with nullcontext() if crf is None else Refiner(crf, crf_workers) as refiner:
+    with open_refiner(crf, crf_workers) as refiner:
         for sample in tqdm(pending, desc="inference", unit="image"):
             read = read_sample(sample, config.network.pixel_means, config.network.pixel_stds)
             bounded += predictor.plan.is_bounded((read.image.shape[1], read.image.shape[2]))
@@ -209,7 +206,7 @@ def _write(
     probability: Tensor,
     clusters: Tensor | None,
     save_dir: str | Path,
-    refiner: Refiner | None,
+    refiner: Refiner | InlineRefiner | None,
 ) -> None:
     """Everything of one image, at its own size."""
     size, working = read.pixels.shape[:2], (probability.shape[1], probability.shape[2])
@@ -221,4 +218,4 @@ def _write(
         return
     network = config.network
     pixels = to_pixels(resize_image(read.image, working), network.pixel_means, network.pixel_stds)
-    refiner.submit(save_dir, read.name, pixels, probability.float().cpu().numpy(), size)
+    refiner.submit(save_dir, read.name, pixels, probability.float(), size)

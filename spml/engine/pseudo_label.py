@@ -11,7 +11,6 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,12 @@ from spml.cli import UserError
 from spml.data.annotate_list import label_rows
 from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.lists import IGNORE, UNLABELLED, Sample, check_samples, check_unique_names, write_list
-from spml.engine.outputs import GREY, Refiner, is_written, write_labels
+from spml.engine.outputs import GREY, InlineRefiner, Refiner, is_written, open_refiner, write_labels
 from spml.engine.predict import RetrievalPredictor, build_predictor, load_models
 from spml.engine.pseudo_sources import CamSource, PointSource, RetrievalSource, SoftmaxSource, Source
 from spml.engine.views import ViewPlan, resize_image, resize_label, to_pixels
 from spml.engine.whole_views import WholeViews, resize
 from spml.propagate import DenseCRF, random_walk
-from spml.propagate.crf import load_pydensecrf
 
 SOURCES = ("cam", "softmax", "retrieval", "points")
 LIST = "list.txt"
@@ -181,7 +179,8 @@ def label_list(
     Args:
         samples: with the weak labels, unless the source needs none.
         walk_steps: of the random walk; 0: none.
-        crf: refines the scores, in `crf_workers` processes beside the network (0: one fewer than the cores).
+        crf: refines the scores, in `crf_workers` processes beside the network (0: one fewer than the cores), or in
+            this one if it computes on a GPU.
 
     Returns:
         One line saying what was done.
@@ -195,11 +194,9 @@ def label_list(
     if not source.needs_label:
         samples = [replace(sample, semantic=None, instance=None) for sample in samples]
     check_samples(samples, int(config.dataset.num_classes), unlabelled_index=config.dataset.unlabelled_index)
-    if crf is not None:
-        load_pydensecrf()  # complain before the network runs
     pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
     unknown, network = 0, config.network
-    with nullcontext() if crf is None else Refiner(crf, crf_workers) as refiner:
+    with open_refiner(crf, crf_workers) as refiner:
         for sample in tqdm(pending, desc="pseudo labels", unit="image"):
             read = read_sample(sample, network.pixel_means, network.pixel_stds, config.dataset.unlabelled_index)
             if source.needs_label and read.semantic is None:
@@ -219,7 +216,7 @@ def _write(
     probability: Tensor | None,
     save_dir: Path,
     keeps_void: bool,
-    refiner: Refiner | None,
+    refiner: Refiner | InlineRefiner | None,
 ) -> None:
     """The label of one image, at its own size."""
     size = (read.image.shape[1], read.image.shape[2])
@@ -232,4 +229,4 @@ def _write(
         return
     working = (probability.shape[1], probability.shape[2])
     pixels = to_pixels(resize_image(read.image, working), config.network.pixel_means, config.network.pixel_stds)
-    refiner.submit(save_dir, read.name, pixels, probability.float().cpu().numpy(), size, void)
+    refiner.submit(save_dir, read.name, pixels, probability.float(), size, void)
