@@ -1,6 +1,5 @@
 """What all tests share: a fixed seed, few threads, tiny data, and the folder of reference data where there is one."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from spml.config import load_config
 from spml.engine.outputs import InlineRefiner
+from spml.propagate import DenseCRF
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 COLOURS = np.array([[60, 60, 60], [200, 60, 60], [60, 200, 60], [60, 60, 200]], np.uint8)  # of four classes
@@ -92,4 +92,15 @@ def inline_refiner(monkeypatch: pytest.MonkeyPatch) -> None:
     Skips without pydensecrf, as most tests of CRFs compare with the release, which is built on it.
     """
     pytest.importorskip("pydensecrf")
-    monkeypatch.setattr("spml.engine.outputs.Refiner", lambda crf, workers: nullcontext(InlineRefiner(crf)))
+
+    class Here(InlineRefiner):  # a class as Refiner is, as modules that are imported from now on name it in types
+        def __init__(self, crf: DenseCRF, workers: int) -> None:
+            super().__init__(crf)
+
+        def __enter__(self) -> InlineRefiner:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    monkeypatch.setattr("spml.engine.outputs.Refiner", Here)

@@ -38,7 +38,7 @@ SETTINGS = (
     "GPUS",
     "GRID",
     "CFG",
-    "CAM_DIR",
+    *("CAM_DIR", "CAM_CFG", "CAM", "BOXES", "INSTANCE_DIR", "GT_LIST"),
     "SNAPSHOTS",
     "EXPECT",
     "CLASSIFIER",
