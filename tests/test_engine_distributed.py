@@ -1,7 +1,6 @@
 """Two gloo processes with half of the images each do what one process with all of them does."""
 
 import socket
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from spml.cli import UserError
 from spml.config import load_config
 from spml.engine import distributed, loop
 from spml.engine.train_embedding import EmbeddingTask
+from spml.models import build_embedding_model, save_checkpoint
 
 OVERRIDES = [
     "train.memory_bank_size=2",
@@ -19,6 +19,8 @@ OVERRIDES = [
     "train.feat_aff_concentration=6",
     "train.feat_aff_loss_weight=0.3",
 ]
+NO_RELATION = [f"train.{name}_loss_types=none" for name in ("sem_ann", "sem_occ", "img_sim")]
+ANNOTATION = ["train.memory_bank_size=2", *NO_RELATION[1:]]
 
 
 def batch_of(numbers):
@@ -36,19 +38,19 @@ def batch_of(numbers):
     return {name: value[numbers] for name, value in batch.items()}
 
 
-def two_steps(config_file, numbers):
+def two_steps(config_file, numbers, overrides=OVERRIDES):
     """Return losses of two steps and the gradients of the second, which sees the bank of the first.
 
     The rate is 0: after an update, rounding alone could move a pixel to another cluster.
     """
-    config = load_config(config_file, OVERRIDES)
+    config = load_config(config_file, overrides)
     torch.manual_seed(0)
     task = loop.build_task(config, "embedding")
     assert isinstance(task, EmbeddingTask)
     for module in task.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # the one thing that is drawn by process
-    optimizer = loop.build_optimizer([task.embedding_model, task.classifier], 5e-4, 0.9, False)
+    optimizer = loop.build_optimizer(task.trained, 5e-4, 0.9, False)
     run = loop._replicate(task, config, torch.device("cpu"))
     losses = [loop.update(run, task.weights, optimizer, batch_of(numbers), 0.0, step) for step in range(2)]
     gradients = {name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None}
@@ -59,7 +61,10 @@ def two_steps(config_file, numbers):
 def process(rank, port, config_file, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.save(two_steps(config_file, [2 * rank, 2 * rank + 1]), Path(folder) / f"{rank}.pth")
+    found = {"everything": two_steps(config_file, [2 * rank, 2 * rank + 1])}
+    found["frozen"] = two_steps(config_file, [2 * rank, 2 * rank + 1], frozen(folder))
+    found["annotation"] = two_steps(config_file, [[0, 3], [1]][rank], ANNOTATION)  # the second has no labelled pixel
+    torch.save(found, folder / f"{rank}.pth")
     with distributed.together(torch.device("cpu")):
         pass
     with pytest.raises(UserError if rank == 0 else SystemExit), distributed.together(torch.device("cpu")):
@@ -68,19 +73,37 @@ def process(rank, port, config_file, folder):
     distributed.stop()
 
 
+def frozen(folder):
+    """The baseline whose embedding comes from a file and gets no gradient."""
+    return [*NO_RELATION, "train.classifier_gradient=false", f"network.pretrained={folder}/model-0.pth"]
+
+
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
-def test_two_processes_equal_one(tiny_config_file, tmp_path):
-    multiprocessing.spawn(process, (free_port(), tiny_config_file, str(tmp_path)), nprocs=2)
-    losses, gradients, buffers = two_steps(tiny_config_file, [0, 1, 2, 3])
+@pytest.fixture(scope="module")
+def folder(tiny_config_file, tmp_path_factory):
+    """What the two processes found."""
+    folder = tmp_path_factory.mktemp("processes")
+    save_checkpoint(folder / "model-0.pth", build_embedding_model(load_config(tiny_config_file)))
+    multiprocessing.spawn(process, (free_port(), tiny_config_file, folder), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("case", ["everything", "frozen", "annotation"])
+def test_two_processes_equal_one(tiny_config_file, folder, case):
+    overrides = {"everything": OVERRIDES, "frozen": frozen(folder), "annotation": ANNOTATION}[case]
+    numbers = [0, 3, 1] if case == "annotation" else [0, 1, 2, 3]
+    losses, gradients, buffers = two_steps(tiny_config_file, numbers, overrides)
+    assert {len(one) for one in losses} == {{"everything": 6, "frozen": 2, "annotation": 3}[case]}
+    assert (case == "frozen") == all(name.startswith("classifier.") for name in gradients)
     for rank in range(2):
-        their_losses, their_gradients, their_buffers = torch.load(tmp_path / f"{rank}.pth", weights_only=True)
+        their_losses, their_gradients, their_buffers = torch.load(folder / f"{rank}.pth", weights_only=True)[case]
         for ours, theirs in zip(losses, their_losses, strict=True):
-            assert ours.keys() == theirs.keys() and len(ours) == 6
+            assert ours.keys() == theirs.keys()
             for name in ours:
                 assert theirs[name].item() == pytest.approx(ours[name].item(), rel=1e-5), name
         largest = max(float(g.abs().max()) for g in gradients.values())

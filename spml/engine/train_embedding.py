@@ -42,9 +42,12 @@ class EmbeddingTask(nn.Module):
         self.config = config
         self.embedding_model: EmbeddingModel = embedding_model
         self.classifier: SoftmaxClassifier = classifier
-        self.trained = [embedding_model, classifier]
         train = config.train
         self.relations = [name for name, s in SHORT_NAMES.items() if train[f"{s}_loss_types"] != "none"]
+        self.trained = [embedding_model, classifier]
+        if not self.relations and not train.classifier_gradient:  # nothing moves the embedding, so nobody waits for it
+            self.trained = [classifier]
+            embedding_model.requires_grad_(False)
         self.concentration = {name: train[f"{SHORT_NAMES[name]}_concentration"] for name in self.relations}
         self.weights = {name: train[f"{SHORT_NAMES[name]}_loss_weight"] for name in self.relations}
         weight = train.cross_entropy_weight
