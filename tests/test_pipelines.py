@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,9 @@ class Interpreter:
                     status: object = 0
                 except SystemExit as stop:
                     status = stop.code or 0
+                except Exception:  # a bug: bash must not wait for its answer
+                    traceback.print_exc(file=output)
+                    status = 1
         (self.folder / "answer").write_text(f"{status}\n")
 
 
