@@ -12,7 +12,8 @@ import torch
 from spml.cli import UserError
 from spml.config import load_config
 from spml.data.lists import read_label
-from spml.models import build_classifier, build_embedding_model
+from spml.engine.loop import train
+from spml.models import build_classifier, build_embedding_model, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASS = 3  # what the classifier and the memory say of everything
@@ -131,3 +132,11 @@ def test_hostile_files_run_nothing(released: Path, tiny_data: Path, monkeypatch,
     with pytest.raises(UserError, match="refused") as caught:
         run_script(monkeypatch, released, tiny_data, *words)
     assert "\n" not in str(caught.value) and not (released / "attacked").exists()
+
+
+def test_a_hostile_state_runs_nothing(tiny_config, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model-0.pth", build_embedding_model(tiny_config), build_classifier(tiny_config))
+    torch.save({"step": 0, "optimizer": Attack(tmp_path / "attacked")}, tmp_path / "model-0.state.pth")
+    with pytest.raises(UserError, match=r"model-0.state.pth cannot be read, refused: .*mkdir") as caught:
+        train(tiny_config, tmp_path, torch.device("cpu"), resume=True)
+    assert "\n" not in str(caught.value) and not (tmp_path / "attacked").exists()

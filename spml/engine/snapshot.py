@@ -10,7 +10,7 @@ from torch import nn
 
 from spml.cli import UserError
 from spml.models import load_checkpoint
-from spml.models.checkpoint import save_checkpoint
+from spml.models.checkpoint import refusal, save_checkpoint
 
 _MODEL_FILE = re.compile(r"model-(\d+)\.pth")
 
@@ -66,9 +66,9 @@ def load_snapshot(
     try:
         state = torch.load(state_path, map_location=device, weights_only=True)
     except Exception as error:  # torch.load has no one error for a file that is cut off or not its own
-        reason = str(error).split("\n")[0] or type(error).__name__
         raise UserError(
-            f"--resume: {state_path} cannot be read: {reason}; without {path.name} the snapshot before it is taken"
+            f"--resume: {state_path} cannot be read, refused: {refusal(error)}; "
+            f"without {path.name} the snapshot before it is taken"
         ) from error
     if not isinstance(state, dict):
         raise UserError(f"--resume: {state_path}: expected what training wrote, got {type(state).__name__}")

@@ -93,15 +93,15 @@ def _read(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # the unpickler of a stranger's bytes may raise anything
-        reason = _reason(error)
+        reason = refusal(error)
         raise CheckpointError(f"{path}: expected a PyTorch file of tensors only; refused: {reason}") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a dict of weights, got {type(content).__name__}")
     return dict(content)
 
 
-def _reason(error: Exception) -> str:
-    """The telling line of PyTorch's long message: the forbidden name in the pickle, or the first sentence."""
+def refusal(error: Exception) -> str:
+    """The telling line of `torch.load`'s long message: the forbidden name in the pickle, or the first sentence."""
     text = str(error).strip()
     found = re.search(r"unsupported (global|operand|class)[^\n]*", text, re.IGNORECASE)
     return found[0] if found else re.split(r"\n|(?<=\.) ", text)[0] or type(error).__name__
