@@ -1,6 +1,7 @@
 """CAMs over thresholds, and the quality of a pipeline's labels, against loops."""
 
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from spml.evaluation.cams import CamSweep, default_threshold, sweep_list, sweep_
 from spml.evaluation.iou import ConfusionMatrix
 from spml.evaluation.quality import benchmark_result, label_quality, quality_table, record
 from spml.propagate.cam import tag_label
+
+SCRIPT = Path(__file__).resolve().parents[1] / "pyscripts" / "benchmark" / "quality.py"
 
 
 def test_the_sweep_counts_as_one_matrix_a_threshold():
@@ -114,3 +117,20 @@ def test_files_that_are_no_results(folder):
         benchmark_result(folder / "x.json")
     with pytest.raises(UserError, match="cannot read .*none.json: No such file"):
         benchmark_result(folder / "none.json")
+
+
+def test_the_script(folder, capsys):
+    main = runpy.run_path(str(SCRIPT))["main"]
+    words = ["--json", str(folder / "quality.json"), "--num_classes", "3"]
+    masks = ["--data_list", str(folder / "gt.txt"), "--data_dir", str(folder)]
+    main([*words, *masks, "--labels", f"CAM={folder / 'label'}", f"the same={folder / 'label'}"])
+    first = capsys.readouterr().out
+    assert [line.split("  ")[0] for line in first.splitlines()[2:]] == ["CAM", "the same"]
+    main(words)  # the table alone
+    assert capsys.readouterr().out == first
+    for wrong in (["--labels", "CAM"], ["--labels", "CAM=x"]):  # no path; no masks
+        with pytest.raises(SystemExit) as end:
+            main([*words, *wrong])
+        assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert "expected NAME=PATH, got 'CAM'" in told and "--labels needs --data_list" in told
