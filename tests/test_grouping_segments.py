@@ -68,6 +68,30 @@ def test_prototypes_carry_gradient_through_the_normalisation():
     assert torch.autograd.gradcheck(prototype, (embedding,))
 
 
+@pytest.mark.parametrize("wide", (False, True))
+def test_rows_and_their_gradient_are_those_of_two_normalisations(wide):
+    """Beside F.normalize of the joined rows, with an embedding of zeros among them."""
+    generator = torch.Generator().manual_seed(6)
+    embedding = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    embedding[1, :, 2, 2] = 0
+    location = torch.rand(2, 4, 5, 5 if wide else 2, generator=generator, dtype=torch.float64) - 0.4
+    weight = torch.randn(40, 6 + location.shape[-1], generator=generator, dtype=torch.float64)
+    results = []
+    for ours in (True, False):
+        raw = embedding.clone().requires_grad_()
+        if ours:
+            segments = segment_by_kmeans(raw, num_clusters=(2, 2), location=location)
+            found = segments.embedding, segments.embedding_with_location
+        else:
+            unit = torch.nn.functional.normalize(raw.flatten(2).transpose(1, 2).flatten(0, 1), dim=1)
+            joined = torch.cat([0.1 * unit if wide else unit, location.flatten(0, 2)], dim=1)
+            found = unit, torch.nn.functional.normalize(joined, dim=1)
+        (torch.cat(found, dim=1) * weight).sum().backward()
+        results.append((*found, raw.grad * embedding.norm(dim=1, keepdim=True).clamp(min=1e-12)))  # 1e12 at the zeros
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_all_ignored():
     segments = segment_by_kmeans(torch.randn(2, 3, 4, 4), torch.full((2, 4, 4), 255))
     assert segments.embedding.shape == (0, 3)

@@ -69,12 +69,13 @@ def _cluster_image(feature: Tensor, label: Tensor, num_clusters: int, iterations
     the next round grow by it. The first of the largest similarities is found by two maxima over rows of pixels, which
     take a fifth of the time of one argmax over columns of clusters.
     """
-    size = min(max(CHUNK_ELEMENTS // max(feature.shape[1], 1), 1), len(feature))
-    chunks = list(zip(feature.split(size), label.split(size), strict=True)) if size else []
+    number = -(-feature.numel() // CHUNK_ELEMENTS) or 1
+    chunks = list(zip(feature.chunk(number), label.chunk(number), strict=True))  # equal, so that none is mere overhead
+    size = len(chunks[0][0])
     buffer = feature.new_empty(num_clusters * size)
     rank = torch.arange(num_clusters, 0, -1, dtype=feature.dtype)[:, None]  # (K, 1): the first cluster has the largest
     total = feature.new_zeros(num_clusters, feature.shape[1]).index_add_(0, label, feature)
-    for _ in range(iterations):
+    for left in reversed(range(iterations)):
         direction = F.normalize(total, dim=1)  # (K, C)
         total.zero_()
         for rows, part in chunks:
@@ -82,5 +83,6 @@ def _cluster_image(feature: Tensor, label: Tensor, num_clusters: int, iterations
             torch.mm(direction, rows.T, out=similarity)
             nearest = similarity.eq_(similarity.amax(dim=0)).mul_(rank).amax(dim=0)  # (n,)
             part.copy_(num_clusters - nearest.clamp_(min=1))  # where a feature is not finite, the last cluster
-            total.index_add_(0, part, rows)
+            if left:
+                total.index_add_(0, part, rows)
     return label

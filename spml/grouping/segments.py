@@ -1,12 +1,16 @@
 """Segments: the clusters of an image, split by its labels, and their prototypes (SPML, section 3.1)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spml.grouping.kmeans import grid_labels, location_features, spherical_kmeans
+
+SMALLEST = 1e-12  # length below which a vector is divided by this instead, as in F.normalize
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,54 @@ class Segments:
     prototype_batch_index: Tensor  # (S,) int64
     prototype_semantic_label: Tensor  # (S,) int64
     prototype_instance_label: Tensor  # (S,) int64
+
+
+class _UnitRows(torch.autograd.Function):
+    """(B, C, N) to unit rows (B, N, C): as F.normalize of the transposed tensor, which would write it twice over."""
+
+    @staticmethod
+    def forward(ctx: Any, embedding: Tensor) -> Tensor:
+        batch, channels, count = embedding.shape
+        unit = embedding.new_empty(batch, count, channels)
+        length = embedding.new_empty(batch, count, 1)
+        # Image by image: torch transposes a matrix by blocks, a batch of them by single numbers.
+        for rows, norm, image in zip(unit, length, embedding, strict=True):
+            rows.copy_(image.T)
+            torch.linalg.vector_norm(rows, dim=1, keepdim=True, out=norm)
+            rows.div_(norm.clamp_(min=SMALLEST))
+        ctx.save_for_backward(unit, length)
+        return unit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        unit, length = ctx.saved_tensors
+        along = (unit * grad).sum(dim=-1, keepdim=True)
+        return torch.addcmul(grad, unit, along, value=-1).div_(length).transpose(1, 2)
+
+
+class _Join(torch.autograd.Function):
+    """normalise(scale * unit, location): (B, N, C) and (B, N, L), which gets no gradient, to (B, N, C + L)."""
+
+    @staticmethod
+    def forward(ctx: Any, unit: Tensor, location: Tensor, scale: float) -> Tensor:
+        channels = unit.shape[-1]
+        lengths = [torch.linalg.vector_norm(part, dim=-1, keepdim=True) for part in (unit, location)]
+        factor = torch.hypot(scale * lengths[0], lengths[1]).clamp_(min=SMALLEST).reciprocal_()  # (B, N, 1)
+        joined = unit.new_empty(*unit.shape[:-1], channels + location.shape[-1])
+        torch.mul(location, factor, out=joined[..., channels:])
+        torch.mul(unit, factor.mul_(scale), out=joined[..., :channels])
+        ctx.save_for_backward(joined, factor)
+        ctx.channels = channels
+        return joined
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        joined, factor = ctx.saved_tensors
+        along = (joined * grad).sum(dim=-1, keepdim=True)
+        own = torch.addcmul(grad[..., : ctx.channels], joined[..., : ctx.channels], along, value=-1)
+        return own.mul_(factor), None, None
 
 
 def segment_prototypes(embedding: Tensor, index: Tensor, num_segments: int) -> Tensor:
@@ -81,18 +133,18 @@ def segment_by_kmeans(
     instance = (zeros if instance_label is None else instance_label.long()).flatten(1)
     if location is None:
         location = location_features(height, width, device)
-    location = location.to(embedding.dtype).expand(batch, height, width, -1).flatten(1, 2)  # (B, HW, 2 or more)
-
     dtype = torch.promote_types(embedding.dtype, torch.float32)
+    location = location.detach().to(dtype).expand(batch, height, width, -1).flatten(1, 2)  # (B, HW, 2 or more)
+
     # Pixels side by side in memory from here on; without it every later step would reorder them anew.
-    unit = F.normalize(embedding.to(dtype).flatten(2).transpose(1, 2).contiguous(), dim=-1)  # (B, HW, C)
-    with_location = F.normalize(torch.cat([unit, location[..., :2].to(dtype)], dim=-1), dim=-1)
+    unit = _UnitRows.apply(embedding.to(dtype).flatten(2))  # (B, HW, C)
+    with_location = _Join.apply(unit, location[..., :2], 1.0)
     valid = semantic != ignore_index
     start = grid_labels(height, width, num_clusters, device).flatten().expand(batch, -1)
     total_clusters = num_clusters[0] * num_clusters[1]
     cluster = spherical_kmeans(with_location.detach(), start, valid, total_clusters, iterations)
     if location.shape[-1] > 2:
-        with_location = F.normalize(torch.cat([0.1 * unit, location.to(dtype)], dim=-1), dim=-1)
+        with_location = _Join.apply(unit, location, 0.1)
 
     image = torch.arange(batch, device=device)[:, None].expand_as(cluster)
     keep = valid.flatten()
