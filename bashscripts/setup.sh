@@ -78,7 +78,7 @@ spml_setup() {
     # Its own build asks for Cython 0.29, whose code does not compile for Python 3.13; this one's does for all.
     { _spml_pip "$venv/pydensecrf2.log" 'Cython>=3.0.11,<3.1' setuptools wheel &&
       _spml_pip "$venv/pydensecrf2.log" --no-build-isolation pydensecrf2; } ||
-      _spml_say "no CRF: pydensecrf2 needs a C++ compiler and Python's headers, see $venv/pydensecrf2.log; all else works"
+      _spml_say "no pydensecrf2: it needs a C++ compiler and Python's headers, see $venv/pydensecrf2.log; CRFs run in torch"
   fi
   "$SPML_PYTHON" -c 'import spml, torch; print(f"[setup] torch {torch.__version__}")' >&2 || return 1
   printf '%s\n' "$stamp" >"$venv/stamp-base" && printf '%s\n' "$stamp" >"$venv/stamp-$kind" || return 1

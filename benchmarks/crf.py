@@ -1,4 +1,4 @@
-"""The dense CRF of inference in two processes beside one image after the other in line."""
+"""The dense CRF in torch on the device beside pydensecrf, and pydensecrf in two processes beside it in line."""
 
 import shutil
 import tempfile
@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from _measure import Cost, Row, parse, print_table
+import torch
+from _measure import Cost, Row, Work, find_peak, parse, peak_memory, print_table, synchronise
+from torch import Tensor
 
 from spml.cli import run
 from spml.engine.outputs import Refiner, refine_and_write
 from spml.propagate import DenseCRF
+from spml.propagate.crf import has_pydensecrf
 
-CLASSES, PROCESSES = 21, 2
+CLASSES, PROCESSES, BATCH = 21, 2, 4
 Sample = tuple[np.ndarray, np.ndarray]
 
 
@@ -33,7 +36,7 @@ def samples(count: int, size: tuple[int, int]) -> list[Sample]:
     return made
 
 
-def timed(work: Callable[[], None]) -> float:
+def timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -52,11 +55,9 @@ def in_processes(crf: DenseCRF, folder: Path, images: Sequence[Sample], size: tu
         return time.perf_counter() - begin
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(__doc__ or "", arguments)
-    count, size = (4, (60, 80)) if options.quick else (20, (375, 500))
-    images, crf = samples(count, size), DenseCRF()
-    folder = Path(tempfile.mkdtemp())
+def compare_processes(images: Sequence[Sample], size: tuple[int, int]) -> None:
+    """pydensecrf with what is written after it, in one process, beside the network's, and in two."""
+    crf, count, folder = DenseCRF(backend="pydensecrf"), len(images), Path(tempfile.mkdtemp())
     try:
 
         def in_line() -> None:
@@ -75,6 +76,67 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     print_table(f"CRF, {count} images of {size[1]} x {size[0]}, {CLASSES} classes, written (plain: in line)", rows)
     print(f"{count / several.seconds:.2f} images/s in {PROCESSES} processes, {count / plain.seconds:.2f} in line")
+
+
+def work_of(crf: DenseCRF, image: Tensor) -> Work:
+    """What the mean field of images (B, H, W, 3) needs, given its lattices: each matrix and its values read once."""
+    pixels = image.shape[:3].numel()
+    flops = values = 0
+    for kernel in crf.kernels(image):
+        for matrix in (kernel.splat, *kernel.blur, kernel.slice):
+            entries, rows = len(matrix.index), len(matrix.offset)
+            flops += 2 * entries * CLASSES
+            values += 8 * entries + 4 * rows + 4 * CLASSES * rows
+        values += 4 * CLASSES * (pixels + sum(len(matrix.offset) for matrix in (kernel.splat, *kernel.blur)))
+    exps = pixels * CLASSES
+    return Work(crf.iterations * flops, crf.iterations * exps, crf.iterations * (values + 8 * exps))
+
+
+def compare_backends(images: Sequence[Sample], device: torch.device, quick: bool) -> None:
+    """From probabilities on the device to refined ones there, image by image and in batches, beside pydensecrf."""
+    ours, theirs, count = DenseCRF(backend="torch"), DenseCRF(backend="pydensecrf"), len(images)
+    image, probability = (torch.from_numpy(np.stack(part)).to(device) for part in zip(*images, strict=True))
+    seconds, agree, distance = np.zeros(3), [], []  # of torch by images and by batches, and of pydensecrf
+    sizes = (1, BATCH)
+    extra = [peak_memory(lambda n=n: ours.batch(image[:n], probability[:n]), device) for n in sizes]  # and warms up
+
+    def refine(start: int, size: int) -> Tensor:
+        refined = ours.batch(image[start : start + size], probability[start : start + size])
+        synchronise(device)
+        return refined
+
+    for start in range(0, count, BATCH):  # turn by turn, so that another load on the machine meets all alike
+        chosen = range(start, min(start + BATCH, count))
+        seconds[0] += timed(lambda chosen=chosen: [refine(number, 1) for number in chosen])
+        seconds[1] += timed(lambda start=start: refine(start, BATCH))
+        if has_pydensecrf():
+            begin = time.perf_counter()
+            expected = torch.from_numpy(np.stack([theirs(*images[number]) for number in chosen]))
+            seconds[2] += time.perf_counter() - begin
+            refined = refine(start, BATCH).cpu()
+            agree.append((refined.argmax(1) == expected.argmax(1)).float().mean())
+            distance.append((refined - expected).abs().mean())
+    one = work_of(ours, image[:1])
+    work = Work(one.flops * count, one.exps * count, one.bytes * count)
+    rows = [
+        Row(f"torch, {size} at a time", Cost(spent, held), Cost(seconds[2]), work=work)
+        for size, spent, held in zip(sizes, seconds[:2], extra, strict=True)
+    ]
+    title = f"CRF in torch on {device}, {count} images, {CLASSES} classes (plain: pydensecrf)"
+    print_table(title, rows, find_peak(device, quick))
+    print(f"{count / seconds[0]:.1f} images/s one at a time, {count / seconds[1]:.1f} images/s {BATCH} at a time")
+    if agree:
+        share, mean = 100 * torch.stack(agree).mean(), torch.stack(distance).mean()
+        print(f"{share:.3f} % of pixels as by pydensecrf, mean |dp| {mean:.1e}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(__doc__ or "", arguments)
+    count, size = (4, (60, 80)) if options.quick else (20, (375, 500))
+    images = samples(count, size)
+    compare_backends(images, options.device, options.quick)
+    if has_pydensecrf():
+        compare_processes(images, size)
 
 
 if __name__ == "__main__":

@@ -128,8 +128,10 @@ def test_a_batch_equals_its_images():
     made = [like_a_photograph(24, 30, seed) for seed in range(3)]
     images = np.stack([image for image, _ in made])
     probabilities = np.stack([soft(label, 5, 1, seed) for seed, (_, label) in enumerate(made)])
-    together = DenseCRF(backend="torch").batch(torch.from_numpy(images), torch.from_numpy(probabilities))
+    given = torch.from_numpy(images), torch.from_numpy(probabilities)
+    together = DenseCRF(backend="torch").mean_field(*given)  # as on a GPU
     assert together.shape == (3, 5, 24, 30)
+    torch.testing.assert_close(DenseCRF(backend="torch").batch(*given), together, atol=1e-5, rtol=0)
     for image, probability, refined in zip(images, probabilities, together, strict=True):
         np.testing.assert_allclose(DenseCRF(backend="torch")(image, probability), refined, atol=1e-5)
     theirs = by("pydensecrf").batch(images, probabilities)

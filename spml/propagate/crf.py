@@ -74,7 +74,7 @@ class DenseCRF:
 
     @torch.no_grad()
     def batch(self, image: np.ndarray | Tensor, probability: np.ndarray | Tensor) -> Tensor:
-        """The refined probabilities of images of one size, in torch all at once: about 1 kB of memory a pixel.
+        """The refined probabilities of images of one size; in torch on a GPU all at once, about 1 kB of memory a pixel.
 
         Args:
             image: (B, H, W, 3) uint8, RGB.
@@ -96,9 +96,11 @@ class DenseCRF:
         if shape[1] == 1 or 0 in shape:  # nothing to decide
             return torch.ones(shape, device=device)
         if self._backend(device) == "torch":
-            return self._mean_field(_tensor(image, device), _tensor(probability, device))
-        refined = [self._by_pydensecrf(*pair) for pair in zip(_array(image), _array(probability), strict=True)]
-        return torch.from_numpy(np.stack(refined))
+            size = 1 if device.type == "cpu" else count  # values of several images leave the cache and the heap
+            pairs = zip(_tensor(image, device).split(size), _tensor(probability, device).split(size), strict=True)
+            return torch.cat([self.mean_field(*pair) for pair in pairs])
+        arrays = zip(_array(image), _array(probability), strict=True)
+        return torch.from_numpy(np.stack([self._by_pydensecrf(*pair) for pair in arrays]))
 
     def settle(self) -> "DenseCRF":
         """The same with a definite backend for its device. Prints a line where torch stands in for pydensecrf.
@@ -124,10 +126,10 @@ class DenseCRF:
             return self.backend
         return "pydensecrf" if device.type == "cpu" and has_pydensecrf() else "torch"
 
-    def _mean_field(self, image: Tensor, probability: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 and (B, K, H, W) -> (B, K, H, W). The host waits for the device at the kernels only."""
+    def mean_field(self, image: Tensor, probability: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 and (B, K, H, W) -> (B, K, H, W), all at once. The host waits for the kernels only."""
         count, classes, height, width = probability.shape
-        kernels = self._kernels(image)
+        kernels = self.kernels(image)
         score = probability.float().clamp(SMALLEST, 1).log().permute(0, 2, 3, 1).reshape(-1, classes)  # (N, K)
         refined = score.softmax(1)
         for _ in range(self.iterations):
@@ -137,8 +139,8 @@ class DenseCRF:
             refined = total.softmax(1)
         return refined.view(count, height, width, classes).permute(0, 3, 1, 2).contiguous()
 
-    def _kernels(self, image: Tensor) -> list[Lattice]:
-        """The smoothness and the appearance kernel, each times its weight; none of weight zero."""
+    def kernels(self, image: Tensor) -> list[Lattice]:
+        """The smoothness and the appearance kernel of (B, H, W, 3) uint8, times their weights; none of weight zero."""
         count, height, width, _ = image.shape
         y, x = (torch.arange(size, device=image.device).float() for size in (height, width))
         place = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], 2).expand(count, -1, -1, -1)
