@@ -53,7 +53,7 @@ KEYS: dict[str, Key] = {
     "dataset.color_map_path": Key("", PATH, "accepted from released files; the palette is built in"),
     "dataset.classes": Key("", PATH, "file of class names, one a line, background first"),
     "dataset.class_names": Key([], NAMES, "the lines of dataset.classes; save_config writes it, nobody by hand"),
-    "dataset.tags": Key("", PATH, "for CAMs: file `name class ..`, or folder of VOC XML; empty: from the labels"),
+    "dataset.tags": Key("", PATH, "for CAMs: `name class ..` lines, or folder of VOC XML; empty: from labels"),
     "dataset.unlabelled_index": Key(None, optional(integer(0, 255)), "label value to read as unlabelled"),
     "network.pretrained": Key("", PATH, "ImageNet weights or a snapshot to start from; empty starts at random"),
     "network.embedding_dim": Key(64, integer(1), "channels D of the embedding"),

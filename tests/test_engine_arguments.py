@@ -79,3 +79,15 @@ def test_the_newest_snapshot(tmp_path):
         (tmp_path / name).touch()
     assert arguments.find_snapshot(tmp_path).name == "model-100.pth"
     assert arguments.find_snapshot(tmp_path / "model-9.pth").name == "model-9.pth"
+
+
+def test_tags_lie_here_or_in_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "Annotations").mkdir(parents=True)
+    for here in (False, True):
+        if here:
+            (tmp_path / "Annotations").mkdir()
+        _, config, _ = parse(tmp_path, "--data_dir=data", "dataset.tags=Annotations")
+        assert config.dataset.tags == ("Annotations" if here else "data/Annotations")
+    assert parse(tmp_path, "--data_dir=data", "dataset.tags=gone")[1].dataset.tags == "gone"
+    assert parse(tmp_path, "--data_dir=data")[1].dataset.tags == ""

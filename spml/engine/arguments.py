@@ -170,6 +170,7 @@ def parse(
     Returns:
         (args, config, device). The options that have a key of their own (data_dir, kmeans_num_clusters, label_divisor,
         scales, flip) stand in the config already; `--data_list` is left to the script, which knows what it is for.
+        `dataset.tags` is looked for as it is, then in the data folder.
 
     Raises:
         SystemExit: 2 for an unknown option or a word that is not key=value.
@@ -179,6 +180,9 @@ def parse(
     config = load_config(args.cfg_path, overrides)
     if args.data_dir is not None:
         config.dataset.data_dir = args.data_dir
+    beside_data = Path(config.dataset.data_dir).expanduser() / config.dataset.tags
+    if not Path(config.dataset.tags).exists() and beside_data.exists():
+        config.dataset.tags = str(beside_data)  # VOC's annotations lie there
     for key in ("kmeans_num_clusters", "label_divisor"):
         if getattr(args, key, None) is not None:
             config.network[key] = getattr(args, key)
