@@ -9,8 +9,9 @@ from torch import nn
 
 from spml.cli import UserError
 from spml.config import load_config
-from spml.engine import distributed, loop
+from spml.engine import distributed, loop, train_embedding
 from spml.engine.train_embedding import EmbeddingTask
+from spml.grouping.memory import _Alone
 from spml.models import build_embedding_model, save_checkpoint
 
 OVERRIDES = [
@@ -112,6 +113,25 @@ def test_two_processes_equal_one(tiny_config_file, folder, case):
             assert float((gradient - their_gradients[name]).abs().max()) < 1e-5 * max(largest, 1.0), name
         for name, buffer in buffers.items():
             torch.testing.assert_close(their_buffers[name], buffer, rtol=1e-4, atol=1e-5)
+
+
+def test_segments_travel_once_a_step(tiny_config_file, monkeypatch):
+    """The bank keeps what was gathered for the losses."""
+
+    class Counting(_Alone):
+        gathers = 0
+
+        def gather(self, rows, num_images):
+            self.gathers += 1
+            return super().gather(rows, num_images)
+
+    counting = Counting()
+    monkeypatch.setattr(train_embedding, "exchange", lambda: counting)
+    task = loop.build_task(load_config(tiny_config_file, OVERRIDES), "embedding")
+    task(batch_of([0, 1, 2, 3]))
+    assert counting.gathers == 1
+    assert len(task.memory) == 1 and task.memory.steps[0][1] == 4
+    assert not task.memory.steps[0][0].prototype.requires_grad
 
 
 def test_synchronised_batch_norm_alone_is_batch_norm():

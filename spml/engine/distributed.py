@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from spml.cli import UserError
-from spml.grouping.memory import ALONE, Exchange, Prototypes
+from spml.grouping.memory import ALONE, Exchange, Gathered, Prototypes
 
 
 def rank() -> int:
@@ -77,7 +77,7 @@ def together(device: torch.device) -> Iterator[None]:
 class _AllProcesses:
     """Every process gathers the prototypes and labels of all: bytes grow with segments, not with pixels."""
 
-    def gather(self, rows: Prototypes, num_images: int) -> tuple[Prototypes, int, int]:
+    def gather(self, rows: Prototypes, num_images: int) -> Gathered:
         """As `Exchange.gather`: sizes first, then each column, padded to the longest process."""
         counts = torch.zeros(world_size(), 2, dtype=torch.long, device=rows.prototype.device)
         counts[rank()] = counts.new_tensor([len(rows.prototype), num_images])
@@ -85,8 +85,8 @@ class _AllProcesses:
         sizes, images = counts.T.tolist()
         columns = rows.tensors()
         columns["batch_index"] = columns["batch_index"] + sum(images[: rank()])
-        gathered = {name: gather_rows(column, sizes) for name, column in columns.items()}
-        return Prototypes(**gathered), sum(sizes[: rank()]), sum(images)
+        everybody = {name: gather_rows(column, sizes) for name, column in columns.items()}
+        return Gathered(Prototypes(**everybody), sum(sizes[: rank()]), sum(images))
 
     def total(self, number: Tensor) -> Tensor:
         number = number.detach().clone()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spml.engine.distributed import exchange
-from spml.grouping import MemoryBank, Segments, grouping_losses, segment_by_kmeans
+from spml.grouping import MemoryBank, Prototypes, Segments, grouping_losses, segment_by_kmeans
 from spml.models.classifier import SoftmaxClassifier
 from spml.models.embedding import EmbeddingModel
 
@@ -65,6 +65,7 @@ class EmbeddingTask(nn.Module):
         if self.relations:
             segments = self.segment(batch, embedding.float())
             tag = batch["semantic_tag"]  # (B, K)
+            gathered = exchange().gather(Prototypes.of(segments, tag), len(tag))
             losses = grouping_losses(
                 segments,
                 tag,
@@ -74,8 +75,9 @@ class EmbeddingTask(nn.Module):
                 relations=self.relations,
                 similarity_with_location=config.dataset.dataset != "Densepose",
                 exchange=exchange(),
+                gathered=gathered,
             )
-            self.memory.append(segments, tag, exchange())
+            self.memory.append(segments, tag, gathered)
         losses["cross_entropy"] = cross_entropy(logit, batch["semantic_label"])
         return losses
 

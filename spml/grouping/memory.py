@@ -42,14 +42,20 @@ class Prototypes:
         return cls(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in parts[0].tensors()})
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """The prototypes of a step, of all processes; batch indices are distinct over all of them."""
+
+    rows: Prototypes
+    first: int  # where this process's rows start
+    images: int  # of all processes
+
+
 class Exchange(Protocol):
     """How the processes of a distributed run see each other's segments; pixels stay where they are."""
 
-    def gather(self, rows: Prototypes, num_images: int) -> tuple[Prototypes, int, int]:
-        """Return the rows of all processes, where this process's rows start among them, and the images of all.
-
-        Batch indices come back distinct over all processes; prototypes keep their gradient.
-        """
+    def gather(self, rows: Prototypes, num_images: int) -> Gathered:
+        """Return the rows of all processes, given those of this one and its images; prototypes keep their gradient."""
 
     def total(self, number: Tensor) -> Tensor:
         """Return the sum of a number over all processes, without gradient."""
@@ -58,8 +64,8 @@ class Exchange(Protocol):
 class _Alone:
     """The exchange of a single process."""
 
-    def gather(self, rows: Prototypes, num_images: int) -> tuple[Prototypes, int, int]:
-        return rows, 0, num_images
+    def gather(self, rows: Prototypes, num_images: int) -> Gathered:
+        return Gathered(rows, 0, num_images)
 
     def total(self, number: Tensor) -> Tensor:
         return number
@@ -85,11 +91,14 @@ class MemoryBank:
         """Return the number of steps held."""
         return len(self.steps)
 
-    def append(self, segments: Segments, semantic_tag: Tensor, exchange: Exchange = ALONE) -> None:
-        """Store a step: the segments of all processes and their `semantic_tag` (B, num_classes) bool."""
-        with torch.no_grad():
-            rows, _, images = exchange.gather(Prototypes.of(segments, semantic_tag), len(semantic_tag))
-        self.steps.append((Prototypes(**{name: value.detach() for name, value in rows.tensors().items()}), images))
+    def append(self, segments: Segments, semantic_tag: Tensor, gathered: Gathered | None = None) -> None:
+        """Store a step: its segments and their `semantic_tag` (B, num_classes) bool.
+
+        Several processes store what they `gathered` for the losses, so that nothing travels twice.
+        """
+        step = gathered or ALONE.gather(Prototypes.of(segments, semantic_tag), len(semantic_tag))
+        columns = {name: value.detach() for name, value in step.rows.tensors().items()}
+        self.steps.append((Prototypes(**columns), step.images))
 
     def prototypes(self, num_images: int) -> list[Prototypes]:
         """Return the stored steps, oldest first; their batch indices follow the `num_images` of the current step."""

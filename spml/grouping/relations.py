@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spml.grouping.contrast import Relation, pixel_to_segment_loss
-from spml.grouping.memory import ALONE, Exchange, MemoryBank, Prototypes
+from spml.grouping.memory import ALONE, Exchange, Gathered, MemoryBank, Prototypes
 from spml.grouping.segments import Segments
 
 RELATIONS = ("semantic_annotation", "semantic_cooccurrence", "image_similarity", "feature_affinity")
@@ -76,6 +76,7 @@ def grouping_losses(
     relations: Sequence[str] = RELATIONS,
     similarity_with_location: bool = True,
     exchange: Exchange = ALONE,
+    gathered: Gathered | None = None,
     backend: str = "auto",
 ) -> dict[str, Tensor]:
     """Compute the contrastive loss under each relation that is asked for: raw, unweighted scalars.
@@ -93,6 +94,7 @@ def grouping_losses(
         relations: names out of RELATIONS.
         similarity_with_location: False for DensePose, whose image similarity is on embeddings without location.
         exchange: the other processes of a distributed run.
+        gathered: what `exchange` gathered of these segments, if it has been done; the memory bank takes it too.
         backend: see `pixel_to_segment_loss`.
 
     Raises:
@@ -102,10 +104,11 @@ def grouping_losses(
     if unknown:
         raise ValueError(f"relations: expected names out of {RELATIONS}, got {sorted(unknown)}")
     semantic_tag = semantic_tag.bool()
-    rows, first, images = exchange.gather(Prototypes.of(segments, semantic_tag), len(semantic_tag))
+    step = gathered or exchange.gather(Prototypes.of(segments, semantic_tag), len(semantic_tag))
+    rows = step.rows
     if memory is not None and len(memory):
-        rows = Prototypes.concatenate([rows, *memory.prototypes(images)])
-    own = segments.index + first
+        rows = Prototypes.concatenate([rows, *memory.prototypes(step.images)])
+    own = segments.index + step.first
 
     def loss(pixels: Tensor | slice, relation: Relation, name: str) -> Tensor:
         pixel = segments.embedding[pixels]
