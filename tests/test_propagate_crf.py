@@ -147,7 +147,7 @@ def test_what_it_refuses():
             DenseCRF(backend=backend)(image, probability[:, 1:])
     with pytest.raises(UserError, match="expected one of auto, pydensecrf, torch, got 'gpu'"):
         DenseCRF(backend="gpu")
-    with pytest.raises(UserError, match="bi_rgb_std of the CRF: expected a number above 0, got 0"):
+    with pytest.raises(UserError, match=r"bi_rgb_std of the CRF: expected at least 0\.001, got 0"):
         DenseCRF(bi_rgb_std=0)
     with pytest.raises(UserError, match="iterations of the CRF: expected at least 0, got -1"):
         DenseCRF(iterations=-1)

@@ -11,6 +11,7 @@ from spml.cli import UserError
 from spml.propagate.lattice import Lattice, build_lattice
 
 SMALLEST = 1e-5  # probability whose energy an impossible class is given
+SMALLEST_RANGE = 0.001  # below it, coordinates in float32 would hold no fraction
 BACKENDS = ("auto", "pydensecrf", "torch")
 CPU = torch.device("cpu")
 
@@ -32,7 +33,7 @@ class DenseCRF:
         device: where to compute; None: where the probabilities are.
 
     Raises:
-        UserError: for a backend that is none of these, ranges not above zero, or iterations below zero.
+        UserError: for a backend that is none of these, ranges below 0.001, or iterations below zero.
     """
 
     iterations: int = 10
@@ -50,8 +51,8 @@ class DenseCRF:
         if self.iterations < 0:
             raise UserError(f"iterations of the CRF: expected at least 0, got {self.iterations}")
         for name in ("pos_xy_std", "bi_xy_std", "bi_rgb_std"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} of the CRF: expected a number above 0, got {getattr(self, name)}")
+            if not getattr(self, name) >= SMALLEST_RANGE:
+                raise UserError(f"{name} of the CRF: expected at least {SMALLEST_RANGE}, got {getattr(self, name)}")
 
     def __call__(self, image: np.ndarray | Tensor, probability: np.ndarray | Tensor) -> np.ndarray:
         """The refined probabilities of one image.

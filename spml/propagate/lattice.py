@@ -74,8 +74,8 @@ def build_lattice(feature: Tensor) -> Lattice:
     is no multiple of four, pydensecrf adds corners of a point at the origin, which hold nothing of their own.)
 
     Args:
-        feature: (B, n, d) float32, divided by the standard deviations; B, n and d at least 1. Rows of the values that
-            the lattice filters are in the order of feature.flatten(0, 1).
+        feature: (B, n, d) float32, finite, divided by the standard deviations; B, n and d at least 1. Rows of the
+            values that the lattice filters are in the order of feature.flatten(0, 1).
 
     Raises:
         UserError: features so far apart that a corner's coordinates do not fit into 64 bits.
@@ -83,11 +83,10 @@ def build_lattice(feature: Tensor) -> Lattice:
     images, points, d = feature.shape
     origin, axis, share = _embed(feature.flatten(0, 1))
     low, high = torch.stack([origin.amin(0), origin.amax(0)]).tolist()  # of d + 1 coordinates, of which d tell corners
-    sizes = [images] + [
-        int(b - a) + 4 * d + 1 for a, b in zip(low[:d], high[:d], strict=True)
-    ]  # corners and neighbours
-    if not math.prod(sizes) < 1 << 63:
+    spans = [b - a + 4 * d + 1 for a, b in zip(low[:d], high[:d], strict=True)]  # of corners and their neighbours
+    if images * math.prod(spans) >= 1 << 63:
         raise UserError("the CRF's standard deviations are too small for this image: expected larger ones")
+    sizes = [images, *map(int, spans)]
     place = [math.prod(sizes[k + 1 :]) for k in range(d + 1)]  # a corner's key is a number of mixed radix
     radix = torch.tensor([*place[1:], 0], device=feature.device)  # (d + 1,)
     step = radix.sum() - (d + 1) * radix  # (d + 1,), from a corner to the next along an axis
