@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from spml.config import load_config
+from spml.data import dataset
 from spml.data.annotate_list import annotate_list
 from spml.data.dataset import build_training_dataset, build_training_loader, read_tagged_samples
 from spml.data.lists import DataError, Sample
@@ -125,6 +126,17 @@ def test_files_of_unneeded_columns_need_not_exist(tmp_path):
         and tags["a"].tolist() == [False, False, True, False]
     )
     build_training_loader(config, stage="cam")
+
+
+def test_images_of_left_and_right_parts_are_not_mirrored():
+    config = load_config(None, ["dataset.dataset=Densepose", "dataset.num_classes=15"])
+    found = {}
+    for stage in ("cam", "embedding"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dataset, "read_tagged_samples", lambda data: ([], {}))
+            patch.setattr(dataset, "read_list", lambda *args, **options: [])
+            found[stage] = build_training_dataset(config, stage).augmentation
+    assert not found["cam"].mirror and found["embedding"].mirror
 
 
 def test_no_tags_at_all_and_two_images_of_one_name(tmp_path):

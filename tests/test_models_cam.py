@@ -6,7 +6,14 @@ from torch import nn
 
 from spml.cli import UserError
 from spml.config import load_config
-from spml.models import CheckpointError, build_cam_model, build_embedding_model, load_cam_model, save_checkpoint
+from spml.models import (
+    CheckpointError,
+    build_cam_model,
+    build_embedding_model,
+    load_cam_model,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 TINY = ["network.backbone_types=panoptic_deeplab_tiny", "dataset.num_classes=4"]
 
@@ -82,6 +89,21 @@ def test_snapshots(tmp_path):
     save_checkpoint(tmp_path / "embedding.pth", build_embedding_model(cam))
     with pytest.raises(CheckpointError, match="1 missing: class_weight.weight; .* unexpected: aspp"):
         load_cam_model(cam, tmp_path / "embedding.pth")
+
+
+def test_an_imagenet_backbone_fills_the_backbone_alone(tmp_path):
+    """Under the names of the released file; the classification weights stay as they were."""
+    source, target = build_cam_model(config("seam")), build_cam_model(config("seam"))
+    state = {}
+    for name, value in source.resnet_backbone.state_dict().items():
+        stage, _, rest = name.partition(".")
+        state[rest if stage == "conv1" else f"layer{int(stage[3:]) - 1}.{rest}"] = value
+    torch.save({**state, "fc.weight": torch.zeros(3)}, tmp_path / "imagenet.pth")
+    before = target.class_weight.weight.clone()
+    assert "ImageNet backbone" in load_checkpoint(tmp_path / "imagenet.pth", target)
+    for name, value in source.resnet_backbone.state_dict().items():
+        assert torch.equal(target.resnet_backbone.state_dict()[name], value), name
+    assert torch.equal(target.class_weight.weight, before)
 
 
 @pytest.mark.parametrize("kind", ["segsort", "softmax_classifier"])

@@ -170,13 +170,14 @@ def build_training_dataset(config: Any, stage: str = "embedding") -> TrainingDat
     """The training data of a config, unchecked."""
     data, train = config.dataset, config.train
     scale, grey, blur = STAGES[stage]
+    sided = data.dataset == "Densepose"  # mirrored, left is right: labels can follow, the tags of an image cannot
     augmentation = Augmentation(
         crop_size=(int(train.crop_size[0]), int(train.crop_size[1])),
         image_size=train.image_size,
         scale=scale if train.random_scale else None,
         random_crop=train.random_crop,
-        mirror=train.random_mirror,
-        swap_parts=data.dataset == "Densepose",
+        mirror=train.random_mirror and not (sided and stage == "cam"),
+        swap_parts=sided,
         grey=grey,
         blur=blur,
     )
