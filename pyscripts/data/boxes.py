@@ -9,7 +9,9 @@ from spml.evaluation.names import class_names
 
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, convert, print how many files were made."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--source_dir", required=True, help="VOC2012/Annotations")
     parser.add_argument("--save_dir", required=True, help="gets boxes.json and box/<name>.png")
     parser.add_argument("--core", type=float, default=0.4, help="part of each box, an ellipse, that gets its class")

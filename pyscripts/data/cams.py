@@ -9,7 +9,9 @@ from spml.evaluation.names import class_names
 
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, convert, print how many files were made."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--cam_dir", required=True, help="folder of <name>.npy: a dict of class index to (H, W)")
     parser.add_argument(
         "--save_dir", required=True, help="VOC2012/cam/seam_a6_th0.2, for boxes VOC2012/cam/seambox_a6_th0.5"

@@ -8,7 +8,9 @@ from spml.data.prepare.check import PLANS, check_root
 
 def main(argv: list[str] | None = None) -> int:
     """Read the command line, print the table, return the status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--data_dir", required=True, help="folder with VOC2012/ and sbd/, or with images/ and segcls/")
     parser.add_argument("--dataset", required=True, choices=list(PLANS), help="which layout and lists")
     parser.add_argument("--list_dir", default=None, help="folder of the lists; left out: datasets/<dataset>")

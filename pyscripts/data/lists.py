@@ -9,7 +9,9 @@ from spml.data.prepare.layout import DataRoot, write_lists
 
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, write the lists, print a table of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--data_dir", required=True, help="folder with VOC2012/ and sbd/, or with images/ and segcls/")
     parser.add_argument("--dataset", required=True, choices=list(PLANS), help="which layout and lists")
     parser.add_argument("--save_dir", default=None, help="gets <list>.txt; left out: datasets/<dataset>")

@@ -8,7 +8,9 @@ from spml.data.prepare.masks import convert_masks
 
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, convert, print how many files were made."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--source_dir", required=True, help="VOC2012/SegmentationClass or sbd/dataset/cls")
     parser.add_argument("--save_dir", required=True, help="VOC2012/segcls or sbd/dataset/clsimg; gets <name>.png")
     parser.add_argument("--num_classes", type=int, default=21, help="other values than 255 from here on are an error")

@@ -9,7 +9,9 @@ from spml.evaluation.names import class_names
 
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, draw, print how many files were made."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--source_dir", required=True, help="folder of ScribbleSup's <name>.xml")
     parser.add_argument("--image_dir", required=True, help="VOC2012/JPEGImages")
     parser.add_argument(

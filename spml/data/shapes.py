@@ -69,6 +69,7 @@ def make_shapes(
     if _is_complete(save_dir, meta, overwrite):
         return False
     load_method("hierarchy")  # a missing package shows here, not in a process
+    save_dir.mkdir(parents=True, exist_ok=True)  # as does a folder that cannot be
     names = [f"{split}_{i:05d}" for split, count in (("train", num_train), ("val", num_val)) for i in range(count)]
     with ExitStack() as stack:
         each: Callable[..., Iterable[str]] = map

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spml.config import load_config
 from spml.data.dataset import read_sample
 from spml.data.lists import read_label, read_list
 from spml.data.shapes import make_shapes
@@ -35,6 +36,7 @@ def quickstart(
     """
     folder = Path(save_dir)
     data = folder / "data"
+    load_config(cfg_path, ["dataset.classes=null", *overrides])  # a mistake shows before the data are drawn
     make_shapes(data, NUM_TRAIN, NUM_VAL)
     lists = [f"dataset.train_data_list={data / 'train.txt'}", f"dataset.test_data_list={data / 'val.txt'}"]
     own = [f"dataset.data_dir={data}", f"dataset.classes={data / 'classes.txt'}", *lists]
