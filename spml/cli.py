@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
 
 
 class UserError(Exception):
@@ -35,3 +37,15 @@ def run(main: Callable[[], int | None]) -> None:
         print(f"error: no GPU memory left: {str(error).splitlines()[0]}; {hint}", file=sys.stderr)
         status = 1
     sys.exit(status or 0)
+
+
+def _say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As `sys.__excepthook__`, but one word for Ctrl-C; the interpreter ends by SIGINT after it, 130 to a shell."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if "pyscripts" in Path(*sys.argv[:1]).parts:  # before `run`: torch and others take seconds to import
+    sys.excepthook = _say_interrupted
