@@ -12,7 +12,7 @@ import torch.multiprocessing as multiprocessing
 from spml.cli import UserError
 from spml.config import load_config
 from spml.data.annotate_list import annotate_list
-from spml.engine import distributed, loop
+from spml.engine import distributed, loop, train_cam
 from spml.engine.snapshot import list_snapshots
 from spml.models import load_cam_model
 
@@ -72,6 +72,7 @@ def process(rank, port, config_file, folder):
     distributed.stop()
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(cam_config_file, tmp_path):
     """Losses, gradients and batch statistics, of both views."""
     with socket.socket() as free:
@@ -89,6 +90,15 @@ def test_two_processes_do_what_one_does(cam_config_file, tmp_path):
             torch.testing.assert_close(their_gradients[name], gradient, rtol=2e-3, atol=1e-4, msg=name)
         for name, value in buffers.items():
             torch.testing.assert_close(their_buffers[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_each_process_gives_its_share(cam_config_file, monkeypatch):
+    """What one of two processes returns is half of its own mean: the engine sums."""
+    task = loop.build_task(load_config(cam_config_file, SEAM), "cam").eval()
+    whole = task(batch_of([0, 1]))
+    monkeypatch.setattr(train_cam, "world_size", lambda: 2)
+    for name, share in task(batch_of([0, 1])).items():
+        torch.testing.assert_close(2 * share, whole[name])
 
 
 @pytest.mark.parametrize("kind", ["cam", "seam"])
