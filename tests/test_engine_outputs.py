@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from spml.cli import UserError
+from spml.engine import outputs
 from spml.engine.outputs import InlineRefiner, Refiner, open_refiner
 from spml.propagate import DenseCRF
 
@@ -39,6 +40,28 @@ def test_a_missing_pydensecrf_is_said_before_any_work(monkeypatch, capsys):
     with open_refiner(DenseCRF(device=torch.device("cpu"))) as refiner:
         assert isinstance(refiner, Refiner) and refiner.crf.backend == "torch"
     assert capsys.readouterr().out.count("pydensecrf is not installed") == 1
+
+
+def test_large_images_do_not_queue_up(monkeypatch):
+    begun = []
+
+    class Done:
+        def __init__(self, name):
+            self.name = name
+
+        def result(self):
+            begun.remove(self.name)
+
+    refiner = Refiner(DenseCRF(backend="torch"), 4)
+    monkeypatch.setattr(outputs, "LINE_BYTES", 1000)
+    monkeypatch.setattr(refiner.pool, "submit", lambda work, crf, folder, name, *rest: begun.append(name) or Done(name))
+    image = np.zeros((10, 10, 3), np.uint8)
+    for name, classes, expected in (("a", 1, "a"), ("b", 1, "ab"), ("c", 1, "bc"), ("d", 9, "d"), ("e", 1, "e")):
+        refiner.submit("", name, image, np.zeros((classes, 10, 10), np.float32), (10, 10))
+        assert "".join(begun) == expected
+    with refiner:
+        pass
+    assert not begun
 
 
 def test_in_this_process(tmp_path):

@@ -20,6 +20,7 @@ from spml.processes import deaf_children
 from spml.propagate.crf import DenseCRF
 from spml.visualize.palette import colourise
 
+LINE_BYTES = 1 << 30  # of probabilities, three images of 4 million pixels; a CRF takes several times as much
 GREY, COLOUR, CLUSTER = "semantic_gray", "semantic_color", "semantic_cluster"
 
 
@@ -65,7 +66,8 @@ def refine_and_write(
 class Refiner:
     """A pool of processes for `refine_and_write`, beside the network. Leaving the `with` block waits for all of them.
 
-    At most two images a process wait in line, so that the memory stays bounded. An error of a process is raised here.
+    At most two images a process are begun or wait, and of several at most LINE_BYTES of probabilities, so that the
+    memory stays bounded. An error of a process is raised here.
     """
 
     def __init__(self, crf: DenseCRF, workers: int = 0) -> None:
@@ -74,7 +76,7 @@ class Refiner:
         self.workers = workers or max(1, (os.cpu_count() or 1) - 1)
         # spawned, as a fork of a process with threads or a CUDA context may hang
         self.pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"), initializer=_start_worker)
-        self.waiting: deque[Future] = deque()
+        self.waiting: deque[tuple[Future, int]] = deque()
         self.begun = 0
 
     def submit(
@@ -87,14 +89,17 @@ class Refiner:
         void: np.ndarray | None = None,
     ) -> None:
         """Put an image in line; waits while the line is full. The arguments are those of `refine_and_write`."""
-        while len(self.waiting) >= 2 * self.workers:
-            self.waiting.popleft().result()
+        size_in_line = probability.nbytes
+        while self.waiting and (
+            len(self.waiting) >= 2 * self.workers or sum(held for _, held in self.waiting) + size_in_line > LINE_BYTES
+        ):
+            self.waiting.popleft()[0].result()
         if isinstance(probability, Tensor):
             probability = probability.cpu().numpy()
         work = (self.crf, save_dir, name, image, probability, size, void)
         self.begun += 1
         with deaf_children() if self.begun <= self.workers else nullcontext():  # the first tasks start a process each
-            self.waiting.append(self.pool.submit(refine_and_write, *work))
+            self.waiting.append((self.pool.submit(refine_and_write, *work), size_in_line))
 
     def __enter__(self) -> "Refiner":
         return self
@@ -104,7 +109,7 @@ class Refiner:
     ) -> None:
         try:
             while kind is None and self.waiting:
-                self.waiting.popleft().result()
+                self.waiting.popleft()[0].result()
         finally:
             self.pool.shutdown(wait=True, cancel_futures=True)
 
