@@ -195,19 +195,21 @@ class Released:
             counts.append(np.bincount(memory[1][order], minlength=self.num_classes))
         return np.stack(counts)
 
-    def softmax_single(self, image: np.ndarray) -> np.ndarray:
+    def softmax_single(self, image: np.ndarray, refine: bool = False) -> np.ndarray:
+        """With a CRF the release adds up the logits of crops that overlap: here are none that do."""
         view = self.single(image)
-        label = self.slide(view, self.logits).argmax(0)[: view.shape[0], : view.shape[1]]
+        logits = self.slide(view, self.logits)[:, : view.shape[0], : view.shape[1]]
+        label = crf(view, softmax(logits)) if refine else logits.argmax(0)
         return nearest_labels(label, image.shape[:2])
 
-    def retrieval_single(self, image: np.ndarray, memory: Any) -> np.ndarray:
+    def retrieval_single(self, image: np.ndarray, memory: Any, refine: bool = False) -> np.ndarray:
         view = self.single(image)
         embedding = self.slide(view, self.unit)
         inside = np.zeros(embedding.shape[1:], bool)
         inside[: view.shape[0], : view.shape[1]] = True
         index, prototype = self.segments(embedding, inside)
-        label = self.neighbours(prototype, memory).argmax(1)[index].reshape(view.shape[:2])
-        return nearest_labels(label, image.shape[:2])
+        share = (self.neighbours(prototype, memory) / 20)[index].reshape(*view.shape[:2], -1).transpose(2, 0, 1)
+        return nearest_labels(crf(view, share) if refine else share.argmax(0), image.shape[:2])
 
     def softmax_scales(self, image: np.ndarray) -> np.ndarray:
         found = []

@@ -4,7 +4,7 @@ import importlib.util
 import runpy
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,15 @@ def test_softmax(work: Work) -> None:
 def test_retrieval(work: Work, memory: Any) -> None:
     found = work.run("inference", "retrieval", "--semantic_memory_dir", work.folder / "memory" / "semantic_prototype")
     compare(found, work, lambda name: work.released.retrieval_single(work.image(name), memory))
+
+
+def test_crf_of_one_scale(work: Work, memory: Any, inline_refiner: None) -> None:
+    smaller = replace(work.released, image_size=48)  # one crop holds it
+    words = ["--crf", "test.image_size=48"]
+    found = work.run("inference", "softmax_crf", "--predictor", "softmax", *words)
+    compare(found, work, lambda name: smaller.softmax_single(work.image(name), refine=True), kinds=2)
+    found = work.run("inference", "retrieval_crf", "--semantic_memory_dir", work.folder / "memory", *words)
+    compare(found, work, lambda name: smaller.retrieval_single(work.image(name), memory, refine=True), kinds=2)
 
 
 def test_softmax_of_scales_and_crf(work: Work, inline_refiner: None) -> None:
