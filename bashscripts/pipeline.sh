@@ -194,6 +194,8 @@ pipeline() {
   CFG=${CFG:-$1} GRID=${GRID:-$2} GPUS=${GPUS:-1} OVERRIDES=("${@:4}") name=${CFG#configs/}
   name=${name%.yaml} SNAPSHOTS=${SNAPSHOTS:-snapshots/${name//\//_}}
   if [ -n "$CAM_KIND" ] && [ -z "${CAM_DIR:-}" ]; then
+    [ -n "${CAM_CFG:-}" ] || [[ $CFG == *"$CAM_KIND.yaml" ]] ||
+      fail "CAM_CFG is not set: expected the config of a network of CAMs, or CAM_DIR=<folder of CAMs that are there>"
     all="train_cam cam $all" CAM_CFG=${CAM_CFG:-${CFG%"$CAM_KIND.yaml"}cam.yaml}
     LABELS=(--data_list "$SNAPSHOTS/cams/list_$CAM_KIND.txt")
     [ "$CAM_KIND" = tag ] || [ -n "${BOXES:-}" ] || fail "BOXES is not set: expected boxes.json or a folder of VOC XML"

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_pipelines import EVALUATE, RETRIEVAL, SHORT, TAG_ROUND, Interpreter, dry, option, script_of
+from test_pipelines import EVALUATE, RETRIEVAL, SHORT, TAG_ROUND, Interpreter, dry, option, pipeline, script_of
 
 from spml.data.annotate_list import annotate_list
 from spml.data.lists import read_label, read_list
@@ -47,6 +47,19 @@ def test_boxes_make_their_cams_first() -> None:
     own = dry("voc12_tag", CFG="configs/msrc_tag.yaml", STAGES="train_cam train")
     assert [option(command, "--cfg_path") for command in own] == ["configs/msrc_cam.yaml", "configs/msrc_tag.yaml"]
     assert option(own[1], "--data_list") == "snapshots/msrc_tag/cams/list_tag.txt" and "--instance_dir" not in own[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "expected"),
+    [
+        ("voc12_tag", {"CFG": "my.yaml"}, "CAM_CFG is not set: expected the config of a network of CAMs"),
+        ("voc12_box", {"CFG": "configs/msrc_box.yaml"}, "BOXES is not set: expected boxes.json"),
+        ("voc12_point", {"GT_LIST": "nowhere.txt"}, "GT_LIST: no data list nowhere.txt"),
+    ],
+)
+def test_mistakes(name: str, own: dict[str, str], expected: str) -> None:
+    done = pipeline(name, DATAROOT="x", **own)
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {expected}") and not done.stdout
 
 
 def test_quality_is_asked_of_every_label() -> None:

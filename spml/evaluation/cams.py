@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spml.cli import UserError
-from spml.data.lists import read_label, read_list
+from spml.data.lists import read_label, read_list, write_atomically
 from spml.data.pickled import read_cam_file
 from spml.evaluation.iou import ConfusionMatrix
 from spml.visualize.report import table
@@ -122,6 +123,13 @@ def sweep_list(
             for threshold, share in zip(sweep.thresholds, shares, strict=True)
         ],
     }
+
+
+def write_sweep(path: str | Path, found: Mapping[str, Any]) -> str:
+    """Write what `sweep_list` found as JSON, and return its table."""
+    text = json.dumps(found, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+    return sweep_table(found)
 
 
 def sweep_table(found: Mapping[str, Any]) -> str:
