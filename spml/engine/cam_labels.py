@@ -173,7 +173,7 @@ def label_and_draw(
     boxes: Mapping[str, Sequence[Box]] | None = None,
     pictures: int = 0,
 ) -> str:
-    """Make the labels of every rule (`label_samples`), then pictures of them (`draw_cams`). Returns the lists' paths."""
+    """Make the labels of every rule (`label_samples`), then pictures (`draw_cams`). Returns the paths of the lists."""
     made = [f"{rule.kind} labels: {label_samples(samples, save_dir, rule, data_dir, boxes)}" for rule in rules]
     draw_cams(samples, save_dir, [rule.kind for rule in rules], classes, pictures)
     return "\n".join(made)
