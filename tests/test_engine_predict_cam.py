@@ -77,6 +77,8 @@ def test_cams_are_the_sum_of_views_over_its_maximum(config, scales, flip):
 def test_classes_decide_the_maps(config):
     model, plan = Stub(), cam_plan(config)
     assert plan.scales == (0.5, 1.0, 1.5, 2.0) and plan.flip
+    config.test.scales = [0.75, 1.25]
+    assert cam_plan(config).scales == (0.75, 1.25) and cam_plan(config, [1.0], False).scales == (1.0,)
     assert image_cams(torch.randn(3, 9, 5), [], 4, model, plan, CPU) == {} and not model.tags
     found = image_cams(torch.randn(3, 9, 5), [3, 1], 4, model, plan, CPU)
     assert list(found) == [0, 2] and not found[2].any()  # nowhere seen: no division by zero

@@ -1,6 +1,6 @@
 """Make class activation maps (CAMs) of the classes that images are tagged with, and labels of tags and boxes of them.
 
-Without --scales and --flip the scales are 0.5, 1, 1.5 and 2, each with its mirror image.
+Without --scales they are those of test.scales, if several, or 0.5, 1, 1.5 and 2, each with its mirror image.
 """
 
 import argparse

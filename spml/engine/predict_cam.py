@@ -33,13 +33,13 @@ class Maps(Protocol):
 def cam_plan(
     config: Any, scales: Sequence[float] | None = None, flip: bool | None = None, max_pixels: int | None = None
 ) -> ViewPlan:
-    """The views of an image: scales .5, 1, 1.5, 2 and their mirror images where nothing else is said.
+    """The views of an image: `test.scales` where it names several, else .5, 1, 1.5 and 2, each with its mirror image.
 
     They start from the size of training images (`train.image_size`); a view of more than `max_pixels`, by default 4
-    million, is made smaller.
+    million, is made smaller. `scales` and `flip` go before.
     """
     plan = ViewPlan.from_config(config, 4_000_000 if max_pixels is None else max_pixels)
-    chosen = SCALES if scales is None else tuple(float(scale) for scale in scales)
+    chosen = tuple(scales) if scales is not None else SCALES if plan.single_scale else plan.scales
     return replace(plan, scales=chosen, flip=True if flip is None else flip, image_size=0)
 
 
