@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from spml.data.dataset import read_sample
 from spml.data.lists import IGNORE, Sample, check_samples, check_unique_names, write_atomically
 from spml.data.pickled import read_memory_file, write_memory_file
 from spml.engine.outputs import write_clusters
+from spml.engine.provenance import mark_of
 from spml.engine.segmenter import Segmenter
 from spml.engine.views import resize_label
 
@@ -36,6 +37,7 @@ class MemoryRecord:
     scales: tuple[float, ...]
     flip: bool
     kmeans_num_clusters: tuple[int, int]
+    snapshot_sha256: str | None = None
 
 
 def vote(index: Tensor, label: Tensor, num_segments: int, num_classes: int) -> Tensor:
@@ -113,8 +115,10 @@ def fill_memory(
     check_unique_names(samples)
     check_samples(samples, num_classes, unlabelled_index=config.dataset.unlabelled_index)
     plan = segmenter.plan
-    source = (str(samples[0].list_path.resolve()), full_masks)
-    record = MemoryRecord(*source, len(samples), 0, plan.scales, plan.flip, segmenter.num_clusters)
+    record = MemoryRecord(
+        *(str(samples[0].list_path.resolve()), full_masks, len(samples), 0),
+        *(plan.scales, plan.flip, segmenter.num_clusters, mark_of(segmenter.model)),
+    )
     _start_record(save_dir, record, overwrite)
     skipped = total = 0
     for sample in tqdm(samples, desc="memory", unit="image"):
@@ -137,19 +141,24 @@ def fill_memory(
             f"no segment of the {len(samples)} images of {samples[0].list_path} has a label: expected pixels with "
             f"values below num_classes {num_classes}; if 255 marks unlabelled pixels, set dataset.unlabelled_index=255"
         )
-    _write_record(save_dir, MemoryRecord(*source, len(samples), total, plan.scales, plan.flip, segmenter.num_clusters))
+    _write_record(save_dir, replace(record, prototypes=total))
     done = f"{total} prototypes of {len(samples)} images ({skipped} were there already)"
     labels = f"from {'FULL MASKS' if full_masks else 'the weak labels'} of {samples[0].list_path}"
     return f"{done} {labels} in {save_dir / PROTOTYPES}, {time.time() - start:.1f} s"
 
 
 def _start_record(save_dir: Path, record: MemoryRecord, overwrite: bool) -> None:
-    """Write the record before the first file, so that no memory is without one; refuse to mix two sources."""
+    """Write the record before the first file, so that no memory is without one; refuse to mix two sources.
+
+    With `overwrite` the prototypes of another source are removed: what reads a memory reads all of its files.
+    """
     before = read_record(save_dir)
-    if before is not None and not overwrite:
+    if before is not None:
         own = json.loads(json.dumps(asdict(record)))  # tuples become lists
         other = [key for key in own if key not in ("images", "prototypes") and before.get(key) != own[key]]
-        if other:
+        for path in (save_dir / PROTOTYPES).glob("*.npy") if other and overwrite else ():
+            path.unlink()
+        if other and not overwrite:
             told = ", ".join(f"{key} {before.get(key)}, now {own[key]}" for key in other)
             raise UserError(
                 f"{save_dir / RECORD}: this folder holds another memory ({told}): expected an empty --save_dir, "

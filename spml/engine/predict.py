@@ -17,6 +17,7 @@ from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.lists import Sample, check_samples, check_unique_names
 from spml.engine.memory import FULL_MASKS, read_memory, read_record
 from spml.engine.outputs import InlineRefiner, Refiner, is_written, open_refiner, write_clusters, write_labels
+from spml.engine.provenance import mark, start_record
 from spml.engine.segmenter import Segmenter
 from spml.engine.views import ViewPlan, resize_image, resize_label, slide, to_pixels
 from spml.models import build_classifier, build_embedding_model, load_checkpoint
@@ -93,6 +94,7 @@ def load_models(
     model = build_embedding_model(config)
     classifier = build_classifier(config) if with_classifier else None
     print(load_checkpoint(snapshot, model, classifier))
+    mark(model, snapshot)
     return model.eval().to(device), None if classifier is None else classifier.eval().to(device)
 
 
@@ -171,7 +173,8 @@ def predict_list(
 ) -> str:
     """Predict each image of a list and write `semantic_gray`, `semantic_color` and, by retrieval, `semantic_cluster`.
 
-    Images that have their label already are skipped unless `overwrite`, so an interrupted run continues.
+    Images that have their label already are skipped unless `overwrite`, so an interrupted run continues; one of other
+    weights or options is refused (see `start_record`).
 
     Args:
         samples: their labels are not read.
@@ -185,6 +188,8 @@ def predict_list(
     check_unique_names(samples)
     samples = [replace(sample, semantic=None, instance=None) for sample in samples]
     check_samples(samples, int(config.dataset.num_classes))
+    made_by = {"predictor": predictor, "crf": crf, "means": config.network.pixel_means}
+    start_record(save_dir, made_by, [sample.name for sample in samples], overwrite)
     pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
     bounded = 0
     with open_refiner(crf, crf_workers) as refiner:

@@ -26,6 +26,7 @@ from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.lists import IGNORE, UNLABELLED, Sample, check_samples, check_unique_names, write_list
 from spml.engine.outputs import GREY, InlineRefiner, Refiner, is_written, open_refiner, write_labels
 from spml.engine.predict import RetrievalPredictor, build_predictor, load_models
+from spml.engine.provenance import start_record
 from spml.engine.pseudo_sources import CamSource, PointSource, RetrievalSource, SoftmaxSource, Source
 from spml.engine.views import ViewPlan, resize_image, resize_label, to_pixels
 from spml.engine.whole_views import WholeViews, resize
@@ -172,7 +173,8 @@ def label_list(
     """Write `semantic_gray` and `semantic_color` of each image and, last, `list.txt` for the next stage.
 
     Its lines are `image pseudo_label [over-segmentation]`, relative to dataset.data_dir, with the third column of the
-    input list. Images that have their label already are skipped unless `overwrite`, so an interrupted run continues.
+    input list. Images that have their label already are skipped unless `overwrite`, so an interrupted run continues;
+    one of other weights, options or list is refused (see `start_record`).
     An image of which nothing is known, as none of its pixels has a class, is unlabelled (254) everywhere; the release
     made it background.
 
@@ -194,8 +196,14 @@ def label_list(
     if not source.needs_label:
         samples = [replace(sample, semantic=None, instance=None) for sample in samples]
     check_samples(samples, int(config.dataset.num_classes), unlabelled_index=config.dataset.unlabelled_index)
+    network, data = config.network, config.dataset
+    made_by = {
+        **{"source": source, "walk_steps": walk_steps, "crf": crf, "means": network.pixel_means},
+        **{"list": samples[0].list_path.resolve() if samples else None, "unlabelled_index": data.unlabelled_index},
+    }
+    start_record(save_dir, made_by, [sample.name for sample in samples], overwrite)
     pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
-    unknown, network = 0, config.network
+    unknown = 0
     with open_refiner(crf, crf_workers) as refiner:
         for sample in tqdm(pending, desc="pseudo labels", unit="image"):
             read = read_sample(sample, network.pixel_means, network.pixel_stds, config.dataset.unlabelled_index)
