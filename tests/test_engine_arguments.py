@@ -51,6 +51,10 @@ def test_defaults_leave_the_config(tmp_path):
         "--kmeans_num_clusters=0,3",
         "--scales=0",
         "--scales=a",
+        "--scales=1,",
+        "--max_pixels=-1",
+        "--crf_workers=-1",
+        "--crf_iter_max=x",
         "--crf_backend=c",
     ],
 )
@@ -58,7 +62,13 @@ def test_mistakes_end_with_status_2(tmp_path, word, capsys):
     with pytest.raises(SystemExit) as ended:
         parse(tmp_path, word)
     assert ended.value.code == 2
-    assert word.split("=")[0].strip("-") in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert word.split("=")[0].strip("-") in shown and "_list value" not in shown
+
+
+def test_options_are_checked_as_their_keys_are(tmp_path):
+    with pytest.raises(UserError, match="network.label_divisor: expected .* got 0"):
+        parse(tmp_path, "--label_divisor=0")
 
 
 def test_devices():

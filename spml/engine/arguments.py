@@ -1,7 +1,9 @@
 """What the options of the scripts mean: released names, `key=value` at the end, the device, the snapshot."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from easydict import EasyDict
@@ -13,10 +15,33 @@ from spml.engine.views import MAX_PIXELS, ViewPlan
 from spml.propagate import DenseCRF
 from spml.propagate.crf import BACKENDS
 
+KEYS = {  # of the config, by options for them
+    "kmeans_num_clusters": "network.kmeans_num_clusters",
+    "label_divisor": "network.label_divisor",
+    "scales": "test.scales",
+    "flip": "test.flip",
+}
+
+
+def _split(text: str, kind: Callable[[str], Any]) -> list[Any]:
+    """The numbers between commas; none where one is no number."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        return []
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0; an argparse type."""
+    values = _split(text, int)
+    if len(values) != 1 or values[0] < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return values[0]
+
 
 def number_list(text: str) -> list[float]:
     """`0.5,1,1.5` as numbers above zero; an argparse type."""
-    values = [float(part) for part in text.split(",")]
+    values = _split(text, float)
     if not values or not all(0 < value < float("inf") for value in values):
         raise argparse.ArgumentTypeError(f"expected numbers above 0 separated by commas, got {text!r}")
     return values
@@ -24,7 +49,7 @@ def number_list(text: str) -> list[float]:
 
 def integer_pair(text: str) -> list[int]:
     """`H,W` as two whole numbers of at least 1; an argparse type."""
-    values = [int(part) for part in text.split(",")]
+    values = _split(text, int)
     if len(values) != 2 or min(values) < 1:
         raise argparse.ArgumentTypeError(f"expected H,W, two whole numbers of at least 1, got {text!r}")
     return values
@@ -32,7 +57,7 @@ def integer_pair(text: str) -> list[int]:
 
 def seed_list(text: str) -> list[int]:
     """`0,1,2` as whole numbers of at least 0; an argparse type."""
-    values = [int(part) for part in text.split(",")]
+    values = _split(text, int)
     if not values or min(values) < 0 or len(set(values)) < len(values):
         raise argparse.ArgumentTypeError(f"expected different whole numbers separated by commas, got {text!r}")
     return values
@@ -69,7 +94,7 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flip", action=both, default=None, help="also the mirror image of each scale")
     parser.add_argument(
         "--max_pixels",
-        type=int,
+        type=natural,
         default=None,
         help="a view with more pixels is made smaller, which bounds the memory; 0: no bound; left out: "
         + ", ".join(f"{pixels} for {name}" for name, pixels in MAX_PIXELS.items()),
@@ -80,13 +105,13 @@ def add_crf_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the dense CRF, with the released defaults, its backend and the number of its processes."""
     both = argparse.BooleanOptionalAction
     parser.add_argument("--crf", action=both, default=None, help="refine with a dense CRF")
-    parser.add_argument("--crf_iter_max", type=int, default=10, help="mean-field iterations")
+    parser.add_argument("--crf_iter_max", type=natural, default=10, help="mean-field iterations")
     parser.add_argument("--crf_pos_xy_std", type=float, default=1, help="smoothness kernel, pixels")
     parser.add_argument("--crf_pos_w", type=float, default=3, help="weight of the smoothness kernel")
     parser.add_argument("--crf_bi_xy_std", type=float, default=67, help="appearance kernel, pixels")
     parser.add_argument("--crf_bi_w", type=float, default=4, help="weight of the appearance kernel")
     parser.add_argument("--crf_bi_rgb_std", type=float, default=3, help="appearance kernel, grey values")
-    parser.add_argument("--crf_workers", type=int, default=0, help="processes; 0: one fewer than the cores")
+    parser.add_argument("--crf_workers", type=natural, default=0, help="processes; 0: one fewer than the cores")
     parser.add_argument(
         "--crf_backend",
         choices=BACKENDS,
@@ -177,17 +202,11 @@ def parse(
         UserError: for a config or device that cannot be used.
     """
     args, overrides = parse_words(parser, argv)
-    config = load_config(args.cfg_path, overrides)
+    own = [f"{key}={getattr(args, option)}" for option, key in KEYS.items() if getattr(args, option, None) is not None]
+    config = load_config(args.cfg_path, [*overrides, *own])
     if args.data_dir is not None:
         config.dataset.data_dir = args.data_dir
     beside_data = Path(config.dataset.data_dir).expanduser() / config.dataset.tags
     if not Path(config.dataset.tags).exists() and beside_data.exists():
         config.dataset.tags = str(beside_data)  # VOC's annotations lie there
-    for key in ("kmeans_num_clusters", "label_divisor"):
-        if getattr(args, key, None) is not None:
-            config.network[key] = getattr(args, key)
-    if getattr(args, "scales", None) is not None:
-        config.test.scales = args.scales
-    if getattr(args, "flip", None) is not None:
-        config.test.flip = args.flip
     return args, config, resolve_device(args.device)
