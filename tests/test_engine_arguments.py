@@ -23,7 +23,8 @@ def parse(tmp_path, *words):
 
 
 def test_options_stand_in_the_config(tmp_path):
-    words = "--kmeans_num_clusters 12,8 --label_divisor 1024 --scales 0.5,1 --flip --data_dir here test.stride=[3,4]"
+    words = "--kmeans_num_clusters 12,8 train.crop_size=[32,32] network.kmeans_num_clusters=[6,6] "
+    words += "--label_divisor 1024 --scales 0.5,1 --flip --data_dir here test.stride=[3,4]"
     _, config, device = parse(tmp_path, *words.split())
     assert device == torch.device("cpu")
     assert (config.network.kmeans_num_clusters, config.network.label_divisor) == ([12, 8], 1024)

@@ -15,12 +15,7 @@ from spml.engine.views import MAX_PIXELS, ViewPlan
 from spml.propagate import DenseCRF
 from spml.propagate.crf import BACKENDS
 
-KEYS = {  # of the config, by options for them
-    "kmeans_num_clusters": "network.kmeans_num_clusters",
-    "label_divisor": "network.label_divisor",
-    "scales": "test.scales",
-    "flip": "test.flip",
-}
+KEYS = {"label_divisor": "network.label_divisor", "scales": "test.scales", "flip": "test.flip"}  # by their options
 
 
 def _split(text: str, kind: Callable[[str], Any]) -> list[Any]:
@@ -204,6 +199,8 @@ def parse(
     args, overrides = parse_words(parser, argv)
     own = [f"{key}={getattr(args, option)}" for option, key in KEYS.items() if getattr(args, option, None) is not None]
     config = load_config(args.cfg_path, [*overrides, *own])
+    if getattr(args, "kmeans_num_clusters", None) is not None:
+        config.network.kmeans_num_clusters = args.kmeans_num_clusters  # the training crop does not bound it
     if args.data_dir is not None:
         config.dataset.data_dir = args.data_dir
     beside_data = Path(config.dataset.data_dir).expanduser() / config.dataset.tags
