@@ -57,8 +57,12 @@ class Peak:
         return max(work.flops / self.flops, work.exps / self.exps, work.bytes / self.bytes)
 
 
-def parse(description: str, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read `--device --threads --quick --repeat`, set the threads and return the options."""
+def parse(
+    description: str,
+    arguments: Sequence[str] | None = None,
+    more: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> argparse.Namespace:
+    """Read `--device --threads --quick --repeat` and what `more` adds, set the threads and return the options."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, prog=None
     )
@@ -66,6 +70,8 @@ def parse(description: str, arguments: Sequence[str] | None = None) -> argparse.
     parser.add_argument("--threads", default=2, type=int, help="threads of the CPU")
     parser.add_argument("--repeat", default=3, type=int, help="runs, of which the median counts")
     parser.add_argument("--quick", action="store_true", help="small sizes: whether it runs, not how fast it is")
+    if more is not None:
+        more(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

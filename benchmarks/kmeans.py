@@ -14,7 +14,7 @@ from spml.grouping.kmeans import grid_labels, location_features
 GRID, ROUNDS, CHANNELS = (6, 6), 10, 64
 
 
-def plain_kmeans(embedding: Tensor) -> list[Tensor]:
+def plain_kmeans(embedding: Tensor, grid: tuple[int, int] = GRID) -> list[Tensor]:
     """The release's way: one image after the other, sums by scatter, nearest by a product and its maximum."""
     labels = []
     height, width = embedding.shape[2:]
@@ -22,9 +22,9 @@ def plain_kmeans(embedding: Tensor) -> list[Tensor]:
     for image in embedding:
         unit = F.normalize(image.flatten(1).T, dim=1)
         feature = F.normalize(torch.cat([unit, location], dim=1), dim=1)  # (N, C + 2)
-        label = grid_labels(height, width, GRID, embedding.device).flatten()
+        label = grid_labels(height, width, grid, embedding.device).flatten()
         for _ in range(ROUNDS):
-            total = feature.new_zeros(GRID[0] * GRID[1], feature.shape[1])
+            total = feature.new_zeros(grid[0] * grid[1], feature.shape[1])
             total.scatter_add_(0, label[:, None].expand_as(feature), feature)
             label = (feature @ F.normalize(total, dim=1).T).max(dim=1)[1]
         labels.append(label)

@@ -32,12 +32,13 @@ def test_runs(benchmark, capsys, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ("crf", "exchange"))
+@pytest.mark.parametrize("name", ("crf", "exchange", "inference"))
 def test_runs_with_processes(benchmark, capsys, name):
     if name == "crf":
         pytest.importorskip("pydensecrf")
-    benchmark(name).main(QUICK)
-    assert "process" in capsys.readouterr().out
+    tiny = ["--backbone", "panoptic_deeplab_tiny", "--images", "1"] if name == "inference" else []
+    benchmark(name).main([*QUICK, *tiny])
+    assert ("100.00 % of pixels the same" if name == "inference" else "process") in capsys.readouterr().out
 
 
 def test_derived_bytes_of_two_processes(benchmark):

@@ -144,8 +144,12 @@ def slide(
         for end in crop_ends(width, crop_size[1], stride[1]):
             rows, columns = slice(bottom - crop_size[0], bottom), slice(end - crop_size[1], end)
             values = apply(image[..., rows, columns].to(device))
+            if values.shape[-2:] == (height, width):  # the only one
+                return values
             if total.numel() == 0:
-                total = values.new_zeros(*values.shape[:2], height, width)
+                layout = torch.channels_last if values.stride(1) == 1 else torch.contiguous_format
+                shape = (*values.shape[:2], height, width)
+                total = torch.empty(shape, dtype=values.dtype, device=device, memory_format=layout).zero_()
             total[..., rows, columns] += values
             count[rows, columns] += 1
     return total.div_(count)

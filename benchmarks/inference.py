@@ -1,0 +1,231 @@
+"""Inference with five scales, their mirror images and CRF beside the released order of things; the share of each part.
+
+Plain: view by view, crop by crop, each alone, and the CRF in line; in a process of its own, as ours keeps its memory.
+All processes have started before the clock does.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from _measure import Cost, Row, parse, print_table
+from crf import samples as make_images
+from kmeans import plain_kmeans
+from PIL import Image
+from retrieval import plain_retrieve
+from torch import Tensor
+
+from spml.cli import run
+from spml.config import load_config
+from spml.data.dataset import read_sample
+from spml.data.lists import Sample, read_list
+from spml.data.pickled import write_memory_file
+from spml.engine import outputs, predict, segmenter
+from spml.engine.views import ViewPlan, crop_ends, resize_image, to_pixels
+from spml.grouping.segments import segment_prototypes
+from spml.models import build_classifier, build_embedding_model, load_checkpoint, save_checkpoint
+from spml.propagate import DenseCRF, label_share
+
+SIZE, PROTOTYPES = (375, 500), 20_000
+
+
+def prepare(folder: Path, backbone: str, images: int, quick: bool) -> list[str]:
+    """Images, a list, a snapshot of random weights and a memory; returns the overrides of the config."""
+    size, crop = ((40, 60), 64) if quick else (SIZE, 512)
+    overrides = [
+        *("dataset.num_classes=21", f"dataset.data_dir={folder}", f"network.backbone_types={backbone}"),
+        *("test.scales=[0.5,0.75,1.0,1.25,1.5]", "test.flip=true", "test.image_size=0"),
+        *(f"test.crop_size=[{crop},{crop}]", f"test.stride=[{crop},{crop}]", "network.kmeans_num_clusters=[12,12]"),
+    ]
+    config = load_config(None, overrides)
+    save_checkpoint(folder / "model-0.pth", build_embedding_model(config), build_classifier(config))
+    for number, (pixels, _) in enumerate(make_images(images, size)):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (folder / "list.txt").write_text("".join(f"{number}.png\n" for number in range(images)))
+    rows = F.normalize(torch.randn(500 if quick else PROTOTYPES, int(config.network.embedding_dim)), dim=1)
+    write_memory_file(folder / "memory" / "a.npy", rows.numpy(), torch.randint(21, (len(rows),)).numpy())
+    return overrides
+
+
+class Plain:
+    """The released order of things, in one process."""
+
+    def __init__(self, folder: Path, overrides: Sequence[str], threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.config, self.folder = load_config(None, overrides), folder
+        self.model, self.classifier = build_embedding_model(self.config), build_classifier(self.config)
+        load_checkpoint(folder / "model-0.pth", self.model, self.classifier)
+        self.model.eval(), self.classifier.eval()
+        self.memory, self.label = predict.read_memory(folder / "memory", 21, int(self.config.network.embedding_dim))
+
+    @torch.no_grad()
+    def __call__(self, kind: str) -> float:
+        """Label every image; returns the seconds."""
+        start = time.perf_counter()
+        plan, network, crf = ViewPlan.from_config(self.config), self.config.network, DenseCRF()
+        for sample in read_list(self.folder / "list.txt", self.folder):
+            read = read_sample(sample, network.pixel_means, network.pixel_stds)
+            size = read.pixels.shape[:2]
+            total = torch.zeros(21, *size)
+            for views in plan.views(read.image):
+                for number, view in enumerate(views):
+                    scores = self.softmax(view, plan) if kind == "softmax" else self.retrieval(view, plan)
+                    scores = F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
+                    scores = scores.softmax(0) if kind == "softmax" else scores
+                    total += scores.flip(-1) if number else scores
+            pixels = to_pixels(read.image, network.pixel_means, network.pixel_stds)
+            outputs.refine_and_write(crf, self.folder / f"plain_{kind}", read.name, pixels, (total / 10).numpy(), size)
+        return time.perf_counter() - start
+
+    def slide(self, view: Tensor, plan: ViewPlan, apply: Callable[[Tensor], Tensor]) -> Tensor:
+        (height, width), crop = view.shape[-2:], plan.crop_size
+        view = F.pad(view, (0, max(0, crop[1] - width), 0, max(0, crop[0] - height)))
+        total, count = torch.empty(0), torch.zeros(view.shape[-2:])
+        for bottom in crop_ends(view.shape[-2], crop[0], plan.stride[0]):
+            for end in crop_ends(view.shape[-1], crop[1], plan.stride[1]):
+                place = (..., slice(bottom - crop[0], bottom), slice(end - crop[1], end))
+                values = apply(view[None][place])[0]
+                total = total if total.numel() else torch.zeros(len(values), *view.shape[-2:])
+                total[place] += values
+                count[place] += 1
+        return (total / count)[:, :height, :width]
+
+    def softmax(self, view: Tensor, plan: ViewPlan) -> Tensor:
+        return self.slide(view, plan, lambda crop: self.classifier(self.model(crop, crop.shape[-2:])))
+
+    def retrieval(self, view: Tensor, plan: ViewPlan) -> Tensor:
+        embedding = self.slide(view, plan, lambda crop: F.normalize(self.model(crop, crop.shape[-2:]), dim=1))
+        grid = tuple(self.config.network.kmeans_num_clusters)
+        cluster = torch.unique(plain_kmeans(embedding[None], grid)[0], return_inverse=True)[1]
+        rows = F.normalize(embedding.flatten(1).T, dim=1)
+        prototype = segment_prototypes(rows, cluster, int(cluster.max()) + 1)
+        share = label_share(plain_retrieve(prototype, self.memory, self.label, 20), 21)
+        return share.T[:, cluster].unflatten(1, embedding.shape[-2:])
+
+
+PLAIN: list[Plain] = []  # of the process that runs it
+
+
+def start_plain(*arguments: Any) -> None:
+    PLAIN.append(Plain(*arguments))
+
+
+def run_plain(kind: str) -> float:
+    return PLAIN[0](kind)
+
+
+class Ours:
+    """`predict_list` as the script calls it, with the CRF beside the network."""
+
+    def __init__(self, folder: Path, overrides: Sequence[str], device: torch.device) -> None:
+        self.config, self.folder = load_config(None, overrides), folder
+        plan = ViewPlan.from_config(self.config)
+        self.predictors = {
+            kind: predict.build_predictor(self.config, kind, folder / "model-0.pth", plan, device, folder / "memory")
+            for kind in ("softmax", "retrieval")
+        }
+        self.samples: list[Sample] = read_list(folder / "list.txt", folder)
+        self.refiner = outputs.Refiner(DenseCRF(), 1)
+        self.refiner.pool.submit(time.sleep, 0.1).result()
+
+    @contextmanager
+    def waiting_refiner(self, *_: Any) -> Iterator[outputs.Refiner]:
+        """The one that has started; at the end all of its images are written."""
+        yield self.refiner
+        while self.refiner.waiting:
+            self.refiner.waiting.popleft()[0].result()
+
+    def __call__(self, kind: str) -> float:
+        start = time.perf_counter()
+        with mock.patch.object(predict, "open_refiner", self.waiting_refiner):
+            predict.predict_list(
+                *(self.config, self.samples, self.predictors[kind], self.folder / kind), crf=DenseCRF(), overwrite=True
+            )
+        return time.perf_counter() - start
+
+    def parts(self, kind: str) -> dict[str, float]:
+        """Seconds of each part for the first image, all in line."""
+        spent: dict[str, float] = {}
+
+        def timed(name: str, call: Callable) -> Callable:
+            def wrapped(*arguments: Any, **options: Any) -> Any:
+                start = time.perf_counter()
+                try:
+                    return call(*arguments, **options)
+                finally:
+                    spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
+
+            return wrapped
+
+        predictor: Any = self.predictors[kind]
+        networks = [predictor.model, predictor.classifier] if kind == "softmax" else [predictor.segmenter.model]
+        network = self.config.network
+        with ExitStack() as stack:
+            for module in networks:
+                stack.enter_context(mock.patch.object(module, "forward", timed("network", module.forward)))
+            clustering = timed("k-means", segmenter.segment_by_kmeans)
+            stack.enter_context(mock.patch.object(segmenter, "segment_by_kmeans", clustering))
+            stack.enter_context(mock.patch.object(predict, "retrieve", timed("retrieval", predict.retrieve)))
+            start = time.perf_counter()
+            read = timed("reading", read_sample)(self.samples[0], network.pixel_means, network.pixel_stds)
+            probability, _ = predict.predict_image(read.image, predictor)
+            views = time.perf_counter() - start - sum(spent.values())
+        working = (probability.shape[1], probability.shape[2])
+        pixels = to_pixels(resize_image(read.image, working), network.pixel_means, network.pixel_stds)
+        refined = timed("CRF", DenseCRF())(pixels, probability.cpu())
+        timed("writing", outputs.write_labels)(self.folder / "parts", read.name, refined.argmax(0))
+        return {**spent, "views, resizing, averaging": views}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--backbone", default="panoptic_deeplab_101", help="network.backbone_types")
+        parser.add_argument("--images", default=2, type=int, help="images a run")
+        parser.add_argument("--kinds", default="softmax,retrieval", help="predictors")
+
+    options = parse(__doc__ or "", arguments, more)
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        overrides = prepare(folder, options.backbone, options.images, options.quick)
+        ours = Ours(folder, overrides, options.device)
+        start = (folder, overrides, options.threads)
+        with ours.refiner, ProcessPoolExecutor(1, get_context("spawn"), start_plain, start) as pool:
+            pool.submit(time.sleep, 0.1).result()
+            for kind in options.kinds.split(","):
+                times: list[tuple[float, float]] = []
+                for _ in range(options.repeat):
+                    times.append((ours(kind), pool.submit(run_plain, kind).result()))
+                a, b = (Cost(sorted(series)[len(series) // 2] / options.images) for series in zip(*times, strict=True))
+                equal = agreement(folder, kind)
+                rows.append(Row(f"{kind}, {100 * equal:.2f} % of pixels the same", a, b, 0.5))
+                parts = ours.parts(kind)
+                total = sum(parts.values())
+                told = ", ".join(f"{part} {100 * seconds / total:.1f} %" for part, seconds in parts.items())
+                print(f"{kind}, one image in line, {total:.2f} s: {told}")
+    print_table(f"inference, {options.backbone}, 10 views + CRF, {options.images} images; seconds an image", rows)
+
+
+def agreement(folder: Path, kind: str) -> float:
+    """The share of pixels with the same label both ways."""
+    equal, count = 0, 0
+    for path in (folder / kind / outputs.GREY).glob("*.png"):
+        pair = [
+            Image.open(part / outputs.GREY / path.name).tobytes() for part in (folder / kind, folder / f"plain_{kind}")
+        ]
+        equal += sum(a == b for a, b in zip(*pair, strict=True))
+        count += len(pair[0])
+    return equal / count
+
+
+if __name__ == "__main__":
+    run(main)
