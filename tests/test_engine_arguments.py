@@ -42,6 +42,19 @@ def test_defaults_leave_the_config(tmp_path):
     assert arguments.crf_of(args, device) == DenseCRF(backend="torch", device=torch.device("cpu"))
 
 
+def test_pixels_of_a_view_are_bounded_by_what_follows(tmp_path):
+    for words, predictor, bound in (
+        ([], "retrieval", 1_000_000),
+        ([], "softmax", 4_000_000),
+        (["--crf"], "softmax", 2_000_000),
+        (["--crf"], "retrieval", 1_000_000),
+        (["--crf", "--max_pixels", "0"], "softmax", 0),
+        (["--max_pixels", "77"], "softmax", 77),
+    ):
+        args, config, _ = parse(tmp_path, *words)
+        assert arguments.views_of(args, config, predictor).max_pixels == bound
+
+
 @pytest.mark.parametrize(
     "word",
     [

@@ -116,8 +116,9 @@ def add_crf_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def views_of(args: argparse.Namespace, config: EasyDict, predictor: str = "retrieval") -> ViewPlan:
-    """The views that add_view_arguments and the config describe, bounded as `retrieval` or `softmax` needs."""
-    return ViewPlan.from_config(config, MAX_PIXELS[predictor] if args.max_pixels is None else args.max_pixels)
+    """The views that add_view_arguments and the config describe, bounded as `retrieval` or `softmax` and a CRF need."""
+    bound = min(MAX_PIXELS[predictor], MAX_PIXELS["CRF"]) if getattr(args, "crf", False) else MAX_PIXELS[predictor]
+    return ViewPlan.from_config(config, bound if args.max_pixels is None else args.max_pixels)
 
 
 def crf_of(args: argparse.Namespace, device: torch.device | None = None) -> DenseCRF | None:

@@ -20,7 +20,7 @@ from spml.processes import deaf_children
 from spml.propagate.crf import DenseCRF
 from spml.visualize.palette import colourise
 
-LINE_BYTES = 1 << 30  # of probabilities, three images of 4 million pixels; a CRF takes several times as much
+LINE_BYTES = 1 << 29  # of probabilities, three images of 2 million pixels; a CRF takes some 15 times as much
 GREY, COLOUR, CLUSTER = "semantic_gray", "semantic_color", "semantic_cluster"
 
 

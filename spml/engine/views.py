@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # Pixels of a view that by default are not exceeded: k-means on their embeddings takes about 5 KB a pixel, a map of 21
-# logits about 0.5 KB.
-MAX_PIXELS = {"retrieval": 1_000_000, "softmax": 4_000_000}
+# logits about 0.5 KB, a CRF of 21 classes 1.2 KB in a process of its own.
+MAX_PIXELS = {"retrieval": 1_000_000, "softmax": 4_000_000, "CRF": 2_000_000}
 
 
 @dataclass(frozen=True)
