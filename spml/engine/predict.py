@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from spml.data.lists import Sample, check_samples, check_unique_names
 from spml.engine.memory import FULL_MASKS, read_memory, read_record
 from spml.engine.outputs import InlineRefiner, Refiner, is_written, open_refiner, write_clusters, write_labels
 from spml.engine.provenance import mark, start_record
+from spml.engine.read_ahead import read_ahead
 from spml.engine.segmenter import Segmenter
 from spml.engine.views import ViewPlan, resize_image, resize_label, slide, to_pixels
 from spml.models import build_classifier, build_embedding_model, load_checkpoint
@@ -203,9 +205,10 @@ def predict_list(
     start_record(save_dir, made_by, [sample.name for sample in samples], overwrite)
     pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
     bounded = 0
+    statistics = {"pixel_means": config.network.pixel_means, "pixel_stds": config.network.pixel_stds}
+    images = read_ahead(pending, partial(read_sample, **statistics))
     with open_refiner(crf, crf_workers) as refiner:
-        for sample in tqdm(pending, desc="inference", unit="image"):
-            read = read_sample(sample, config.network.pixel_means, config.network.pixel_stds)
+        for _, read in tqdm(images, desc="inference", unit="image", total=len(pending)):
             bounded += predictor.plan.is_bounded((read.image.shape[1], read.image.shape[2]))
             probability, clusters = predict_image(read.image, predictor)
             _write(config, read, probability, clusters, save_dir, refiner)

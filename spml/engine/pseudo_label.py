@@ -12,6 +12,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from spml.engine.outputs import GREY, InlineRefiner, Refiner, is_written, open_r
 from spml.engine.predict import RetrievalPredictor, build_predictor, load_models
 from spml.engine.provenance import start_record
 from spml.engine.pseudo_sources import CamSource, PointSource, RetrievalSource, SoftmaxSource, Source
+from spml.engine.read_ahead import read_ahead
 from spml.engine.views import ViewPlan, resize_image, resize_label, to_pixels
 from spml.engine.whole_views import WholeViews, resize
 from spml.propagate import DenseCRF, random_walk
@@ -203,10 +205,10 @@ def label_list(
     }
     start_record(save_dir, made_by, [sample.name for sample in samples], overwrite)
     pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
-    unknown = 0
+    unknown, statistics = 0, {"pixel_means": network.pixel_means, "pixel_stds": network.pixel_stds}
+    images = read_ahead(pending, partial(read_sample, **statistics, unlabelled_index=data.unlabelled_index))
     with open_refiner(crf, crf_workers) as refiner:
-        for sample in tqdm(pending, desc="pseudo labels", unit="image"):
-            read = read_sample(sample, network.pixel_means, network.pixel_stds, config.dataset.unlabelled_index)
+        for sample, read in tqdm(images, desc="pseudo labels", unit="image", total=len(pending)):
             if source.needs_label and read.semantic is None:
                 raise UserError(f"{sample.where}: no semantic label: this source needs `image semantic` on each line")
             probability = pseudo_probability(source, read, walk_steps)
