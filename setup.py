@@ -4,6 +4,7 @@ from setuptools import find_packages, setup
 
 EXTRAS = {
     "crf": ["pydensecrf2"],  # imports as pydensecrf; how to build it on any Python: bashscripts/setup.sh
+    "faiss": ["faiss-cpu"],  # retrieval from very large memories, approximately
     "oversegment": ["higra>=0.6", "scikit-image>=0.21"],
     "tensorboard": ["tensorboard"],
 }

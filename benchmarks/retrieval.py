@@ -1,5 +1,7 @@
 """The nearest prototypes of a memory beside a full sort of it for every query."""
 
+import argparse
+import time
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from spml.cli import run
 from spml.propagate import retrieve
+from spml.propagate.approximate import ApproximateMemory
 from spml.propagate.retrieval import PRODUCT_BYTES
 
 QUERIES, CHANNELS, K = 144, 64, 20
@@ -19,9 +22,48 @@ def plain_retrieve(query: Tensor, memory: Tensor, label: Tensor, k: int) -> Tens
     return label[(query @ memory.T).sort(dim=1, descending=True)[1][:, :k]]
 
 
+def clustered(count: int) -> Tensor:
+    """Unit rows around 2,000 directions, as prototypes of images are; of independent ones none is near another."""
+    centres = F.normalize(torch.randn(2000, CHANNELS), dim=1)
+    return F.normalize(
+        centres[torch.randint(2000, (count,))] + 0.6 * torch.randn(count, CHANNELS) / CHANNELS**0.5, dim=1
+    )
+
+
+def approximate(prototypes: int, repeat: int) -> None:
+    """Recall and time of the index beside the exact way, by the share of the lists that is searched."""
+    rows = clustered(prototypes + QUERIES)
+    query, memory, number = rows[:QUERIES], rows[QUERIES:], torch.arange(prototypes)
+    exact = retrieve(query, memory, number, K)[0]
+    start = time.perf_counter()
+    index = ApproximateMemory(memory, number)
+    print(
+        f"\nfaiss, {prototypes:,} prototypes: {index.index.nlist} lists, built in {time.perf_counter() - start:.1f} s"
+    )
+    for probed in (64, 16, 4, 1):
+        index.index.nprobe = max(index.index.nlist // probed, 1)
+        found = index.retrieve(query, K)[0]
+        recall = float((found[:, :, None] == exact[:, None, :]).any(2).float().mean())
+        a, b = alternate(
+            lambda: index.retrieve(query, K),
+            lambda: retrieve(query, memory, number, K),
+            torch.device("cpu"),
+            repeat,
+            memory=False,
+        )
+        print(
+            f"1 list in {probed:2}: recall@{K} {100 * recall:5.1f} %, {a.seconds:.4f} s; exact {b.seconds:.4f} s; "
+            f"ratio {a.seconds / b.seconds:.3f}"
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(__doc__ or "", arguments)
-    prototypes = 5000 if options.quick else 300_000
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--faiss", action="store_true", help="also an approximate index, with its recall")
+        parser.add_argument("--prototypes", default=300_000, type=int, help="of the memory")
+
+    options = parse(__doc__ or "", arguments, more)
+    prototypes = 5000 if options.quick else options.prototypes
     query = F.normalize(torch.randn(QUERIES, CHANNELS), dim=1).to(options.device)
     memory = F.normalize(torch.randn(prototypes, CHANNELS), dim=1).to(options.device)
     label = torch.randint(21, (prototypes,), device=options.device)
@@ -41,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     beyond = (a.bytes - min(PRODUCT_BYTES, 4 * QUERIES * prototypes)) / MB
     print(f"memory beyond the product's chunk: {beyond:.1f} MB (target <= 64 MB)")
+    if options.faiss:
+        approximate(prototypes, options.repeat)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,17 @@ def main() -> None:
         "--predictor", choices=("retrieval", "softmax"), default="retrieval", help="source of the labels"
     )
     parser.add_argument("--semantic_memory_dir", default=None, help="memory for retrieval: what prototype.py saved")
+    parser.add_argument(
+        "--approximate", action="store_true", help="retrieval by an index (faiss): memories of millions"
+    )
     parser.add_argument("--overwrite", action="store_true", help="predict images again that have their label")
     args, config, device = arguments.parse(parser)
     samples = read_list(args.data_list or config.dataset.test_data_list, config.dataset.data_dir)
     plan = arguments.views_of(args, config, args.predictor)
     snapshot = arguments.find_snapshot(args.snapshot_dir)
-    predictor = build_predictor(config, args.predictor, snapshot, plan, device, args.semantic_memory_dir)
+    predictor = build_predictor(
+        config, args.predictor, snapshot, plan, device, args.semantic_memory_dir, args.approximate
+    )
     crf = arguments.crf_of(args, device)
     print(
         predict_list(

@@ -25,6 +25,7 @@ from spml.engine.segmenter import Segmenter
 from spml.engine.views import ViewPlan, resize_image, resize_label, slide, to_pixels
 from spml.models import build_classifier, build_embedding_model, load_checkpoint
 from spml.propagate import DenseCRF, label_share, retrieve
+from spml.propagate.approximate import ApproximateMemory
 
 NEIGHBOURS = 20
 
@@ -65,7 +66,8 @@ class SoftmaxPredictor:
 
 @dataclass(frozen=True)
 class RetrievalPredictor:
-    """The share of each class among the 20 prototypes of a memory (P, C) that are nearest to a segment's.
+    """The share of each class among the 20 prototypes of a memory (P, C) that are nearest to a segment's: all are
+    compared, or by `index` some.
 
     The largest share, the smallest class of equal ones, is the majority label of the 20.
     """
@@ -74,6 +76,7 @@ class RetrievalPredictor:
     memory: Tensor
     memory_label: Tensor
     num_classes: int
+    index: ApproximateMemory | None = None
 
     @property
     def plan(self) -> ViewPlan:
@@ -82,7 +85,10 @@ class RetrievalPredictor:
     @torch.no_grad()
     def scores(self, views: Tensor) -> tuple[Tensor, Tensor]:
         index, prototype = self.segmenter(views, keep_padding=self.plan.single_scale)
-        label, _ = retrieve(prototype, self.memory, self.memory_label, NEIGHBOURS)
+        if self.index is None:
+            label, _ = retrieve(prototype, self.memory, self.memory_label, NEIGHBOURS)
+        else:
+            label, _ = self.index.retrieve(prototype, NEIGHBOURS)
         share = label_share(label, self.num_classes)  # (S, K)
         return share.T[:, index].transpose(0, 1), index[0]
 
@@ -118,8 +124,11 @@ def build_predictor(
     plan: ViewPlan,
     device: torch.device,
     memory_dir: str | Path | None = None,
+    approximate: bool = False,
 ) -> Predictor:
     """The predictor `retrieval`, which needs a memory, or `softmax`, with the weights of a snapshot.
+
+    `approximate`: retrieval by an index, faster from memories of millions, which misses some neighbours.
 
     Prints what was loaded, and again that a memory came from full masks.
 
@@ -139,7 +148,9 @@ def build_predictor(
     record = read_record(memory_dir) or {}
     print(f"{memory_dir}: memory of {len(memory)} prototypes" + (f"; {FULL_MASKS}" if record.get("full_masks") else ""))
     segmenter = Segmenter.from_config(config, model, plan, device)
-    return RetrievalPredictor(segmenter, memory.to(device), label.to(device), num_classes)
+    memory, label = memory.to(device), label.to(device)
+    index = ApproximateMemory(memory, label) if approximate else None
+    return RetrievalPredictor(segmenter, memory, label, num_classes, index)
 
 
 @torch.no_grad()
