@@ -15,9 +15,8 @@ from spml.models import build_classifier, build_embedding_model, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (4000, 6000)
-BOUND = (
-    8.0  # GiB with the CRF's process, where 6.1 were measured; at full size two maps of logits would take 4, a walk 500
-)
+# GiB with the CRF's process, where 6.1 were measured; at full size two maps of logits would take 4, a walk 500.
+BOUND = 8.0
 MEASURE = """
 import resource, runpy, sys
 sys.argv = sys.argv[1:]
