@@ -1,5 +1,6 @@
 """A whole stage-1 step beside a step of plain cross-entropy on the same network and batch."""
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,12 +33,18 @@ def make_batch(batch: int, crop: int, device: torch.device) -> dict[str, Tensor]
 class Trainer:
     """One task with its optimizer; a call is one step."""
 
-    def __init__(self, overrides: Sequence[str], batch: dict[str, Tensor], compiled: bool = False) -> None:
+    def __init__(
+        self,
+        overrides: Sequence[str],
+        batch: dict[str, Tensor],
+        compiled: bool = False,
+        layout: torch.memory_format = torch.channels_last,
+    ) -> None:
         config = load_config(None, overrides)
         device = batch["image"].device
         task = build_task(config, "embedding")
         assert isinstance(task, EmbeddingTask)
-        self.task = task.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.task = task.to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
         if compiled:
             self.task.embedding_model.compile()
         self.batch, self.rate = batch, 1e-4
@@ -68,7 +75,11 @@ class Trainer:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(__doc__ or "", arguments)
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--layout", action="store_true", help="also the step with maps channel by channel")
+        parser.add_argument("--compile", action="store_true", help="also the step with a compiled network")
+
+    options = parse(__doc__ or "", arguments, more)
     gpu = options.device.type == "cuda"
     backbone = "panoptic_deeplab_101" if gpu else "panoptic_deeplab_tiny"
     count, crop = (2, 64) if options.quick else (4, 512) if gpu else (4, 256)
@@ -84,7 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     a, b = alternate(spml, plain, options.device, options.repeat)
     own = spml.own_parts()
     rows = [Row("stage 1 against cross-entropy", a, b), Row("SPML's own parts of that step", own, a, 0.15)]
-    if gpu:
+    if options.layout:
+        other = Trainer(overrides, batch, layout=torch.contiguous_format)
+        rows.append(
+            Row("stage 1, channels last, against first", *alternate(spml, other, options.device, options.repeat))
+        )
+    if options.compile:
         rows.append(Row("stage 1, backbone by torch.compile, against not", _compiled(overrides, batch, options), a))
     segments = spml.task.memory.steps[-1][0].prototype
     print_table(f"step, {backbone}, batch {count}, crop {crop}, {len(segments)} segments", rows)
