@@ -177,7 +177,7 @@ def test_tag_rounds() -> None:
     assert option(labels[2], "--snapshot_dir").endswith("stage2_round1")
     memories = [command for command in commands if script_of(command) == "prototype.py"][1:]
     assert [Path(option(memory, "--data_list")).parent.name for memory in memories] == ["pseudo_cam", "pseudo_softmax"]
-    assert all(option(memory, "--scales") == "0.5,1,1.5,2" and "--flip" in memory for memory in memories)
+    assert all(option(memory, "--scales") == "0.5,1,1.5" and "--flip" not in memory for memory in memories)
 
 
 def test_settings() -> None:

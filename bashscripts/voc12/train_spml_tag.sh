@@ -11,7 +11,7 @@ RELEASED=(--scales "0.5,0.75,1,1.25,1.5" --flip --crf)
 
 # retrieval_labels <round> <labels of the memory>: pseudo labels by retrieval from a memory of other pseudo labels
 retrieval_labels() {
-  local MEMORY_VIEWS=(--scales "0.5,1,1.5,2" --flip)
+  local MEMORY_VIEWS=(--scales "0.5,1,1.5")
   memory "$SNAPSHOTS/memory_$1" "$SNAPSHOTS/$2/list.txt"
   pseudo_label "$SNAPSHOTS/$1" "$SNAPSHOTS/stage1" --source retrieval --semantic_memory_dir "$SNAPSHOTS/memory_$1"
 }
