@@ -213,7 +213,7 @@ def predict_list(
     samples = [replace(sample, semantic=None, instance=None) for sample in samples]
     check_samples(samples, int(config.dataset.num_classes))
     made_by = {"predictor": predictor, "crf": crf, "means": config.network.pixel_means}
-    start_record(save_dir, made_by, [sample.name for sample in samples], overwrite)
+    start_record(save_dir, made_by, overwrite)
     pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
     bounded = 0
     statistics = {"pixel_means": config.network.pixel_means, "pixel_stds": config.network.pixel_stds}

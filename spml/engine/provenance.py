@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -52,29 +52,27 @@ def describe(thing: Any) -> Any:
     return str(thing) if isinstance(thing, (Path, torch.device)) else type(thing).__name__
 
 
-def start_record(save_dir: str | Path, made_by: Mapping[str, Any], names: Sequence[str], overwrite: bool) -> None:
+def start_record(save_dir: str | Path, made_by: Mapping[str, Any], overwrite: bool) -> None:
     """Write `made_by` to the folder before its first label; refuse to go on with labels that something else made.
 
-    With `overwrite` such labels are removed first, so that none passes for a new one if this run is interrupted: all
-    that the record speaks of, or, without a record, those of this run's images.
+    With `overwrite` all labels of the folder are removed first, so that none passes for a new one if this run is
+    interrupted. Labels without a record, such as the release's, count as this run's own: they stay, and their images
+    are skipped.
 
     Args:
         made_by: everything that the labels follow from; see `describe`.
-        names: of the images of this run.
 
     Raises:
         UserError: labels are there, of another maker or of none that is known; names what differs.
     """
     save_dir, own = Path(save_dir), describe(made_by)
     before = _read(save_dir / RECORD)
-    grey = [save_dir / GREY / f"{name}.png" for name in names] if before is None else (save_dir / GREY).glob("*.png")
-    stale = [path for path in grey if before != own and path.exists()]
+    stale = [] if before in (None, own) else sorted((save_dir / GREY).glob("*.png"))
     if stale:
         if not overwrite:
-            told = "no record says by what" if before is None else "; ".join(_differences(before, own))
             raise UserError(
-                f"{save_dir / RECORD}: this folder holds labels that something else made ({told}): expected another "
-                "--save_dir, or --overwrite"
+                f"{save_dir / RECORD}: this folder holds labels that something else made "
+                f"({'; '.join(_differences(before, own))}): expected another --save_dir, or --overwrite"
             )
         for path in stale:
             path.unlink()

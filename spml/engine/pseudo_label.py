@@ -203,7 +203,7 @@ def label_list(
         **{"source": source, "walk_steps": walk_steps, "crf": crf, "means": network.pixel_means},
         **{"list": samples[0].list_path.resolve() if samples else None, "unlabelled_index": data.unlabelled_index},
     }
-    start_record(save_dir, made_by, [sample.name for sample in samples], overwrite)
+    start_record(save_dir, made_by, overwrite)
     pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
     unknown, statistics = 0, {"pixel_means": network.pixel_means, "pixel_stds": network.pixel_stds}
     images = read_ahead(pending, partial(read_sample, **statistics, unlabelled_index=data.unlabelled_index))
