@@ -51,7 +51,7 @@ def in_processes(crf: DenseCRF, folder: Path, images: Sequence[Sample], size: tu
         for number, (image, probability) in enumerate(images):
             refiner.submit(folder, str(number), image, probability, size)
         while refiner.waiting:
-            refiner.waiting.popleft().result()
+            refiner.waiting.popleft()[0].result()
         return time.perf_counter() - begin
 
 
