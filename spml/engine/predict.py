@@ -84,6 +84,7 @@ class RetrievalPredictor:
 
     @torch.no_grad()
     def scores(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """The share of each label among the nearest prototypes (B, K, h, w), and the first view's segments (h, w)."""
         index, prototype = self.segmenter(views, keep_padding=self.plan.single_scale)
         if self.index is None:
             label, _ = retrieve(prototype, self.memory, self.memory_label, NEIGHBOURS)
