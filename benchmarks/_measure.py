@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spml.allocator import keep_memory
+
 MB = 1 << 20
 
 
@@ -62,7 +64,7 @@ def parse(
     arguments: Sequence[str] | None = None,
     more: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> argparse.Namespace:
-    """Read `--device --threads --quick --repeat` and what `more` adds, set the threads and return the options."""
+    """Read `--device --threads --quick --repeat` and what `more` adds, set up the process and return the options."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, prog=None
     )
@@ -75,6 +77,8 @@ def parse(
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    if options.device.type == "cpu":
+        keep_memory()  # as in training and inference; for both ways
     return options
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from spml.allocator import keep_memory
 from spml.cli import UserError
 from spml.config import save_config
 from spml.data.dataset import build_training_loader
@@ -68,6 +69,8 @@ def train(
 def _train(config: Any, folder: Path, device: torch.device, stage: str, resume: bool) -> int:
     rank, world = distributed.rank(), distributed.world_size()
     _check_batch(config, stage, world)
+    if device.type == "cpu":
+        keep_memory()
     torch.manual_seed(config.train.seed)
     task = build_task(config, stage).to(device)
     recipe = config.train

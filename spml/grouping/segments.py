@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from spml.grouping.kmeans import grid_labels, location_features, spherical_kmeans
 
 SMALLEST = 1e-12  # length below which a vector is divided by this instead, as in F.normalize
+COPIED_CHANNELS = 16  # a cache line of float32
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,12 @@ class _UnitRows(torch.autograd.Function):
         batch, channels, count = embedding.shape
         unit = embedding.new_empty(batch, count, channels)
         length = embedding.new_empty(batch, count, 1)
-        # Image by image: torch transposes a matrix by blocks, a batch of them by single numbers.
+        # Image by image: torch transposes a matrix by blocks, a batch of them by single numbers. And on the CPU some
+        # channels at a time: a whole matrix is left to one thread.
+        step = COPIED_CHANNELS if embedding.device.type == "cpu" else channels
         for rows, norm, image in zip(unit, length, embedding, strict=True):
-            rows.copy_(image.T)
+            for target, source in zip(rows.split(step, dim=1), image.split(step), strict=True):
+                target.copy_(source.T)
             torch.linalg.vector_norm(rows, dim=1, keepdim=True, out=norm)
             rows.div_(norm.clamp_(min=SMALLEST))
         ctx.save_for_backward(unit, length)
