@@ -17,12 +17,13 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from _measure import Cost, Row, parse, print_table
+from _measure import Cost, Row, Work, find_peak, parse, print_table
 from crf import samples as make_images
 from kmeans import plain_kmeans
 from PIL import Image
 from retrieval import plain_retrieve
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from spml.cli import run
 from spml.config import load_config
@@ -152,6 +153,14 @@ class Ours:
             )
         return time.perf_counter() - start
 
+    def products(self, kind: str) -> Work:
+        """The products of the network for the first image, all views."""
+        network = self.config.network
+        image = read_sample(self.samples[0], network.pixel_means, network.pixel_stds).image
+        with FlopCounterMode(display=False) as counter:
+            predict.predict_image(image, self.predictors[kind])
+        return Work(flops=counter.get_total_flops())
+
     def parts(self, kind: str) -> dict[str, float]:
         """Seconds of each part for the first image, all in line."""
         spent: dict[str, float] = {}
@@ -207,12 +216,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     times.append((ours(kind), pool.submit(run_plain, kind).result()))
                 a, b = (Cost(sorted(series)[len(series) // 2] / options.images) for series in zip(*times, strict=True))
                 equal = agreement(folder, kind)
-                rows.append(Row(f"{kind}, {100 * equal:.2f} % of pixels the same", a, b, 0.5))
+                name = f"{kind}, {100 * equal:.2f} % of pixels the same"
+                rows.append(Row(name, a, b, 0.5, None, ours.products(kind)))
                 parts = ours.parts(kind)
                 total = sum(parts.values())
                 told = ", ".join(f"{part} {100 * seconds / total:.1f} %" for part, seconds in parts.items())
                 print(f"{kind}, one image in line, {total:.2f} s: {told}")
-    print_table(f"inference, {options.backbone}, 10 views + CRF, {options.images} images; seconds an image", rows)
+    title = f"inference, {options.backbone}, 10 views + CRF, {options.images} images; seconds an image"
+    print_table(title, rows, find_peak(options.device, options.quick))
 
 
 def agreement(folder: Path, kind: str) -> float:
