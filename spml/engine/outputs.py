@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from spml.allocator import keep_memory
 from spml.data.lists import IGNORE, write_atomically
 from spml.engine.views import resize_label
 from spml.processes import deaf_children
@@ -118,6 +119,7 @@ def _start_worker() -> None:
     """Nothing but the CRF runs here, on one thread."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    keep_memory()
 
 
 class InlineRefiner:
