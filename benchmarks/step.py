@@ -76,13 +76,15 @@ class Trainer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--released", action="store_true", help="ResNet-101 and crop 512 on the CPU, too: 20 GB")
         parser.add_argument("--layout", action="store_true", help="also the step with maps channel by channel")
         parser.add_argument("--compile", action="store_true", help="also the step with a compiled network")
 
     options = parse(__doc__ or "", arguments, more)
     gpu = options.device.type == "cuda"
-    backbone = "panoptic_deeplab_101" if gpu else "panoptic_deeplab_tiny"
-    count, crop = (2, 64) if options.quick else (4, 512) if gpu else (4, 256)
+    large = gpu or options.released
+    backbone = "panoptic_deeplab_101" if large else "panoptic_deeplab_tiny"
+    count, crop = (2, 64) if options.quick else (4, 512) if large else (4, 256)
     overrides = [
         f"network.backbone_types={backbone}",
         f"train.amp={'bf16' if gpu else 'off'}",
