@@ -44,9 +44,9 @@ def test_boxes_make_their_cams_first() -> None:
     assert option(commands[1], "--data_list") == "snapshots/voc12_box/cams/list_box.txt"
     (given,) = dry("voc12_box", STAGES="train", CAM_DIR="cams")
     assert "--data_list" not in given  # the config's list, of labels that are there
-    own = dry("voc12_tag", CFG="configs/msrc_tag.yaml", STAGES="train_cam train")
-    assert [option(command, "--cfg_path") for command in own] == ["configs/msrc_cam.yaml", "configs/msrc_tag.yaml"]
-    assert option(own[1], "--data_list") == "snapshots/msrc_tag/cams/list_tag.txt" and "--instance_dir" not in own[0]
+    own = dry("voc12_tag", CFG="configs/quickstart_tag.yaml", STAGES="train_cam train")
+    assert [option(command, "--cfg_path") for command in own] == ["configs/quickstart_cam.yaml", "configs/quickstart_tag.yaml"]
+    assert option(own[1], "--data_list") == "snapshots/quickstart_tag/cams/list_tag.txt" and "--instance_dir" not in own[0]
 
 
 @pytest.mark.parametrize(
