@@ -36,7 +36,7 @@ def test_tags_make_their_cams_first() -> None:
     assert option(labels[0], "--cam_dir") == "out/cams/cam"
 
 
-def test_boxes_make_their_cams_first() -> None:
+def test_boxes_make_their_cams_first(tmp_path: Path) -> None:
     commands = dry("voc12_box", DATAROOT="root", STAGES="cam train")
     assert [script_of(command) for command in commands] == ["cam.py", "train.py"]
     assert option(commands[0], "--boxes") == "root/VOC2012/Annotations"
@@ -44,9 +44,12 @@ def test_boxes_make_their_cams_first() -> None:
     assert option(commands[1], "--data_list") == "snapshots/voc12_box/cams/list_box.txt"
     (given,) = dry("voc12_box", STAGES="train", CAM_DIR="cams")
     assert "--data_list" not in given  # the config's list, of labels that are there
-    own = dry("voc12_tag", CFG="configs/quickstart_tag.yaml", STAGES="train_cam train")
-    assert [option(command, "--cfg_path") for command in own] == ["configs/quickstart_cam.yaml", "configs/quickstart_tag.yaml"]
-    assert option(own[1], "--data_list") == "snapshots/quickstart_tag/cams/list_tag.txt" and "--instance_dir" not in own[0]
+    mine = [tmp_path / "mine_cam.yaml", tmp_path / "mine_tag.yaml"]
+    for path in mine:
+        path.write_text("dataset:\n  num_classes: 6\n")
+    own = dry("voc12_tag", CFG=mine[1], STAGES="train_cam train")
+    assert [option(command, "--cfg_path") for command in own] == [str(path) for path in mine]
+    assert option(own[1], "--data_list") == "snapshots/mine_tag/cams/list_tag.txt" and "--instance_dir" not in own[0]
 
 
 @pytest.mark.parametrize(
