@@ -256,6 +256,10 @@ def _contradictions(config: EasyDict) -> Iterator[tuple[str, str]]:
         yield "train.decay_iterations", "steps that grow"
     if any(4 * grid > crop for grid, crop in zip(network.kmeans_num_clusters, train.crop_size, strict=True)):
         yield "network.kmeans_num_clusters", f"at most a quarter of train.crop_size ({train.crop_size})"
+    if min(test.crop_size) == 0 < max(test.crop_size):
+        yield "test.crop_size", "two sides of at least 1 pixel, or [0, 0] for whole views"
+    if min(test.crop_size) > 0 and min(test.stride) == 0:
+        yield "test.stride", "at least 1 pixel"
     if any(stride > crop for stride, crop in zip(test.stride, test.crop_size, strict=True)):
         yield "test.stride", f"at most test.crop_size ({test.crop_size}), or pixels are never seen"
     yield from _loss_contradictions(config)

@@ -99,9 +99,10 @@ KEYS: dict[str, Key] = {
     "train.second_view_scale": Key(0.3, number(above=0, below=1), "seam: size of the second view"),
     "test.scales": Key([1.0], SCALES, "image scales that are averaged"),
     "test.image_size": Key(512, integer(-1, 32767), "longest side of a test image; 0 or -1 keeps it as it is"),
-    "test.crop_size": Key([512, 512], pair(1), "sliding crop"),
-    "test.stride": Key([512, 512], pair(1), "step of the sliding crop"),
+    "test.crop_size": Key([512, 512], pair(0), "sliding crop; [0, 0]: whole views, without padding"),
+    "test.stride": Key([512, 512], pair(0), "step of the sliding crop"),
     "test.flip": Key(False, BOOLEAN, "average with the mirrored image"),
+    "test.neighbours": Key(20, integer(1), "nearest prototypes that vote for a segment in retrieval"),
     "test.memory_size": Key(0, integer(0), "prototypes kept for retrieval; 0 keeps all"),
 }
 RELATIONS = {  # short name: full name, loss type, concentration and weight of the VOC scribble recipe

@@ -204,6 +204,8 @@ CONTRADICTIONS = [
     (["network.kmeans_num_clusters=6,129"], "network.kmeans_num_clusters"),
     (["test.crop_size=96,96", "test.stride=96,97"], "test.stride"),
     (["test.stride=512,513"], "test.stride"),
+    (["test.stride=512,0"], "test.stride"),
+    (["test.crop_size=0,512"], "test.crop_size"),
     (["dataset.dataset=Densepose"], "dataset.num_classes"),
     (["dataset.unlabelled_index=20"], "dataset.unlabelled_index"),
     (["dataset.class_names=[a, b]"], "dataset.num_classes"),
@@ -244,6 +246,10 @@ def test_a_contradiction_names_the_file_that_set_the_key(tmp_path):
         ConfigError, match=r"train\.begin_iteration: expected less than .* \(40\), got 50 \(int\), in .*a"
     ):
         load_config(path)
+
+
+def test_whole_views():
+    assert load_config(None, ["test.crop_size=[0,0]"]).test.stride == [0, 0]
 
 
 def test_inherited_warmup_and_stride_are_cut_and_reload(tmp_path):

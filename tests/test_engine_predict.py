@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,21 @@ def test_single_scale_retrieval_clusters_the_padded_image(config, models, size):
     expected = shares_by_loop(embedding[None], ignore, predictor).reshape(4, *size)
     assert (probability - expected).abs().amax(0).gt(1e-4).float().mean() < 0.01  # a rounding may move a pixel
     assert clusters.shape == size
+
+
+def test_whole_views_and_the_votes_of_one_neighbour(config, models):
+    """No padding where the image is smaller than a crop, no cut where it is larger; a segment has its nearest label."""
+    image = torch.randn(3, 29, 75)
+    predictor = predictor_of("retrieval", config, models, crop_size=[0, 0], stride=[0, 0])
+    probability, clusters = predict_image(image, replace(predictor, neighbours=1))
+    embedding = models[0](image[None], (29, 75))
+    segments = segment_by_kmeans(embedding, num_clusters=(3, 4), iterations=10)
+    nearest = predictor.memory_label[(segments.prototype @ predictor.memory.T).argmax(1)]
+    expected = F.one_hot(nearest[segments.index], 4).T.reshape(4, 29, 75).float()
+    assert torch.equal(clusters.flatten(), segments.index)
+    torch.testing.assert_close(probability, expected)
+    logits, _ = predict_image(image, predictor_of("softmax", config, models, crop_size=[0, 0], stride=[0, 0]))
+    torch.testing.assert_close(logits[None], models[1](embedding).softmax(1))
 
 
 @pytest.mark.parametrize("kind", ["softmax", "retrieval"])

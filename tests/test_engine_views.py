@@ -56,6 +56,12 @@ def test_one_crop_is_the_whole_image():
     assert torch.equal(slide(image, (8, 8), (4, 4), lambda crop: crop * 2), image * 2)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (5, 13)])
+def test_a_crop_of_zero_is_the_whole_view_without_padding(size):
+    image = torch.randn(2, 3, *size)
+    assert torch.equal(slide(image, (0, 0), (0, 0), lambda crop: crop.flip(-1)), image.flip(-1))
+
+
 def test_sizes_are_the_released_ones():
     assert plan(image_size=512).view_sizes((375, 500)) == [(384, 512)]
     assert plan(image_size=512).view_sizes((333, 500)) == [(340, 512)]  # 340.99, rounded down

@@ -49,7 +49,7 @@ def test_boxes_make_their_cams_first(tmp_path: Path) -> None:
         path.write_text("dataset:\n  num_classes: 6\n")
     own = dry("voc12_tag", CFG=mine[1], STAGES="train_cam train")
     assert [option(command, "--cfg_path") for command in own] == [str(path) for path in mine]
-    assert option(own[1], "--data_list") == "snapshots/mine_tag/cams/list_tag.txt" and "--instance_dir" not in own[0]
+    assert option(own[1], "--data_list").endswith("mine_tag/cams/list_tag.txt") and "--instance_dir" not in own[0]
 
 
 @pytest.mark.parametrize(

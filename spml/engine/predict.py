@@ -27,8 +27,6 @@ from spml.models import build_classifier, build_embedding_model, load_checkpoint
 from spml.propagate import DenseCRF, label_share, retrieve
 from spml.propagate.approximate import ApproximateMemory
 
-NEIGHBOURS = 20
-
 
 class Predictor(Protocol):
     """Scores of the classes on the views of an image."""
@@ -66,16 +64,17 @@ class SoftmaxPredictor:
 
 @dataclass(frozen=True)
 class RetrievalPredictor:
-    """The share of each class among the 20 prototypes of a memory (P, C) that are nearest to a segment's: all are
-    compared, or by `index` some.
+    """The share of each class among the `neighbours` prototypes of a memory (P, C) that are nearest to a segment's: all
+    are compared, or by `index` some.
 
-    The largest share, the smallest class of equal ones, is the majority label of the 20.
+    The largest share, the smallest class of equal ones, is their majority label. The release takes 20.
     """
 
     segmenter: Segmenter
     memory: Tensor
     memory_label: Tensor
     num_classes: int
+    neighbours: int = 20
     index: ApproximateMemory | None = None
 
     @property
@@ -87,9 +86,9 @@ class RetrievalPredictor:
         """The share of each label among the nearest prototypes (B, K, h, w), and the first view's segments (h, w)."""
         index, prototype = self.segmenter(views, keep_padding=self.plan.single_scale)
         if self.index is None:
-            label, _ = retrieve(prototype, self.memory, self.memory_label, NEIGHBOURS)
+            label, _ = retrieve(prototype, self.memory, self.memory_label, self.neighbours)
         else:
-            label, _ = self.index.retrieve(prototype, NEIGHBOURS)
+            label, _ = self.index.retrieve(prototype, self.neighbours)
         share = label_share(label, self.num_classes)  # (S, K)
         return share.T[:, index].transpose(0, 1), index[0]
 
@@ -151,7 +150,7 @@ def build_predictor(
     segmenter = Segmenter.from_config(config, model, plan, device)
     memory, label = memory.to(device), label.to(device)
     index = ApproximateMemory(memory, label) if approximate else None
-    return RetrievalPredictor(segmenter, memory, label, num_classes, index)
+    return RetrievalPredictor(segmenter, memory, label, num_classes, int(test.neighbours), index)
 
 
 @torch.no_grad()

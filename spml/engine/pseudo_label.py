@@ -5,7 +5,7 @@
 | cam       | pseudo_camrw_crf           | CAMs and (1 - max)^6                   | 1          | yes  | yes  | yes |
 | softmax   | pseudo_softmaxrw_crf       | classifier, probabilities averaged     | 1          | yes  | yes  | yes |
 | softmax   | pseudo_softmax             | classifier, logits averaged            | .75 1      | yes  | 1    | no  |
-| retrieval | pseudo_inference_crf_msc   | shares among the 20 nearest prototypes | .5 1 1.5 2 | yes  | no   | yes |
+| retrieval | pseudo_inference_crf_msc   | shares among test.neighbours (20)      | .5 1 1.5 2 | yes  | no   | yes |
 | points    | pseudo_denseposerw_crf     | nearest labelled segments              | 1          | no   | yes  | yes |
 """
 

@@ -112,7 +112,7 @@ class SoftmaxSource:
 
 @dataclass(frozen=True)
 class RetrievalSource:
-    """The share of each class among the 20 nearest prototypes, averaged over the views, at the image's size.
+    """The share of each class among the nearest prototypes, averaged over the views, at the image's size.
 
     A class present is divided by its maximum or 0.15, whichever is larger; a class absent stays as it is.
     """

@@ -23,7 +23,8 @@ class ViewPlan:
         scales: of the image. (1.0,) is single-scale inference: only then `image_size` counts, as in the release.
         flip: also the mirror image of each, in one batch with it.
         image_size: longest side of the single scale; 0 or less keeps the image as it is.
-        crop_size, stride: (h, w) of the sliding crop and of its largest step.
+        crop_size, stride: (h, w) of the sliding crop and of its largest step. A crop of (0, 0) is the whole view, not
+            padded, which the release does not have: the network's global pooling then sees no padding.
         max_pixels: a view with more pixels is made smaller, which bounds the memory; 0: no bound.
         base_size: the longest side that `scales` start from, where image_size does not count; 0: the image's own. A
             network that trained on resized images (train.image_size, which the release does not have) sees such views.
@@ -131,11 +132,14 @@ def slide(
 
     Args:
         image: (B, 3, H, W), normalised. Below and to the right of an image smaller than the crop stand zeros.
+        crop_size, stride: of a ViewPlan.
         apply: (B, 3, *crop_size) on `device` -> (B, D, *crop_size). One crop's map is held at a time.
 
     Returns:
         (B, D, max(H, crop height), max(W, crop width)) on `device`: with the padding, which the caller cuts off.
     """
+    if crop_size == (0, 0):
+        return apply(image.to(device))
     below, right = (max(0, crop - side) for crop, side in zip(crop_size, image.shape[-2:], strict=True))
     image = F.pad(image, (0, right, 0, below))
     height, width = image.shape[-2:]
