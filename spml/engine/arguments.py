@@ -208,3 +208,25 @@ def parse(
     if not Path(config.dataset.tags).exists() and beside_data.exists():
         config.dataset.tags = str(beside_data)  # VOC's annotations lie there
     return args, config, resolve_device(args.device)
+
+
+def parse_training(
+    description: str, tags: bool = False, argv: list[str] | None = None
+) -> tuple[argparse.Namespace, EasyDict, torch.device]:
+    """`parse` for a training script: also `--resume`, and `--tags` with `tags`; `--data_list` is the training list.
+
+    `description`: the script's docstring, of which the first line stands in `--help`.
+    """
+    parser = argparse.ArgumentParser(
+        description=description.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add_common_arguments(parser)
+    if tags:
+        parser.add_argument("--tags", default=None, help="file `name class ..` or folder of VOC XML (dataset.tags)")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest snapshot of --snapshot_dir")
+    args, config, device = parse(parser, argv)
+    if args.data_list:
+        config.dataset.train_data_list = args.data_list
+    if tags and args.tags:
+        config.dataset.tags = args.tags
+    return args, config, device
