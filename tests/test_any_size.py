@@ -16,6 +16,7 @@ from spml.models import build_classifier, build_embedding_model, save_checkpoint
 SCRIPTS = Path(__file__).resolve().parents[1] / "pyscripts" / "inference"
 SIZES = {"dot": (1, 1), "row": (1, 57), "column": (61, 1), "small": (5, 7), "odd": (33, 79)}
 VIEWS = ["--scales", "0.5,1,1.7", "--flip"]
+WHOLE = ["test.crop_size=[0,0]"]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,9 @@ def check(save_dir: Path) -> None:
         assert label.shape == size and set(np.unique(label)) <= {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("more", [[], ["--crf"], VIEWS, [*VIEWS, "--crf"], ["test.image_size=50"]])
+@pytest.mark.parametrize(
+    "more", [[], ["--crf"], VIEWS, [*VIEWS, "--crf"], ["test.image_size=50"], WHOLE, [*VIEWS, *WHOLE]]
+)
 @pytest.mark.parametrize("predictor", ["softmax", "retrieval"])
 def test_prediction(folder: Path, tmp_path: Path, inline_refiner: None, predictor: str, more: list[str]) -> None:
     words = ["--predictor", predictor, "--semantic_memory_dir", folder / "memory", *more]

@@ -1,33 +1,12 @@
 """Single values: what is read, what is refused and in which words; overrides; contradictions."""
 
 import re
-from pathlib import Path
 
 import pytest
+from test_config import get, refusal, write
 
 from spml.config import ConfigError, load_config, save_config
 from spml.config_keys import RELATIONS
-
-
-def write(folder: Path, text: str, name: str = "x.yaml") -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def get(config, name):
-    for part in name.split("."):
-        config = config[part]
-    return config
-
-
-def refusal(*overrides: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load_config(None, overrides)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
 
 ACCEPTED = [
     ("train.max_iteration", "3e4", 30000),
