@@ -71,8 +71,8 @@ def compare_processes(images: Sequence[Sample], size: tuple[int, int]) -> None:
         shutil.rmtree(folder)
     rows = [
         Row("1 process beside the network", one, plain),
-        Row(f"{PROCESSES} processes", several, plain, 1 / 1.8),
-        Row(f"{PROCESSES} processes against 1 beside the network", several, one),
+        Row(f"{PROCESSES} processes", several, plain),
+        Row(f"{PROCESSES} processes against 1 beside the network", several, one, 1 / 1.8),
     ]
     print_table(f"CRF, {count} images of {size[1]} x {size[0]}, {CLASSES} classes, written (plain: in line)", rows)
     print(f"{count / several.seconds:.2f} images/s in {PROCESSES} processes, {count / plain.seconds:.2f} in line")
