@@ -115,6 +115,9 @@ for _short, (_name, _type, _concentration, _weight) in RELATIONS.items():
     KEYS[f"train.{_short}_loss_types"] = Key(_type, LOSS, f"{_name}: segsort or none")
     KEYS[f"train.{_short}_concentration"] = Key(_concentration, number(low=0, below=500), f"{_name}: k of exp(k cos)")
     KEYS[f"train.{_short}_loss_weight"] = Key(_weight, number(low=0), f"{_name}: weight in the sum")
+KEYS["train.feat_aff_threshold"] = Key(
+    0.95, number(low=-1, below=1), "feature affinity: least cosine to the labelled segment that lends its label"
+)
 
 # Keys that released files hold and that nothing here needs. Every other key is read by something: a test sees to it.
 COMPATIBILITY = {

@@ -74,6 +74,7 @@ class EmbeddingTask(nn.Module):
                 memory=self.memory,
                 relations=self.relations,
                 similarity_with_location=config.dataset.dataset != "Densepose",
+                affinity_threshold=config.train.feat_aff_threshold,
                 exchange=exchange(),
                 gathered=gathered,
             )

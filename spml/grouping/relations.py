@@ -10,6 +10,7 @@ from spml.grouping.memory import ALONE, Exchange, Gathered, MemoryBank, Prototyp
 from spml.grouping.segments import Segments
 
 RELATIONS = ("semantic_annotation", "semantic_cooccurrence", "image_similarity", "feature_affinity")
+LIKE = 0.95  # feature affinity: cosine from which on a segment takes the label of its nearest labelled one (as released)
 
 
 def same_label(label: Tensor, prototype_label: Tensor, num_classes: int) -> Relation:
@@ -48,11 +49,11 @@ def same_region(segments: Segments) -> Relation:
 
 
 @torch.no_grad()
-def nearest_label_set(rows: Prototypes, num_classes: int, threshold: float = 0.95) -> Tensor:
+def nearest_label_set(rows: Prototypes, num_classes: int, threshold: float = LIKE) -> Tensor:
     """Return (P, num_classes) bool: the label of the nearest labelled segment of the same image, as a set.
 
     Nearest by dot product of prototypes with location; a labelled segment is its own nearest. No labelled segment in
-    the image, or none of at least `threshold`, leaves the set empty.
+    the image, or none of at least `threshold` in [-1, 1], leaves the set empty; at -1 any will do.
     """
     labelled = (rows.semantic_label < num_classes).nonzero().squeeze(1)  # (L,)
     label_set = torch.zeros(len(rows.semantic_label), num_classes, dtype=torch.bool, device=labelled.device)
@@ -75,6 +76,7 @@ def grouping_losses(
     memory: MemoryBank | None = None,
     relations: Sequence[str] = RELATIONS,
     similarity_with_location: bool = True,
+    affinity_threshold: float = LIKE,
     exchange: Exchange = ALONE,
     gathered: Gathered | None = None,
     backend: str = "auto",
@@ -93,6 +95,7 @@ def grouping_losses(
         memory: segments of past steps, without gradient.
         relations: names out of RELATIONS.
         similarity_with_location: False for DensePose, whose image similarity is on embeddings without location.
+        affinity_threshold: feature affinity: see `nearest_label_set`.
         exchange: the other processes of a distributed run.
         gathered: what `exchange` gathered of these segments, if it has been done; the memory bank takes it too.
         backend: see `pixel_to_segment_loss`.
@@ -131,7 +134,7 @@ def grouping_losses(
             segments, concentration["image_similarity"], similarity_with_location, exchange, backend
         )
     if "feature_affinity" in relations:
-        label_set = nearest_label_set(rows, num_classes)
+        label_set = nearest_label_set(rows, num_classes, affinity_threshold)
         label_set[~label_set.any(dim=1)] = True  # no labelled segment near: it may be anything
         sets, group = torch.unique(label_set, dim=0, return_inverse=True)
         relation = shared_tag(group[own], sets, label_set)
