@@ -10,7 +10,7 @@ from spml.grouping.memory import ALONE, Exchange, Gathered, MemoryBank, Prototyp
 from spml.grouping.segments import Segments
 
 RELATIONS = ("semantic_annotation", "semantic_cooccurrence", "image_similarity", "feature_affinity")
-LIKE = 0.95  # feature affinity: cosine from which on a segment takes the label of its nearest labelled one (as released)
+LIKE = 0.95  # feature affinity: least cosine to the labelled segment that lends its label, as released
 
 
 def same_label(label: Tensor, prototype_label: Tensor, num_classes: int) -> Relation:
