@@ -271,6 +271,8 @@ def _loss_contradictions(config: EasyDict) -> Iterator[tuple[str, str]]:
     for short in active:
         if train[f"{short}_concentration"] == 0:
             yield f"train.{short}_concentration", f"a number > 0, because train.{short}_loss_types is segsort"
+    if train.lent_cross_entropy_weight and "feat_aff" not in active:
+        yield "train.lent_cross_entropy_weight", "0, because train.feat_aff_loss_types is none"
     cross_entropy = train.sem_ann_loss_weight if train.cross_entropy_weight is None else train.cross_entropy_weight
     weight = sum(train[f"{short}_loss_weight"] for short in active) + train.classifier_gradient * cross_entropy
     if weight == 0 and not config.network.pretrained:

@@ -118,6 +118,9 @@ for _short, (_name, _type, _concentration, _weight) in RELATIONS.items():
 KEYS["train.feat_aff_threshold"] = Key(
     0.95, number(low=-1, below=1), "feature affinity: least cosine to the labelled segment that lends its label"
 )
+KEYS["train.lent_cross_entropy_weight"] = Key(
+    0.0, number(low=0), "feature affinity: the classifier learns lent labels, too; 0: only annotated pixels"
+)
 
 # Keys that released files hold and that nothing here needs. Every other key is read by something: a test sees to it.
 COMPATIBILITY = {

@@ -189,6 +189,7 @@ CONTRADICTIONS = [
     (["dataset.unlabelled_index=20"], "dataset.unlabelled_index"),
     (["dataset.class_names=[a, b]"], "dataset.num_classes"),
     (["train.feat_aff_loss_types=segsort"], "train.feat_aff_concentration"),
+    (["train.lent_cross_entropy_weight=1"], "train.lent_cross_entropy_weight"),
     ([f"train.{short}_loss_types=none" for short in RELATIONS], "train.classifier_gradient"),
     ([f"train.{short}_loss_weight=0" for short in RELATIONS], "train.classifier_gradient"),
 ]

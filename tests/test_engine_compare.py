@@ -32,7 +32,7 @@ def test_plan_crosses_seeds_and_methods(tiny_config_file, tmp_path):
     assert [spml[name] for name in losses] == ["segsort", "segsort", "segsort", "none"]
     assert [baseline[name] for name in losses] == ["none"] * 4 and baseline.classifier_gradient
     different = {name for name in spml if spml[name] != baseline[name]}
-    assert different <= {*losses, "classifier_gradient"}  # same network, data and steps
+    assert different <= {*losses, "lent_cross_entropy_weight", "classifier_gradient"}  # same network, data and steps
 
 
 def test_result_and_what_stays_behind(compared):

@@ -27,6 +27,7 @@ BASELINE = (
     "train.sem_occ_loss_types=none",
     "train.img_sim_loss_types=none",
     "train.feat_aff_loss_types=none",
+    "train.lent_cross_entropy_weight=0",
     "train.classifier_gradient=true",
 )
 METHODS: dict[str, tuple[str, ...]] = {"spml": (), "partial_cross_entropy": BASELINE}

@@ -1,6 +1,7 @@
 """Several processes: who we are, how segments travel, batch norm over all. Pixels never leave their process."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,10 @@ from torch.autograd.function import once_differentiable
 
 from spml.cli import UserError
 from spml.grouping.memory import ALONE, Exchange, Gathered, Prototypes
+
+# Seconds in which gloo's threads let go of the last tensors. DistributedDataParallel keeps them alive beyond the group,
+# and a thread that drops a tensor while the interpreter ends aborts the process (seen one time in eight under load).
+GRACE = 0.2
 
 
 def rank() -> int:
@@ -48,6 +53,7 @@ def stop() -> None:
     """Leave the processes that `start` joined."""
     if dist.is_initialized():
         dist.destroy_process_group()
+        time.sleep(GRACE)
 
 
 def exchange() -> Exchange:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spml.engine.distributed import exchange
 from spml.grouping import MemoryBank, Prototypes, Segments, grouping_losses, segment_by_kmeans
+from spml.grouping.relations import nearest_label_set
 from spml.models.classifier import SoftmaxClassifier
 from spml.models.embedding import EmbeddingModel
 
@@ -52,6 +53,8 @@ class EmbeddingTask(nn.Module):
         self.weights = {name: train[f"{SHORT_NAMES[name]}_loss_weight"] for name in self.relations}
         weight = train.cross_entropy_weight
         self.weights["cross_entropy"] = train.sem_ann_loss_weight if weight is None else weight
+        if train.lent_cross_entropy_weight:
+            self.weights["lent_cross_entropy"] = train.lent_cross_entropy_weight
         self.memory = MemoryBank(train.memory_bank_size)
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -79,6 +82,9 @@ class EmbeddingTask(nn.Module):
                 gathered=gathered,
             )
             self.memory.append(segments, tag, gathered)
+            if "lent_cross_entropy" in self.weights:
+                lent = self.lent_label(batch, segments, embedding.shape[-2:])  # (B, h, w)
+                losses["lent_cross_entropy"] = cross_entropy(logit, lent)
         losses["cross_entropy"] = cross_entropy(logit, batch["semantic_label"])
         return losses
 
@@ -93,6 +99,20 @@ class EmbeddingTask(nn.Module):
             iterations=network.kmeans_iterations,
             location=self.embedding_model.location(batch["image"], size),
         )
+
+    def lent_label(self, batch: Mapping[str, Any], segments: Segments, size: torch.Size) -> Tensor:
+        """Return (B, h, w) int64: each pixel's label as feature affinity has it, 255 where no segment lends one.
+
+        Every segment takes the label of its nearest labelled segment of the same image. The release has nothing alike.
+        """
+        num_classes = self.config.dataset.num_classes
+        rows = Prototypes.of(segments, batch["semantic_tag"])
+        label_set = nearest_label_set(rows, num_classes, self.config.train.feat_aff_threshold)  # (S, K)
+        label = torch.where(label_set.any(dim=1), label_set.byte().argmax(dim=1), 255)  # (S,)
+        annotation = nearest(batch["semantic_label"], size)
+        lent = torch.full_like(annotation, 255)
+        lent[annotation != 255] = label[segments.index]
+        return lent
 
     def extra_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside models and optimizer."""
