@@ -19,6 +19,8 @@ OVERRIDES = [
     "train.feat_aff_loss_types=segsort",
     "train.feat_aff_concentration=6",
     "train.feat_aff_loss_weight=0.3",
+    "train.feat_aff_threshold=0",
+    "train.lent_cross_entropy_weight=0.5",
 ]
 NO_RELATION = [f"train.{name}_loss_types=none" for name in ("sem_ann", "sem_occ", "img_sim")]
 ANNOTATION = ["train.memory_bank_size=2", *NO_RELATION[1:]]
@@ -99,7 +101,7 @@ def test_two_processes_equal_one(tiny_config_file, folder, case):
     overrides = {"everything": OVERRIDES, "frozen": frozen(folder), "annotation": ANNOTATION}[case]
     numbers = [0, 3, 1] if case == "annotation" else [0, 1, 2, 3]
     losses, gradients, buffers = two_steps(tiny_config_file, numbers, overrides)
-    assert {len(one) for one in losses} == {{"everything": 6, "frozen": 2, "annotation": 3}[case]}
+    assert {len(one) for one in losses} == {{"everything": 7, "frozen": 2, "annotation": 3}[case]}
     assert (case == "frozen") == all(name.startswith("classifier.") for name in gradients)
     for rank in range(2):
         their_losses, their_gradients, their_buffers = torch.load(folder / f"{rank}.pth", weights_only=True)[case]
