@@ -10,7 +10,7 @@ from spml.grouping.memory import ALONE, Exchange, Gathered, MemoryBank, Prototyp
 from spml.grouping.segments import Segments
 
 RELATIONS = ("semantic_annotation", "semantic_cooccurrence", "image_similarity", "feature_affinity")
-LIKE = 0.95  # feature affinity: least cosine to the labelled segment that lends its label, as released
+AFFINITY_THRESHOLD = 0.95  # feature affinity: least cosine to the labelled segment that lends its label, as released
 
 
 def same_label(label: Tensor, prototype_label: Tensor, num_classes: int) -> Relation:
@@ -49,7 +49,7 @@ def same_region(segments: Segments) -> Relation:
 
 
 @torch.no_grad()
-def nearest_label_set(rows: Prototypes, num_classes: int, threshold: float = LIKE) -> Tensor:
+def nearest_label_set(rows: Prototypes, num_classes: int, threshold: float = AFFINITY_THRESHOLD) -> Tensor:
     """Return (P, num_classes) bool: the label of the nearest labelled segment of the same image, as a set.
 
     Nearest by dot product of prototypes with location; a labelled segment is its own nearest. No labelled segment in
@@ -76,7 +76,7 @@ def grouping_losses(
     memory: MemoryBank | None = None,
     relations: Sequence[str] = RELATIONS,
     similarity_with_location: bool = True,
-    affinity_threshold: float = LIKE,
+    affinity_threshold: float = AFFINITY_THRESHOLD,
     exchange: Exchange = ALONE,
     gathered: Gathered | None = None,
     backend: str = "auto",
