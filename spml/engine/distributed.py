@@ -14,8 +14,9 @@ from torch.autograd.function import once_differentiable
 from spml.cli import UserError
 from spml.grouping.memory import ALONE, Exchange, Gathered, Prototypes
 
-# Seconds in which gloo's threads let go of the last tensors. DistributedDataParallel keeps them alive beyond the group,
-# and a thread that drops a tensor while the interpreter ends aborts the process (seen one time in eight under load).
+# Seconds in which gloo's threads let go of the last tensors. DistributedDataParallel keeps these threads alive beyond
+# the group. About one run in ten ended in an abort on a loaded CPU, none of about 35 with the wait; that a thread then
+# meets the end of the interpreter is inferred, not proven.
 GRACE = 0.2
 
 
