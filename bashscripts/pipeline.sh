@@ -161,7 +161,7 @@ read_config() {
   local values
   values=$("$SPML_PYTHON" -c '
 import sys
-from spml.cli import run
+from spml.cli.exits import run
 from spml.config import load_config
 def main():
     data = load_config(sys.argv[1], sys.argv[2:]).dataset

@@ -11,8 +11,8 @@ import torch
 from _measure import Cost, Row, Work, find_peak, parse, peak_memory, print_table, synchronise
 from torch import Tensor
 
-from spml.cli import run
-from spml.engine.outputs import Refiner, refine_and_write
+from spml.cli.exits import run
+from spml.inference.outputs import Refiner, refine_and_write
 from spml.propagate import DenseCRF
 from spml.propagate.crf import has_pydensecrf
 

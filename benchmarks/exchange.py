@@ -12,7 +12,7 @@ import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
 from _measure import parse
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.engine.distributed import exchange
 from spml.grouping import MemoryBank, Prototypes, Segments, grouping_losses
 from spml.grouping.segments import segment_prototypes

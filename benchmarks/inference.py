@@ -25,14 +25,15 @@ from retrieval import plain_retrieve
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.config import load_config
 from spml.data.dataset import read_sample
 from spml.data.lists import Sample, read_list
 from spml.data.pickled import write_memory_file
-from spml.engine import outputs, predict, segmenter
-from spml.engine.views import ViewPlan, crop_ends, resize_image, to_pixels
 from spml.grouping.segments import segment_prototypes
+from spml.inference import outputs, segmenter
+from spml.inference import predictors as predict
+from spml.inference.views import ViewPlan, crop_ends, resize_image, to_pixels
 from spml.models import build_classifier, build_embedding_model, load_checkpoint, save_checkpoint
 from spml.propagate import DenseCRF, label_share
 

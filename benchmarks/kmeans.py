@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from _measure import Row, Work, alternate, find_peak, parse, print_table
 from torch import Tensor
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.grouping import segment_by_kmeans
 from spml.grouping.kmeans import grid_labels, location_features
 

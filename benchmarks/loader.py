@@ -11,7 +11,7 @@ import numpy as np
 from _measure import parse
 from PIL import Image
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.config import load_config
 from spml.data.dataset import build_training_loader
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from _measure import Row, Work, alternate, find_peak, parse, print_table, relative_error
 from torch import Tensor
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.grouping import Relation, pixel_to_segment_loss
 
 Problem = tuple[Tensor, Tensor, Tensor, Relation]

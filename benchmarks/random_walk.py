@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from _measure import Row, Work, alternate, find_peak, parse, print_table, relative_error
 from torch import Tensor
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.propagate import random_walk
 from spml.propagate.random_walk import chebyshev_weights
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from _measure import MB, Row, Work, alternate, find_peak, parse, print_table
 from torch import Tensor
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.propagate import retrieve
 from spml.propagate.approximate import ApproximateMemory
 from spml.propagate.retrieval import PRODUCT_BYTES

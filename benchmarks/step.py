@@ -8,11 +8,11 @@ import torch
 from _measure import Cost, Row, alternate, measure, parse, print_table
 from torch import Tensor
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.config import load_config
 from spml.engine.loop import build_optimizer, build_task, update
-from spml.engine.train_embedding import EmbeddingTask
 from spml.grouping import grouping_losses
+from spml.tasks.spml import EmbeddingTask
 
 CROSS_ENTROPY = [f"train.{short}_loss_types=none" for short in ("sem_ann", "sem_occ", "img_sim", "feat_aff")]
 

@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
-from spml.cli import run
-from spml.engine.arguments import parse_words, resolve_device, seed_list
-from spml.engine.compare import summary
-from spml.engine.quickstart import quickstart
+from spml.cli.exits import run
+from spml.cli.options import parse_words, seed_list
+from spml.device import resolve_device
+from spml.pipelines.compare import summary
+from spml.pipelines.quickstart import quickstart
 
 
 def main() -> None:

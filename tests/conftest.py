@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from spml.config import load_config
-from spml.engine.outputs import InlineRefiner
+from spml.inference.outputs import InlineRefiner
 from spml.propagate import DenseCRF
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -103,4 +103,4 @@ def inline_refiner(monkeypatch: pytest.MonkeyPatch) -> None:
         def __exit__(self, *error: object) -> None:
             pass
 
-    monkeypatch.setattr("spml.engine.outputs.Refiner", Here)
+    monkeypatch.setattr("spml.inference.outputs.Refiner", Here)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spml.cli import UserError
 from spml.config import ConfigError, load_config, save_config
-from spml.config_keys import COMPATIBILITY, KEYS, RELATIONS
+from spml.config.keys import COMPATIBILITY, KEYS, RELATIONS
+from spml.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))

@@ -6,7 +6,7 @@ import pytest
 from test_config import get, refusal, write
 
 from spml.config import ConfigError, load_config, save_config
-from spml.config_keys import RELATIONS
+from spml.config.keys import RELATIONS
 
 ACCEPTED = [
     ("train.max_iteration", "3e4", 30000),

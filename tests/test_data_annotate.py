@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from spml.cli import UserError
 from spml.data.annotate import Box, box_label, boxes, points, regions, sample_seed, scribbles, tags
 from spml.data.annotate_list import annotate_list
 from spml.data.lists import IGNORE, UNLABELLED, read_list
+from spml.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 

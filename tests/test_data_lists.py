@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.cli import UserError
 from spml.data.lists import (
     IGNORE,
     UNLABELLED,
@@ -15,9 +14,10 @@ from spml.data.lists import (
     read_label,
     read_list,
     read_sample_files,
-    write_atomically,
     write_list,
 )
+from spml.errors import UserError
+from spml.files import write_atomically
 
 
 def save(path, array, mode=None):
@@ -102,7 +102,7 @@ def test_write_list_reads_back(folder):
     assert (folder / "new/out.txt").read_text() == "im/a.png gt/a.png\nim/b.png gt/b.png\n"
     assert len(read_list(folder / "new/out.txt", folder, 2)) == 2
     for row in (("a b.png",), ("a.png", ""), (), ("a", "b", "c", "d")):
-        with pytest.raises(DataError, match="cannot write"):
+        with pytest.raises(UserError, match="cannot write"):
             write_list(folder / "bad.txt", [row])
     assert not (folder / "bad.txt").exists()
 
@@ -117,7 +117,7 @@ def test_write_atomically_leaves_nothing_behind(tmp_path):
     with pytest.raises(RuntimeError):
         write_atomically(tmp_path / "x", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["x"] and (tmp_path / "x").read_bytes() == b"old"
-    with pytest.raises(DataError, match="cannot write"):
+    with pytest.raises(UserError, match="cannot write"):
         write_atomically(tmp_path / "x" / "y", lambda file: None)
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from spml.cli import UserError
 from spml.config import load_config
 from spml.data.lists import DataError, read_list
 from spml.data.prepare import densepose, voc
 from spml.data.prepare.layout import DataRoot
+from spml.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN, VAL, TEST, SBD = ("t1", "t2"), ("v1", "v2"), ("e1",), ("s1", "s2", "t1", "v2")

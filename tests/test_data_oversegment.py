@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from spml.cli import UserError
 from spml.data import oversegment as module
 from spml.data.lists import IGNORE, read_list
 from spml.data.oversegment import METHODS, boundary_strength, oversegment
 from spml.data.oversegment_list import oversegment_list
+from spml.errors import UserError
 
 pytest.importorskip("higra")
 pytest.importorskip("skimage")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from spml.cli import UserError
+from spml.classes import VOC_CLASSES
 from spml.data.annotate import Box, box_label
 from spml.data.lists import UNLABELLED, DataError, read_label
 from spml.data.pickled import write_cam_file
@@ -17,8 +17,8 @@ from spml.data.prepare.boxes import convert_boxes, read_boxes
 from spml.data.prepare.convert import convert_files
 from spml.data.prepare.drawings import Stroke, convert_drawings, draw_label, read_strokes, shorten
 from spml.data.prepare.masks import convert_masks, mask_from_mat, mask_from_png
-from spml.engine.cam_labels import convert_cams
-from spml.evaluation.names import VOC_CLASSES
+from spml.errors import UserError
+from spml.pseudo.cam_labels import convert_cams
 from spml.visualize.palette import colourise, voc_palette
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spml.cli import UserError
 from spml.data import shapes
 from spml.data.lists import UNLABELLED, check_samples, read_label, read_list, read_sample_files
 from spml.data.scenes import CLASSES, SCENES, SIZE, Scene, make_scene
 from spml.data.shapes import LISTS, colour_baseline, make_shapes
+from spml.errors import UserError
 
 SCRIPT = Path(__file__).parents[1] / "pyscripts" / "data" / "shapes.py"
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from spml.cli import UserError
 from spml.config import load_config
 from spml.data.lists import read_label
 from spml.engine.loop import train
+from spml.errors import UserError
 from spml.models import build_classifier, build_embedding_model, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]

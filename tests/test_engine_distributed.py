@@ -7,12 +7,13 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
-from spml.cli import UserError
 from spml.config import load_config
-from spml.engine import distributed, loop, train_embedding
-from spml.engine.train_embedding import EmbeddingTask
+from spml.engine import distributed, loop
+from spml.errors import UserError
 from spml.grouping.memory import _Alone
 from spml.models import build_embedding_model, save_checkpoint
+from spml.tasks import spml as train_embedding
+from spml.tasks.spml import EmbeddingTask
 
 OVERRIDES = [
     "train.memory_bank_size=2",

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from spml.cli import UserError
 from spml.config import load_config
 from spml.engine import loop
-from spml.engine.snapshot import list_snapshots
+from spml.errors import UserError
+from spml.models.checkpoint import list_snapshots
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")

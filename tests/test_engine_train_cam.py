@@ -9,12 +9,13 @@ import pytest
 import torch
 import torch.multiprocessing as multiprocessing
 
-from spml.cli import UserError
 from spml.config import load_config
 from spml.data.annotate_list import annotate_list
-from spml.engine import distributed, loop, train_cam
-from spml.engine.snapshot import list_snapshots
+from spml.engine import distributed, loop
+from spml.errors import UserError
 from spml.models import load_cam_model
+from spml.models.checkpoint import list_snapshots
+from spml.tasks import cam as train_cam
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")

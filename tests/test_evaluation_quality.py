@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.cli import UserError
 from spml.data.pickled import write_cam_file
+from spml.errors import UserError
 from spml.evaluation.cams import CamSweep, default_threshold, sweep_list, sweep_table
 from spml.evaluation.iou import ConfusionMatrix
 from spml.evaluation.quality import benchmark_result, label_quality, quality_table, record

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.grouping import Relation, pixel_to_segment_loss
 
 triton = pytest.importorskip("triton")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from spml.cli import UserError
 from spml.config import load_config
+from spml.errors import UserError
 from spml.models import (
     CheckpointError,
     build_cam_model,

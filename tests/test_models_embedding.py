@@ -4,7 +4,7 @@ import pytest
 import torch
 from easydict import EasyDict
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.models import build_classifier, build_embedding_model, split_parameters
 from spml.models.embedding import LocalFeatures
 

@@ -19,7 +19,7 @@ import pytest
 from spml.data.annotate_list import relative_path
 from spml.data.lists import read_label, read_list, write_list
 from spml.data.pickled import write_cam_file
-from spml.engine.cam_labels import convert_cams
+from spml.pseudo.cam_labels import convert_cams
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINES = {

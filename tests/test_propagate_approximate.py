@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.propagate import retrieve
 from spml.propagate.approximate import ApproximateMemory
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.propagate import DenseCRF
 
 BACKENDS = ("pydensecrf", "torch")

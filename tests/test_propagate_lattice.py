@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.propagate.lattice import build_lattice
 
 

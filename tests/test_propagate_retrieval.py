@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.propagate import label_share, majority_label, retrieval, retrieve
 
 

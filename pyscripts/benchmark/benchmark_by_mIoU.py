@@ -1,7 +1,7 @@
 """Mean IoU of a folder of predictions, over all pixels of the data set."""
 
-from spml.cli import run
-from spml.evaluation.benchmark import benchmark
+from spml.cli.evaluate import benchmark
+from spml.cli.exits import run
 
 
 def main() -> int:

@@ -6,9 +6,11 @@ Runs that are finished are not repeated, and an interrupted one goes on.
 import argparse
 from pathlib import Path
 
-from spml.cli import run
-from spml.engine.arguments import parse_words, resolve_device, seed_list
-from spml.engine.compare import METHODS, compare, method_list, plan_runs, summary, write_json
+from spml.cli.exits import run
+from spml.cli.options import parse_words, seed_list
+from spml.device import resolve_device
+from spml.files import write_json
+from spml.pipelines.compare import METHODS, compare, method_list, plan_runs, summary
 
 
 def main() -> None:

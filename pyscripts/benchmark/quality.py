@@ -5,8 +5,8 @@ A diagnostic: a pipeline, threshold or stage chosen by it would leak the masks i
 
 import argparse
 
-from spml.cli import run
-from spml.evaluation.names import class_names
+from spml.classes import class_names
+from spml.cli.exits import run
 from spml.evaluation.quality import benchmark_result, label_quality, quality_table, record
 
 

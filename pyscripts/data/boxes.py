@@ -2,9 +2,9 @@
 
 import argparse
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.data.prepare.boxes import convert_boxes
-from spml.evaluation.names import class_names
+from spml.classes import class_names
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,9 +2,9 @@
 
 import argparse
 
-from spml.cli import run
-from spml.engine.cam_labels import KINDS, convert_cams
-from spml.evaluation.names import class_names
+from spml.cli.exits import run
+from spml.pseudo.cam_labels import KINDS, convert_cams
+from spml.classes import class_names
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.data.prepare.check import PLANS, data_plans
 from spml.data.prepare.layout import DataRoot, write_lists
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.data.prepare.masks import convert_masks
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.data.oversegment import MAX_SEGMENTS, METHODS
 from spml.data.oversegment_list import oversegment_list
 

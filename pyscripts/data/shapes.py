@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from spml.cli import run
+from spml.cli.exits import run
 from spml.data.shapes import colour_baseline, make_shapes
 
 

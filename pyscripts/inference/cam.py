@@ -6,15 +6,16 @@ Without --scales they are those of test.scales, if several, or 0.5, 1, 1.5 and 2
 import argparse
 from pathlib import Path
 
-from spml.cli import run
+from spml.classes import class_names
+from spml.cli import options as arguments
+from spml.cli.exits import run
 from spml.data.lists import read_list
 from spml.data.prepare.boxes import boxes_of
-from spml.engine import arguments
-from spml.engine.cam_labels import LabelRule, add_label_arguments, label_and_draw, with_instances
-from spml.engine.predict_cam import cam_list, cam_plan, present_classes
 from spml.evaluation.cams import sweep_list, write_sweep
-from spml.evaluation.names import class_names
+from spml.inference.cams import cam_list, cam_plan, present_classes
 from spml.models.cam import load_cam_model
+from spml.models.checkpoint import find_snapshot
+from spml.pseudo.cam_labels import LabelRule, add_label_arguments, label_and_draw, with_instances
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
         samples = with_instances(samples, args.instance_dir)
     present = present_classes(data, samples, classes)
     plan = cam_plan(config, args.scales, args.flip, args.max_pixels)
-    model = load_cam_model(config, arguments.find_snapshot(args.snapshot_dir)).to(device)
+    model = load_cam_model(config, find_snapshot(args.snapshot_dir)).to(device)
     print(cam_list(config, samples, present, model, plan, device, save_dir, overwrite=args.overwrite))
     print(label_and_draw(samples, save_dir, rules, data.data_dir, classes, boxes=boxes, pictures=args.pictures))
     if args.gt_list:

@@ -2,10 +2,11 @@
 
 import argparse
 
-from spml.cli import run
+from spml.cli import options as arguments
+from spml.cli.exits import run
 from spml.data.lists import read_list
-from spml.engine import arguments
-from spml.engine.predict import build_predictor, predict_list
+from spml.inference.predictors import build_predictor, predict_list
+from spml.models.checkpoint import find_snapshot
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
     args, config, device = arguments.parse(parser)
     samples = read_list(args.data_list or config.dataset.test_data_list, config.dataset.data_dir)
     plan = arguments.views_of(args, config, args.predictor)
-    snapshot = arguments.find_snapshot(args.snapshot_dir)
+    snapshot = find_snapshot(args.snapshot_dir)
     predictor = build_predictor(
         config, args.predictor, snapshot, plan, device, args.semantic_memory_dir, args.approximate
     )

@@ -2,12 +2,13 @@
 
 import argparse
 
-from spml.cli import run
+from spml.cli import options as arguments
+from spml.cli.exits import run
 from spml.data.lists import read_list
-from spml.engine import arguments
-from spml.engine.memory import FULL_MASKS, fill_memory
-from spml.engine.predict import load_models
-from spml.engine.segmenter import Segmenter
+from spml.inference.memory import FULL_MASKS, fill_memory
+from spml.inference.predictors import load_models
+from spml.inference.segmenter import Segmenter
+from spml.models.checkpoint import find_snapshot
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
         print(f"warning: {FULL_MASKS}")
     weak_labels = args.data_list or config.dataset.train_data_list
     samples = read_list(args.full_masks or weak_labels, config.dataset.data_dir, columns=2)
-    model, _ = load_models(config, arguments.find_snapshot(args.snapshot_dir), device, with_classifier=False)
+    model, _ = load_models(config, find_snapshot(args.snapshot_dir), device, with_classifier=False)
     segmenter = Segmenter.from_config(config, model, arguments.views_of(args, config), device)
     full_masks = args.full_masks is not None
     print(fill_memory(config, samples, segmenter, args.save_dir, full_masks=full_masks, overwrite=args.overwrite))

@@ -2,10 +2,11 @@
 
 import argparse
 
-from spml.cli import run
+from spml.cli import options as arguments
+from spml.cli.exits import run
 from spml.data.lists import read_list
-from spml.engine import arguments
-from spml.engine.pseudo_label import SOURCES, build_source, choose_recipe, label_list
+from spml.models.checkpoint import find_snapshot
+from spml.pseudo.label import SOURCES, build_source, choose_recipe, label_list
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     samples = read_list(args.data_list or config.dataset.train_data_list, config.dataset.data_dir, columns)
     plan = recipe.plan(config, arguments.views_of(args, config).max_pixels)
     source = build_source(
-        *(config, args.source, arguments.find_snapshot(args.snapshot_dir), plan, device, samples),
+        *(config, args.source, find_snapshot(args.snapshot_dir), plan, device, samples),
         walk_steps=recipe.walk_steps,
         cam_dir=args.cam_dir,
         memory_dir=args.semantic_memory_dir,

@@ -3,8 +3,8 @@
 On several GPUs or machines: torchrun --nproc_per_node=N pyscripts/train/train.py ...
 """
 
-from spml.cli import run
-from spml.engine.arguments import parse_training
+from spml.cli.exits import run
+from spml.cli.options import parse_training
 from spml.engine.loop import train
 
 

@@ -9,18 +9,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.data.annotate import Array, Box, box_label, boxes, points, sample_seed, scribbles, tags
-from spml.data.lists import (
-    UNLABELLED,
-    DataError,
-    Sample,
-    check_unique_names,
-    read_list,
-    read_sample_files,
-    write_atomically,
-    write_list,
-)
+from spml.data.lists import (UNLABELLED, DataError, Sample, check_unique_names, read_list, read_sample_files, write_list)
+from spml.files import write_atomically
 
 KINDS = ("scribble", "point", "box", "tag")
 DILATION = {"scribble": 3, "point": 6, "box": 0, "tag": 0}  # pixels, as the released annotations

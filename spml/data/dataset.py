@@ -24,7 +24,7 @@ from spml.data.lists import (
     read_sample_files,
 )
 from spml.data.tags import read_tags
-from spml.data.transforms import Augmentation, augment, normalise, pad_label
+from spml.data.augment import Augmentation, augment, normalise, pad_label
 
 # Scale range, probability of grey and of blur: the released recipe of each training stage. With train.image_size 608
 # the range of CAMs is SEAM's longest side of 448 to 768.

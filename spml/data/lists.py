@@ -1,20 +1,18 @@
 """Data lists, and the images and labels they name. A mistake in them is one line that names the list and its line."""
 
-import contextlib
 import logging
-import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from spml.cli import UserError
+from spml.errors import UserError
+from spml.files import write_atomically
 
 IGNORE = 255  # void and padding: leaves clustering altogether
 UNLABELLED = 254  # what our tools write for a pixel without annotation; any other value >= num_classes reads the same
@@ -117,25 +115,6 @@ def write_list(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> None:
                 raise DataError(f"cannot write {path}: a path in a list must not be empty or hold spaces: {entry!r}")
         lines.append(" ".join(entries) + "\n")
     write_atomically(path, lambda file: file.write("".join(lines).encode()))
-
-
-def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call `write` on a temporary file beside `path`, then rename it, so that no half file is ever seen.
-
-    Makes the folder. Raises DataError where that or the file cannot be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def check_unique_names(samples: Sequence[Sample]) -> None:

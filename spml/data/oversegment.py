@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from spml.cli import UserError
+from spml.errors import UserError
 
 Array = NDArray
 

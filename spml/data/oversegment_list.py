@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.data.annotate_list import relative_path, write_label
 from spml.data.lists import DataError, Sample, check_unique_names, read_image, read_list, write_list
 from spml.data.oversegment import MAX_SEGMENTS, load_method, oversegment

@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from spml.data.lists import DataError, write_atomically
+from spml.data.lists import DataError
+from spml.files import write_atomically
 
 
 class _Refused(pickle.UnpicklingError):

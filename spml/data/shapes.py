@@ -14,9 +14,10 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 from tqdm import tqdm
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.data import annotate
-from spml.data.lists import read_list, read_sample_files, write_atomically, write_list
+from spml.data.lists import read_list, read_sample_files, write_list
+from spml.files import write_atomically
 from spml.data.oversegment import load_method, oversegment
 from spml.data.scenes import CLASSES, make_scene
 from spml.evaluation.iou import ConfusionMatrix

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.grouping.memory import ALONE, Exchange, Gathered, Prototypes
 
 # Seconds in which gloo's threads let go of the last tensors. DistributedDataParallel keeps these threads alive beyond

@@ -13,19 +13,19 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from spml.allocator import keep_memory
-from spml.cli import UserError
 from spml.config import save_config
 from spml.data.dataset import build_training_loader
 from spml.engine import distributed
-from spml.engine.arguments import find_snapshot
-from spml.engine.monitor import Monitor
+from spml.engine.callbacks import Monitor
 from spml.engine.optimizer import StepMomentumSGD, build_optimizer
 from spml.engine.schedule import poly_lr, step_lr
-from spml.engine.snapshot import list_snapshots, load_snapshot, save_snapshot
-from spml.engine.train_cam import CamTask
-from spml.engine.train_classifier import ClassifierTask
-from spml.engine.train_embedding import EmbeddingTask
+from spml.engine.snapshot import load_snapshot, save_snapshot
+from spml.errors import UserError
 from spml.models import CamModel, build_cam_model, build_classifier, build_embedding_model, load_checkpoint
+from spml.models.checkpoint import find_snapshot, list_snapshots
+from spml.tasks.cam import CamTask
+from spml.tasks.classifier import ClassifierTask
+from spml.tasks.spml import EmbeddingTask
 
 Task = EmbeddingTask | ClassifierTask | CamTask
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it

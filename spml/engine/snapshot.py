@@ -1,18 +1,15 @@
 """Snapshots of a run: `model-<i>.pth` in the released format, `model-<i>.state.pth` with all that resuming needs."""
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.models import load_checkpoint
-from spml.models.checkpoint import refusal, save_checkpoint
-
-_MODEL_FILE = re.compile(r"model-(\d+)\.pth")
+from spml.models.checkpoint import list_snapshots, refusal, save_checkpoint
 
 
 def save_snapshot(
@@ -35,14 +32,6 @@ def save_snapshot(
         temporary.unlink(missing_ok=True)
     save_checkpoint(path, embedding_model, classifier)
     return path
-
-
-def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
-    """Return (last step, path) of the models in a folder, oldest first."""
-    found = [
-        (int(match[1]), path) for path in folder.glob("model-*.pth") if (match := _MODEL_FILE.fullmatch(path.name))
-    ]
-    return sorted(found)
 
 
 def load_snapshot(

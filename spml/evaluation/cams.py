@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from spml.cli import UserError
-from spml.data.lists import read_label, read_list, write_atomically
+from spml.data.lists import read_label, read_list
 from spml.data.pickled import read_cam_file
+from spml.errors import UserError
 from spml.evaluation.iou import ConfusionMatrix
+from spml.files import write_atomically
 from spml.visualize.report import table
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 15))  # 0.05 to 0.70

@@ -11,10 +11,10 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from spml.cli import UserError
+from spml.classes import class_names
 from spml.data.lists import UNLABELLED, check_unique_names, read_label, read_list
+from spml.errors import UserError
 from spml.evaluation.iou import ConfusionMatrix, InstanceIoU
-from spml.evaluation.names import class_names
 
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 NAMES_SHOWN = 3

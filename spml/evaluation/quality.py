@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from spml.cli import UserError
-from spml.data.lists import read_label, write_atomically
+from spml.data.lists import read_label
+from spml.errors import UserError
 from spml.evaluation.folders import pair_files
 from spml.evaluation.iou import ConfusionMatrix
+from spml.files import write_atomically
 from spml.visualize.report import table
 
 HEADER = ("labels", "images", "mIoU %", "labelled %", "right of these %")

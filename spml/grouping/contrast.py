@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spml.cli import UserError
+from spml.errors import UserError
 
 CHUNK_ELEMENTS = 1 << 19  # similarities held at a time: 2 MB of float32, so that a chunk stays in the cache
 SAFE_CONCENTRATION = 64.0  # exp(+-64) and sums of it are far inside float32; above, chunks are computed in float64

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spml.cli import UserError
+from spml.errors import UserError
+from spml.models.backbones.resnet import ResNet, convolution
 from spml.models.checkpoint import load_checkpoint
 from spml.models.embedding import build_backbone
-from spml.models.resnet import ResNet, convolution
 from spml.models.seam import PixelCorrelation
 
 CAM_KINDS = ("cam", "seam")

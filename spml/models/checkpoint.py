@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spml.cli import UserError
+from spml.errors import UserError
 
 SMOOTH_KERNEL = "lfn.smooth_kernel.weight"
 CLASSIFIER_PREFIX = "semantic_classifier."
 WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # left by DataParallel, DistributedDataParallel, torch.compile
 SHOWN_KEYS = 3
+_MODEL_FILE = re.compile(r"model-(\d+)\.pth")
 
 
 class CheckpointError(UserError):
@@ -184,3 +185,26 @@ def _one_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
     if len(maps) not in (1, 3):
         return kernel
     return maps.unsqueeze(1).expand(shape).clone()
+
+
+def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
+    """Return (last step, path) of the models in a folder, oldest first."""
+    found = [
+        (int(match[1]), path) for path in folder.glob("model-*.pth") if (match := _MODEL_FILE.fullmatch(path.name))
+    ]
+    return sorted(found)
+
+
+def find_snapshot(path: str | Path, option: str = "--snapshot_dir") -> Path:
+    """`path` if it is a file, else its `model-<i>.pth` of the largest i.
+
+    Raises:
+        UserError: there is none; it names the `option` that the path came from.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    found = list_snapshots(path)
+    if not found:
+        raise UserError(f"{option} {path}: expected a snapshot or a folder with model-<i>.pth, found none")
+    return found[-1][1]

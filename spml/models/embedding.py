@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spml.cli import UserError
-from spml.models.pyramid import AtrousPyramid, pyramid_pooling_head, resize
-from spml.models.resnet import RELEASED_BN_MOMENTUM, SCRATCH_BN_MOMENTUM, ResNet, resnet, tiny_resnet
+from spml.errors import UserError
+from spml.models.backbones.resnet import RELEASED_BN_MOMENTUM, SCRATCH_BN_MOMENTUM, ResNet, resnet, tiny_resnet
+from spml.models.heads.pyramid import AtrousPyramid, pyramid_pooling_head, resize
 
 KERNEL_SIZE = 5
 RESNET_101, RESNET_50 = (3, 4, 23, 3), (3, 4, 6, 3)

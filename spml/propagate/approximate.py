@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spml.cli import UserError
+from spml.errors import UserError
 
 PROBED = 16  # one list in so many is searched for each query
 TRAINING = 64  # prototypes a list that its centre is found from, at most

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.propagate.lattice import Lattice, build_lattice
 
 SMALLEST = 1e-5  # probability whose energy an impossible class is given

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spml.cli import UserError
+from spml.errors import UserError
 
 SMALLEST = 1e-20  # added to a norm before its root
 INDEX_LIMIT = 1 << 31

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spml.cli import UserError
+from spml.errors import UserError
 
 BLOCK = 64  # neighbouring memory rows that are compared by their maximum before any of them is sorted
 PRODUCT_BYTES = 32 << 20  # of one chunk of the query x memory product

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from spml.data.lists import write_atomically
+from spml.files import write_atomically
 from spml.visualize.figures import draw_borders, grid, overlay, resize, width_at
 
 STOPS = (0.0, 0.25, 0.5, 0.75, 1.0)

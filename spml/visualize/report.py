@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from spml.data.lists import write_atomically
+from spml.files import write_atomically
 from spml.visualize.figures import (
     TITLE_SHARE,
     draw_borders,

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.data.annotate import Box, box_label
-from spml.data.lists import DataError, write_atomically
+from spml.data.lists import DataError
+from spml.files import write_atomically
 from spml.data.prepare.convert import convert_files, find_files
 from spml.data.prepare.drawings import class_index, read_number, read_xml
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.data.lists import DataError, read_list
 from spml.data.prepare import densepose, voc
 from spml.data.prepare.layout import Column, DataRoot, ListPlan, remarks

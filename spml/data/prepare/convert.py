@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.data.annotate_list import write_label
 from spml.data.lists import DataError
 

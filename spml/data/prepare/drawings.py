@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from spml.cli import UserError
+from spml.errors import UserError
 from spml.data.lists import UNLABELLED, DataError
 from spml.data.prepare.convert import IMAGE_SUFFIXES, convert_files, find_files, image_size
 

@@ -1,0 +1,22 @@
+"""The device that a name means."""
+
+import torch
+
+from spml.errors import UserError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is CUDA where there is one. Raises UserError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError
+    except RuntimeError:
+        raise UserError(f"--device: expected cpu, cuda, cuda:<i> or auto, got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"--device {name}: this machine shows {torch.cuda.device_count()} CUDA devices; use cpu or auto"
+        )
+    return device

@@ -1,0 +1,5 @@
+"""The error of a user's mistake. Nothing of the project is imported here."""
+
+
+class UserError(Exception):
+    """Input that the user can mend. The message says what, where and what was expected, in one line."""

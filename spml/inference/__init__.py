@@ -1,0 +1,1 @@
+"""Networks on whole images: views, predictors, memories, what is written."""

@@ -1,0 +1,1 @@
+"""Losses of the field, one file each."""

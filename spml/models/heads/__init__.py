@@ -1,0 +1,1 @@
+"""Heads: feature maps to an embedding or to classes."""

@@ -1,0 +1,1 @@
+"""Pseudo labels for training images, by source."""

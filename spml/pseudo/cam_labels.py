@@ -1,0 +1,208 @@
+"""Labels of tags and boxes from class activation maps (CAMs), by the thresholds of the release."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from spml.data.annotate import Box
+from spml.data.annotate_list import label_rows
+from spml.data.lists import DataError, Sample, read_image, read_label, write_list
+from spml.data.pickled import read_cam_file
+from spml.data.prepare.boxes import read_boxes
+from spml.data.prepare.convert import IMAGE_SUFFIXES, convert_files, find_files, image_size
+from spml.errors import UserError
+from spml.propagate.cam import ALPHA, BOX_THRESHOLD, TAG_THRESHOLD, box_label, tag_label
+from spml.visualize.heat import cam_picture
+
+KINDS = ("tag", "box")
+THRESHOLD = {"tag": TAG_THRESHOLD, "box": BOX_THRESHOLD}
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """How labels follow from CAMs.
+
+    Args:
+        kind: "tag": the background is (1 - max)^alpha and pixels under the threshold are unlabelled. "box": each box's
+            CAM is brought to 0..1 inside it, pixels under the threshold are unlabelled, and background is what lies
+            outside every box; `alpha` plays no part.
+        num_classes: K, with the background.
+        threshold: None: 0.2 for tags, 0.5 for boxes.
+
+    Raises: UserError for another kind and numbers out of range.
+    """
+
+    kind: str
+    num_classes: int
+    alpha: float = ALPHA
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError(f"--kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
+        if not 0 <= self.level <= 1:
+            raise UserError(f"--threshold: expected a number in [0, 1], got {self.level}")
+        if self.alpha <= 0:
+            raise UserError(f"--alpha: expected a number above 0, got {self.alpha}")
+
+    @property
+    def level(self) -> float:
+        """The threshold."""
+        return THRESHOLD[self.kind] if self.threshold is None else self.threshold
+
+    def label(self, path: Path, size: Size, boxes: Sequence[Box] = ()) -> np.ndarray:
+        """The label (H, W) uint8, 254 unlabelled, of a CAM file of an image of `size` (H, W), with its boxes.
+
+        Raises: DataError for a CAM of another size or class.
+        """
+        cams = read_cam_file(path)
+        for index, cam in cams.items():
+            if cam.shape != size:
+                raise DataError(f"{path}: expected a CAM of {size} as the image, got {cam.shape} of class {index}")
+        if self.kind == "box":
+            return box_label(cams, boxes, size, threshold=self.level)
+        try:
+            return tag_label(cams, self.num_classes, size, alpha=self.alpha, threshold=self.level)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from error
+
+
+def _of_tags(path: Path, rule: LabelRule, images: Mapping[str, Path]) -> np.ndarray:
+    return rule.label(path, image_size(images[path.stem]))
+
+
+def _of_boxes(path: Path, rule: LabelRule, boxes: Mapping[str, Path], classes: tuple[str, ...]) -> np.ndarray:
+    return rule.label(path, *read_boxes(boxes[path.stem], classes))
+
+
+def convert_cams(
+    cam_dir: str | Path,
+    save_dir: str | Path,
+    kind: str,
+    classes: Sequence[str],
+    *,
+    image_dir: str | Path | None = None,
+    box_dir: str | Path | None = None,
+    alpha: float = ALPHA,
+    threshold: float | None = None,
+    num_workers: int | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Write `save_dir/<name>.png` (uint8 ids, 254 unlabelled) for every CAM file `<name>.npy` of a folder.
+
+    Args:
+        kind, alpha, threshold: as `LabelRule` has them. "tag" needs `image_dir`, as an image without classes has no CAM
+            that tells its size; "box" needs `box_dir`.
+        classes: names, background first.
+        box_dir: VOC annotations `<name>.xml`.
+
+    Returns: one line saying what was done. Raises: UserError for options that do not fit and files that cannot be used.
+    """
+    rule = LabelRule(kind, len(classes), alpha, threshold)
+    needed, option = (image_dir, "--image_dir, the images") if kind == "tag" else (box_dir, "--box_dir, the XML files")
+    if needed is None:
+        raise UserError(f"--kind {kind} needs {option}")
+    sources = find_files(cam_dir, (".npy",))
+    suffixes = IMAGE_SUFFIXES if kind == "tag" else (".xml",)
+    beside = {path.stem: path for path in find_files(needed, suffixes, [source.stem for source in sources])}
+    convert: Callable[[Path], np.ndarray]
+    if kind == "tag":
+        convert = partial(_of_tags, rule=rule, images=beside)
+    else:
+        convert = partial(_of_boxes, rule=rule, boxes=beside, classes=tuple(classes))
+    return convert_files(
+        sources, save_dir, convert, description=f"{kind} labels", num_workers=num_workers, overwrite=overwrite
+    )
+
+
+def label_samples(
+    samples: Sequence[Sample],
+    save_dir: str | Path,
+    rule: LabelRule,
+    data_dir: str | Path,
+    boxes: Mapping[str, Sequence[Box]] | None = None,
+) -> Path:
+    """Write `<kind>_label/<name>.png` of each sample's `cam/<name>.npy`, and the list that training reads.
+
+    Labels that are there are made again, as they may be of other thresholds.
+
+    Args:
+        samples: with the third column, which the new list keeps, or without.
+        save_dir: holds `cam/` and gets the rest.
+        data_dir: what the paths of the list start from.
+        boxes: of every sample, by name; for the kind "box".
+
+    Returns: the list, `save_dir/list_<kind>.txt`. Raises: UserError for files and paths that cannot be used.
+    """
+    save_dir = Path(save_dir)
+    folder, list_path = save_dir / f"{rule.kind}_label", save_dir / f"list_{rule.kind}.txt"
+    rows = label_rows(samples, folder, data_dir)
+    images = {sample.name: sample.image for sample in samples}
+
+    def convert(path: Path) -> np.ndarray:
+        return rule.label(path, image_size(images[path.stem]), boxes[path.stem] if boxes is not None else ())
+
+    sources = [save_dir / "cam" / f"{sample.name}.npy" for sample in samples]
+    convert_files(sources, folder, convert, description=f"{rule.kind} labels", num_workers=0, overwrite=True)
+    write_list(list_path, rows)
+    return list_path
+
+
+def with_instances(samples: Sequence[Sample], instance_dir: str | Path) -> list[Sample]:
+    """The samples with the over-segmentation `instance_dir/<name>.png` each. Raises: DataError where one is missing."""
+    found = [replace(sample, instance=Path(instance_dir) / f"{sample.name}.png") for sample in samples]
+    for sample in found:
+        if sample.instance is not None and not sample.instance.is_file():
+            raise DataError(f"{sample.where}: no over-segmentation {sample.instance}; make it with oversegment.py")
+    return found
+
+
+def label_and_draw(
+    samples: Sequence[Sample],
+    save_dir: str | Path,
+    rules: Sequence[LabelRule],
+    data_dir: str | Path,
+    classes: Sequence[str],
+    *,
+    boxes: Mapping[str, Sequence[Box]] | None = None,
+    pictures: int = 0,
+) -> str:
+    """Make the labels of every rule (`label_samples`), then pictures (`draw_cams`). Returns the paths of the lists."""
+    made = [f"{rule.kind} labels: {label_samples(samples, save_dir, rule, data_dir, boxes)}" for rule in rules]
+    draw_cams(samples, save_dir, [rule.kind for rule in rules], classes, pictures)
+    return "\n".join(made)
+
+
+def draw_cams(
+    samples: Sequence[Sample], save_dir: str | Path, kinds: Sequence[str], classes: Sequence[str], count: int
+) -> None:
+    """Write `picture/<name>.png` of up to `count` samples, spread evenly over the list: heat of each class and labels.
+
+    Args:
+        save_dir: holds `cam/` and `<kind>_label/` of each of `kinds`.
+        classes: names, background first.
+    """
+    save_dir = Path(save_dir)
+    for place in np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)):
+        sample = samples[place]
+        cams = read_cam_file(save_dir / "cam" / f"{sample.name}.npy")
+        labels = {f"{kind} label": read_label(save_dir / f"{kind}_label" / f"{sample.name}.png") for kind in kinds}
+        cam_picture(read_image(sample), cams, labels, save_dir / "picture" / f"{sample.name}.png", classes)
+
+
+def add_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of labels made of CAMs, of their pictures and of their mIoU."""
+    add = parser.add_argument
+    add("--boxes", default=None, help="boxes.json, or a folder of VOC annotations <name>.xml: box labels as well")
+    add("--instance_dir", default=None, help="over-segmentations <name>.png for the lists; else those of --data_list")
+    add("--alpha", type=float, default=ALPHA, help="the background's score is (1 - max)^alpha")
+    add("--threshold", type=float, default=TAG_THRESHOLD, help="least score of a tag label")
+    add("--box_threshold", type=float, default=BOX_THRESHOLD, help="least share of a box's own range of a box label")
+    add("--pictures", type=int, default=16, help="images to draw heat maps of, spread over the list")
+    add("--gt_list", default=None, metavar="LIST", help="`image mask` lines: mIoU over thresholds, a diagnostic")

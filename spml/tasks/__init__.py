@@ -1,0 +1,1 @@
+"""What is trained: a batch in, named raw losses out."""

@@ -1,0 +1,118 @@
+"""Command lines: released names, overrides, devices, snapshots."""
+
+import argparse
+
+import pytest
+import torch
+
+from spml.cli import options as arguments
+from spml.errors import UserError
+from spml.models.checkpoint import find_snapshot
+from spml.propagate import DenseCRF
+
+
+def parse(tmp_path, *words):
+    (tmp_path / "c.yaml").write_text("test: {image_size: 100}\n")
+    parser = argparse.ArgumentParser()
+    arguments.add_common_arguments(parser)
+    arguments.add_segment_arguments(parser)
+    arguments.add_view_arguments(parser)
+    arguments.add_crf_arguments(parser)
+    return arguments.parse(
+        parser, ["--cfg_path", str(tmp_path / "c.yaml"), "--snapshot_dir", str(tmp_path), "--device", "cpu", *words]
+    )
+
+
+def test_options_stand_in_the_config(tmp_path):
+    words = "--kmeans_num_clusters 12,8 train.crop_size=[32,32] network.kmeans_num_clusters=[6,6] "
+    words += "--label_divisor 1024 --scales 0.5,1 --flip --data_dir here test.stride=[3,4]"
+    _, config, device = parse(tmp_path, *words.split())
+    assert device == torch.device("cpu")
+    assert (config.network.kmeans_num_clusters, config.network.label_divisor) == ([12, 8], 1024)
+    assert (config.test.scales, config.test.flip, config.test.stride) == ([0.5, 1], True, [3, 4])
+    assert (config.dataset.data_dir, config.test.image_size) == ("here", 100)
+
+
+def test_defaults_leave_the_config(tmp_path):
+    args, config, _ = parse(tmp_path)
+    assert (config.network.kmeans_num_clusters, config.test.scales, config.test.flip) == ([6, 6], [1.0], False)
+    assert arguments.crf_of(args) is None
+    args, _, _ = parse(tmp_path, "--crf", "--crf_bi_xy_std", "50", "--crf_iter_max", "3")
+    assert arguments.crf_of(args) == DenseCRF(iterations=3, bi_xy_std=50)
+    args, _, device = parse(tmp_path, "--crf", "--crf_backend", "torch")
+    assert arguments.crf_of(args, device) == DenseCRF(backend="torch", device=torch.device("cpu"))
+
+
+def test_pixels_of_a_view_are_bounded_by_what_follows(tmp_path):
+    for words, predictor, bound in (
+        ([], "retrieval", 1_000_000),
+        ([], "softmax", 4_000_000),
+        (["--crf"], "softmax", 2_000_000),
+        (["--crf"], "retrieval", 1_000_000),
+        (["--crf", "--max_pixels", "0"], "softmax", 0),
+        (["--max_pixels", "77"], "softmax", 77),
+    ):
+        args, config, _ = parse(tmp_path, *words)
+        assert arguments.views_of(args, config, predictor).max_pixels == bound
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--gpu",
+        "--fli",
+        "stray",
+        "--kmeans_num_clusters=3",
+        "--kmeans_num_clusters=0,3",
+        "--scales=0",
+        "--scales=a",
+        "--scales=1,",
+        "--max_pixels=-1",
+        "--crf_workers=-1",
+        "--crf_iter_max=x",
+        "--crf_backend=c",
+    ],
+)
+def test_mistakes_end_with_status_2(tmp_path, word, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(tmp_path, word)
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert word.split("=")[0].strip("-") in shown and "_list value" not in shown
+
+
+def test_options_are_checked_as_their_keys_are(tmp_path):
+    with pytest.raises(UserError, match="network.label_divisor: expected .* got 0"):
+        parse(tmp_path, "--label_divisor=0")
+
+
+def test_devices():
+    assert arguments.resolve_device("auto").type in ("cpu", "cuda")
+    for name in ("gpu", "mps", "meta", "cuda:-1"):
+        with pytest.raises(UserError, match="expected cpu, cuda"):
+            arguments.resolve_device(name)
+    with pytest.raises(UserError, match="CUDA devices"):
+        arguments.resolve_device("cuda:99")
+
+
+def test_the_newest_snapshot(tmp_path):
+    with pytest.raises(UserError, match="found none"):
+        find_snapshot(tmp_path)
+    with pytest.raises(UserError, match="network.pretrained .*found none"):
+        find_snapshot(tmp_path / "nowhere", "network.pretrained")
+    for name in ("model-9.pth", "model-100.pth", "model-100.state.pth", "model-x.pth"):
+        (tmp_path / name).touch()
+    assert find_snapshot(tmp_path).name == "model-100.pth"
+    assert find_snapshot(tmp_path / "model-9.pth").name == "model-9.pth"
+
+
+def test_tags_lie_here_or_in_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "Annotations").mkdir(parents=True)
+    for here in (False, True):
+        if here:
+            (tmp_path / "Annotations").mkdir()
+        _, config, _ = parse(tmp_path, "--data_dir=data", "dataset.tags=Annotations")
+        assert config.dataset.tags == ("Annotations" if here else "data/Annotations")
+    assert parse(tmp_path, "--data_dir=data", "dataset.tags=gone")[1].dataset.tags == "gone"
+    assert parse(tmp_path, "--data_dir=data")[1].dataset.tags == ""
