@@ -14,17 +14,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from spml.data.lists import (
-    UNLABELLED,
-    DataError,
-    Sample,
-    check_samples,
-    check_unique_names,
-    read_list,
-    read_sample_files,
-)
-from spml.data.tags import read_tags
 from spml.data.augment import Augmentation, augment, normalise, pad_label
+from spml.data.lists import check_samples, check_unique_names, read_list
+from spml.data.samples import UNLABELLED, DataError, Sample, read_sample_files
+from spml.data.tags import read_tags
 
 # Scale range, probability of grey and of blur: the released recipe of each training stage. With train.image_size 608
 # the range of CAMs is SEAM's longest side of 448 to 768.
@@ -208,12 +201,12 @@ def read_tagged_samples(data: Any) -> tuple[list[Sample], dict[str, np.ndarray] 
     Raises:
         DataError: from the list, the tags, or for a list without labels where `dataset.tags` is empty.
     """
-    samples = [replace(sample, instance=None) for sample in read_list(data.train_data_list, data.data_dir)]
+    samples = [replace(sample, regions=None) for sample in read_list(data.train_data_list, data.data_dir)]
     if data.tags:
         check_unique_names(samples)
         tags = read_tags(data.tags, samples, data.num_classes, data.class_names)
-        return [replace(sample, semantic=None) for sample in samples], tags
-    if samples[0].semantic is None:
+        return [replace(sample, label=None) for sample in samples], tags
+    if samples[0].label is None:
         raise DataError(f"{samples[0].where}: no tags: expected a file dataset.tags, or a semantic label in column 2")
     return samples, None
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spml.data.lists import DataError, Sample
 from spml.data.prepare.drawings import read_xml
+from spml.data.samples import DataError, Sample
 
 
 def read_tags(

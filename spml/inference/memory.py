@@ -117,7 +117,7 @@ def fill_memory(
     check_samples(samples, num_classes, unlabelled_index=config.dataset.unlabelled_index)
     plan = segmenter.plan
     record = MemoryRecord(
-        *(str(samples[0].list_path.resolve()), full_masks, len(samples), 0),
+        *(str(Path(samples[0].list_path or "").resolve()), full_masks, len(samples), 0),
         *(plan.scales, plan.flip, segmenter.num_clusters, mark_of(segmenter.model)),
     )
     _start_record(save_dir, record, overwrite)

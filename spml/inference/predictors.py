@@ -210,7 +210,7 @@ def predict_list(
     """
     start = time.time()
     check_unique_names(samples)
-    samples = [replace(sample, semantic=None, instance=None) for sample in samples]
+    samples = [replace(sample, label=None, regions=None) for sample in samples]
     check_samples(samples, int(config.dataset.num_classes))
     made_by = {"predictor": predictor, "crf": crf, "means": config.network.pixel_means}
     start_record(save_dir, made_by, overwrite)

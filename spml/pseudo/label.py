@@ -196,12 +196,13 @@ def label_list(
     rows = label_rows(samples, save_dir / GREY, config.dataset.data_dir)  # checked before any work
     check_unique_names(samples)
     if not source.needs_label:
-        samples = [replace(sample, semantic=None, instance=None) for sample in samples]
+        samples = [replace(sample, label=None, regions=None) for sample in samples]
     check_samples(samples, int(config.dataset.num_classes), unlabelled_index=config.dataset.unlabelled_index)
     network, data = config.network, config.dataset
     made_by = {
         **{"source": source, "walk_steps": walk_steps, "crf": crf, "means": network.pixel_means},
-        **{"list": samples[0].list_path.resolve() if samples else None, "unlabelled_index": data.unlabelled_index},
+        "list": Path(samples[0].list_path or "").resolve() if samples else None,
+        "unlabelled_index": data.unlabelled_index,
     }
     start_record(save_dir, made_by, overwrite)
     pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
