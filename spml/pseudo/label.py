@@ -25,6 +25,7 @@ from spml.data.annotate_list import label_rows
 from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.lists import IGNORE, UNLABELLED, Sample, check_samples, check_unique_names, write_list
 from spml.errors import UserError
+from spml.inference.made_by import start_record
 from spml.inference.outputs import GREY, InlineRefiner, Refiner, is_written, open_refiner, write_labels
 from spml.inference.predictors import RetrievalPredictor, build_predictor, load_models
 from spml.inference.read_ahead import read_ahead
@@ -32,7 +33,6 @@ from spml.inference.views import ViewPlan, resize_image, resize_label, to_pixels
 from spml.inference.whole_views import WholeViews, resize
 from spml.propagate import DenseCRF, random_walk
 from spml.pseudo.sources import CamSource, PointSource, RetrievalSource, SoftmaxSource, Source
-from spml.records import start_record
 
 SOURCES = ("cam", "softmax", "retrieval", "points")
 LIST = "list.txt"
