@@ -31,7 +31,7 @@ def world_size() -> int:
 
 
 def start(device: torch.device) -> torch.device:
-    """Join the processes that torchrun started, if it did, and return this process's device.
+    """Join the processes that torchrun started, if it did and nobody has yet, and return this process's device.
 
     Raises:
         UserError: more processes on this machine than CUDA devices.
@@ -46,7 +46,8 @@ def start(device: torch.device) -> torch.device:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
 
 
@@ -70,7 +71,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
 
 
 @contextmanager
-def together(device: torch.device) -> Iterator[None]:
+def all_or_none(device: torch.device) -> Iterator[None]:
     """A UserError inside, of one process, ends all: there with its line, elsewhere without a word."""
     try:
         yield
@@ -83,6 +84,10 @@ def together(device: torch.device) -> Iterator[None]:
 
 class _AllProcesses:
     """Every process gathers the prototypes and labels of all: bytes grow with segments, not with pixels."""
+
+    @property
+    def processes(self) -> int:
+        return world_size()
 
     def gather(self, rows: Prototypes, num_images: int) -> Gathered:
         """As `Exchange.gather`: sizes first, then each column, padded to the longest process."""
