@@ -10,7 +10,7 @@ from torch import Tensor
 from spml.config.kinds import number
 from spml.config.settings import setting
 from spml.grouping import Prototypes, Segments
-from spml.grouping.relations import AFFINITY_THRESHOLD, nearest_label_set
+from spml.grouping.relations import nearest_label_set
 from spml.losses.base import Inputs, Loss
 from spml.losses.cross_entropy import cross_entropy
 
@@ -45,16 +45,16 @@ def nearest(label: Tensor, size: Sequence[int]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The config's `losses.propagated_cross_entropy`."""
+class Propagated:
+    """Settings."""
 
     weight: float = setting(1.0, number(low=0), "weight in the sum")
     threshold: float = setting(
-        AFFINITY_THRESHOLD, number(low=-1, below=1), "least cosine to the labelled segment whose label is taken"
+        -1.0, number(low=-1, below=1), "least cosine to the labelled segment whose label is taken; -1: any will do"
     )
 
 
-def _function(inputs: Inputs, settings: Settings) -> Tensor:
+def _loss(inputs: Inputs, settings: Propagated) -> Tensor:
     logit = inputs.logit
     label = nearest(inputs.label, logit.shape[-2:])
     target = propagated_label(inputs.segments, inputs.tag, label, logit.shape[1], settings.threshold)
@@ -62,8 +62,8 @@ def _function(inputs: Inputs, settings: Settings) -> Tensor:
 
 
 LOSS = Loss(
-    "cross-entropy of the classifier with labels that travel to segments alike, inside each image",
-    Settings,
+    "cross-entropy of the classifier on the label of each segment's nearest labelled segment",
+    Propagated,
     ("logit", "label", "tag", "segments"),
-    _function,
+    _loss,
 )

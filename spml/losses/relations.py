@@ -1,15 +1,53 @@
-"""The four relations between pixels and segments as losses (SPML, section 3.2); their mathematics is in `grouping`."""
+"""The four relations of SPML as losses of the table; the mathematics is in `spml.grouping`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spml.config.kinds import number
 from spml.config.settings import setting
-from spml.grouping import grouping_losses
-from spml.grouping.relations import AFFINITY_THRESHOLD
+from spml.grouping.relations import AFFINITY_THRESHOLD, grouping_losses
 from spml.losses.base import Inputs, Loss
+
+_WEIGHT, _CONCENTRATION, _COSINE = number(low=0), number(above=0, below=500), number(low=-1, below=1)
+_WEIGHT_HELP, _CONCENTRATION_HELP = "weight in the sum", "k of exp(k cos)"
+_THRESHOLD_HELP = "least cosine to the labelled segment that a segment takes its label from; -1: any will do"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Settings of semantic annotation."""
+
+    weight: float = setting(1.0, _WEIGHT, _WEIGHT_HELP)
+    concentration: float = setting(6.0, _CONCENTRATION, _CONCENTRATION_HELP)
+
+
+@dataclass(frozen=True)
+class Cooccurrence:
+    """Settings of semantic co-occurrence."""
+
+    weight: float = setting(1.0, _WEIGHT, _WEIGHT_HELP)
+    concentration: float = setting(12.0, _CONCENTRATION, _CONCENTRATION_HELP)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Settings of low-level image similarity."""
+
+    weight: float = setting(1.0, _WEIGHT, _WEIGHT_HELP)
+    concentration: float = setting(16.0, _CONCENTRATION, _CONCENTRATION_HELP)
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """Settings of feature affinity."""
+
+    weight: float = setting(1.0, _WEIGHT, _WEIGHT_HELP)
+    concentration: float = setting(12.0, _CONCENTRATION, _CONCENTRATION_HELP)
+    threshold: float = setting(AFFINITY_THRESHOLD, _COSINE, _THRESHOLD_HELP)
 
 
 def object_tag(tag: Tensor, background: int | None) -> Tensor:
@@ -25,81 +63,41 @@ def object_tag(tag: Tensor, background: int | None) -> Tensor:
     return torch.cat([torch.zeros_like(tag[:, :1]), objects], dim=1)
 
 
-def _relation(name: str, help: str, settings: type, inputs: tuple[str, ...]) -> Loss:
-    def function(inputs: Inputs, settings: AnnotationSettings) -> Tensor:
+def _relation(name: str) -> Callable[[Inputs, Any], Tensor]:
+    def loss(inputs: Inputs, settings: Any) -> Tensor:
         segments = inputs.segments
         # DensePose has colour beside the location; its image similarity is on embeddings alone, as released.
         location = segments.embedding_with_location.shape[1] - segments.embedding.shape[1]
-        return grouping_losses(
+        losses = grouping_losses(
             segments,
             object_tag(inputs.tag, inputs.background),
             num_classes=inputs.tag.shape[1],
             concentration={name: settings.concentration},
             memory=inputs.bank,
-            relations=(name,),
+            relations=[name],
             similarity_with_location=location == 2,
             affinity_threshold=getattr(settings, "threshold", AFFINITY_THRESHOLD),
             exchange=inputs.exchange,
             gathered=inputs.gathered,
-        )[name]
+        )
+        return losses[name]
 
-    return Loss(help, settings, inputs, function)
-
-
-_CONCENTRATION = number(above=0, below=500), "k of exp(k cos)"
-_WEIGHT = number(low=0), "weight in the sum"
+    return loss
 
 
-@dataclass(frozen=True)
-class AnnotationSettings:
-    """The config's `losses.semantic_annotation`."""
-
-    weight: float = setting(1.0, *_WEIGHT)
-    concentration: float = setting(6.0, *_CONCENTRATION)
-
-
-@dataclass(frozen=True)
-class CooccurrenceSettings:
-    """The config's `losses.semantic_cooccurrence`."""
-
-    weight: float = setting(0.5, *_WEIGHT)
-    concentration: float = setting(12.0, *_CONCENTRATION)
-
-
-@dataclass(frozen=True)
-class SimilaritySettings:
-    """The config's `losses.image_similarity`."""
-
-    weight: float = setting(0.1, *_WEIGHT)
-    concentration: float = setting(16.0, *_CONCENTRATION)
-
-
-@dataclass(frozen=True)
-class AffinitySettings:
-    """The config's `losses.feature_affinity`."""
-
-    weight: float = setting(0.5, *_WEIGHT)
-    concentration: float = setting(6.0, *_CONCENTRATION)
-    threshold: float = setting(
-        AFFINITY_THRESHOLD, number(low=-1, below=1), "least cosine to the labelled segment whose label is taken"
-    )
-
-
-_INPUTS = ("segments", "tag", "bank")
-RELATIONS = {
-    "semantic_annotation": _relation(
-        "semantic_annotation", "pixels are pulled to segments of their label", AnnotationSettings, _INPUTS
-    ),
-    "semantic_cooccurrence": _relation(
-        "semantic_cooccurrence", "pixels are pulled to segments of images that share a tag", CooccurrenceSettings, _INPUTS
-    ),
-    "image_similarity": _relation(
-        "image_similarity",
-        "pixels are pulled to segments of their region of the over-segmentation",
-        SimilaritySettings,
-        ("segments",),
-    ),
-    "feature_affinity": _relation(
-        "feature_affinity", "pixels are pulled to segments whose nearest label is theirs", AffinitySettings, _INPUTS
-    ),
-}
+_GROUPS = ("embedding", "segments", "tag", "bank")  # the prototypes of all processes come with the bank
+SEMANTIC_ANNOTATION = Loss(
+    "labelled pixels to segments of the same label", Annotation, _GROUPS, _relation("semantic_annotation")
+)
+SEMANTIC_COOCCURRENCE = Loss(
+    "pixels to segments of images that share a tag", Cooccurrence, _GROUPS, _relation("semantic_cooccurrence")
+)
+IMAGE_SIMILARITY = Loss(
+    "pixels to segments of the same region of the over-segmentation", Similarity, _GROUPS, _relation("image_similarity")
+)
+FEATURE_AFFINITY = Loss(
+    "pixels to segments whose nearest labelled segment has the same label",
+    Affinity,
+    _GROUPS,
+    _relation("feature_affinity"),
+)

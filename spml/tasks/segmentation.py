@@ -81,9 +81,8 @@ class SegmentationTask(Task):
     def trained(self) -> list[nn.Module]:
         """The embedding network if a loss reaches it, else nobody waits for it; the classifier if one reads it."""
         reads = self.reads
-        through_classifier = "logit" in reads and self.reaches_embedding
-        embedding = [self.embedding_model] if through_classifier or reads & {"embedding", "segments", "bank"} else []
-        return [*embedding, *([self.classifier] if "logit" in reads else [])]
+        moved = "embedding" in reads or ("logit" in reads and self.reaches_embedding)
+        return [*([self.embedding_model] if moved else []), *([self.classifier] if "logit" in reads else [])]
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         return self.terms(StepInputs(self, batch))
