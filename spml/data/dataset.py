@@ -14,18 +14,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from spml.data.lists import (
-    UNLABELLED,
-    DataError,
-    Sample,
-    check_samples,
-    check_unique_names,
-    read_list,
-    read_sample_files,
-)
-from spml.data.needs import Needs
-from spml.data.tags import read_tags
 from spml.data.augment import Augmentation, augment, normalise, pad_label
+from spml.data.lists import check_samples, check_unique_names, read_list
+from spml.data.needs import Needs
+from spml.data.samples import UNLABELLED, DataError, Sample, named, read_sample_files
+from spml.data.tags import given_tag, read_tags
 
 STAGE_1 = Needs(instance=True)
 _ORDER, _AUGMENTATION = 0, 1  # separate random streams under one seed
@@ -55,7 +48,8 @@ class TrainingDataset(Dataset):
     ) -> None:
         """`unlabelled_index`: a value of the semantic labels to read as unlabelled (254), None or negative for none.
 
-        `tags`: name to (num_classes,) bool; then samples need no label, and one without has no labelled pixel.
+        `tags`: name to (num_classes,) bool; a sample that stands there needs no label, and without one it has no
+        labelled pixel. Those of the others are the classes of their labels.
         """
         self.samples, self.augmentation = samples, augmentation
         self.num_classes, self.pixel_means, self.pixel_stds = num_classes, tuple(pixel_means), tuple(pixel_stds)
@@ -76,14 +70,14 @@ class TrainingDataset(Dataset):
     def __getitem__(self, position: int) -> dict[str, Any]:
         sample = self.sample_at(position)
         image, semantic, instance = read_sample_files(sample)
-        if semantic is None and self.tags is None:
+        tag = None if self.tags is None else self.tags.get(sample.name)
+        if semantic is None and tag is None:
             raise DataError(f"{sample.where}: no semantic label: training needs `image semantic [instance]`")
         if semantic is None:
             semantic = np.full(image.shape[:2], UNLABELLED, np.uint8)
         semantic = mark_unlabelled(semantic, self.unlabelled_index)
-        tag = np.bincount(semantic.ravel(), minlength=256)[: self.num_classes] > 0
-        if self.tags is not None:
-            tag = self.tags[sample.name]
+        if tag is None:
+            tag = np.bincount(semantic.ravel(), minlength=256)[: self.num_classes] > 0
         if instance is None:
             instance = np.zeros_like(semantic)
         rng = np.random.default_rng([self.seed, _AUGMENTATION, position])
@@ -192,11 +186,14 @@ def build_training_dataset(
         blur=needs.blur,
     )
     tags: Mapping[str, np.ndarray] | None = None
-    if needs.tags:
+    if samples is not None:
+        samples, tags = take_samples(samples, data, needs)
+    elif needs.tags:
         samples, tags = read_tagged_samples(data)
     else:
         samples = read_list(data.train_data_list, data.data_dir, columns=needs.columns)
-        samples = samples if needs.instance else [replace(sample, instance=None) for sample in samples]
+    if not needs.instance:
+        samples = [replace(sample, regions=None) for sample in samples]
     return TrainingDataset(
         samples,
         augmentation,
@@ -210,6 +207,32 @@ def build_training_dataset(
     )
 
 
+def take_samples(samples: Sequence[Sample], data: Any, needs: Needs) -> tuple[list[Sample], dict[str, np.ndarray]]:
+    """Samples that a program hands over in place of a list, named, and the tags of those that have any of their own.
+
+    Args:
+        data: the section `dataset` of a config.
+    Raises:
+        DataError: no sample, one without what the task learns from, unknown tags, or two of one name with tags.
+    """
+    samples = named(samples)
+    if not samples:
+        raise DataError("samples: expected at least one, got none")
+    for sample in samples:
+        if sample.label is None and (not needs.tags or sample.tags is None):
+            raise DataError(f"{sample.where}: no {'tags and no ' if needs.tags else ''}label: the task learns from it")
+    if any(sample.tags is not None for sample in samples):
+        check_unique_names(samples)
+    tags = {
+        sample.name: given_tag(sample, data.num_classes, data.class_names)
+        for sample in samples
+        if sample.tags is not None
+    }
+    if needs.tags:  # a label beside tags is not read
+        samples = [replace(sample, label=None) if sample.name in tags else sample for sample in samples]
+    return samples, tags
+
+
 def read_tagged_samples(data: Any) -> tuple[list[Sample], dict[str, np.ndarray] | None]:
     """The training images of CAMs with their tags (see `read_tags`), or with their labels where no tags are given.
 
@@ -220,12 +243,12 @@ def read_tagged_samples(data: Any) -> tuple[list[Sample], dict[str, np.ndarray] 
     Raises:
         DataError: from the list, the tags, or for a list without labels where `dataset.tags` is empty.
     """
-    samples = [replace(sample, instance=None) for sample in read_list(data.train_data_list, data.data_dir)]
+    samples = [replace(sample, regions=None) for sample in read_list(data.train_data_list, data.data_dir)]
     if data.tags:
         check_unique_names(samples)
         tags = read_tags(data.tags, samples, data.num_classes, data.class_names)
-        return [replace(sample, semantic=None) for sample in samples], tags
-    if samples[0].semantic is None:
+        return [replace(sample, label=None) for sample in samples], tags
+    if samples[0].label is None:
         raise DataError(f"{samples[0].where}: no tags: expected a file dataset.tags, or a semantic label in column 2")
     return samples, None
 

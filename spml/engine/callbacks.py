@@ -13,12 +13,12 @@ from tqdm import tqdm
 from spml.data.dataset import TrainingDataset
 from spml.engine.loop import Record, to_device
 from spml.engine.schedule import learning_rate
+from spml.progress import EVERY
 from spml.tasks import Task
 from spml.tasks.base import photo
 from spml.visualize import grid, legend, voc_palette
 
 POINTS = 10  # records of a run in TensorBoard, at least
-QUIET = 30.0  # seconds between the lines of a run whose output is no terminal
 
 
 class Progress:
@@ -39,7 +39,7 @@ class Progress:
         now, done = time.monotonic(), step + 1
         if self.bar is not None:
             self.bar.update()
-        elif done == self.train.max_iteration or now - self.said >= QUIET:
+        elif done == self.train.max_iteration or now - self.said >= EVERY:
             left = (now - self.begin) / (done - self.first) * (self.train.max_iteration - done)
             line = f"{self.train.task} {done}/{self.train.max_iteration}: {self._terms(done, losses)}, {_clock(left)} left"
             print(line, file=sys.stderr, flush=True)

@@ -13,21 +13,12 @@ from torch.autograd.function import once_differentiable
 
 from spml.errors import UserError
 from spml.grouping.memory import ALONE, Exchange, Gathered, Prototypes
+from spml.processes import rank, world_size
 
 # Seconds in which gloo's threads let go of the last tensors. DistributedDataParallel keeps these threads alive beyond
 # the group. About one run in ten ended in an abort on a loaded CPU, none of about 35 with the wait; that a thread then
 # meets the end of the interpreter is inferred, not proven.
 GRACE = 0.2
-
-
-def rank() -> int:
-    """Return the number of this process, 0 in a single-process run."""
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world_size() -> int:
-    """Return the number of processes."""
-    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def start(device: torch.device) -> torch.device:
