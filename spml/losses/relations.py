@@ -112,13 +112,13 @@ IMAGE_SIMILARITY = Loss(
     "pixels to segments of the same region of the over-segmentation", Similarity, _GROUPS, _relation("image_similarity")
 )
 FEATURE_AFFINITY = Loss(
-    "pixels to segments whose nearest labelled segment has the same label",
+    "as co-occurrence, by the label of each segment's nearest labelled segment",
     Affinity,
     _GROUPS,
     _relation("feature_affinity"),
 )
 PROPAGATED_CROSS_ENTROPY = Loss(
-    "cross-entropy of the classifier on the label of each segment's nearest labelled segment",
+    "cross-entropy on the label of each segment's nearest labelled segment",
     Propagated,
     ("logit", "embedding", "segments", "label", "tag"),
     _propagated,
