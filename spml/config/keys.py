@@ -87,7 +87,7 @@ class Train:
     """`train:`, how it is learned."""
 
     task: str | None = setting(
-        None, optional(TASK), "spml, segmentation, classifier, cam, seam; empty: as network.prediction_types says"
+        None, optional(TASK), "a name of spml.tasks.TABLE, such as spml; empty: as network.prediction_types says"
     )
     resume: bool = setting(False, BOOLEAN, "go on from the last snapshot, as --resume")
     lr_policy: str = setting("poly", choice("poly", "step"), "how the learning rate falls")

@@ -90,9 +90,7 @@ def _flatten(tree: dict[Any, Any], where: str) -> Iterator[tuple[str, Any]]:
             raise ConfigError(f"{name}: expected a section with keys, got {show(value)}, in {where}")
         elif name in _SECTIONS or (isinstance(value, dict) and value and find_key(name) is None):  # or one misspelt
             yield from ((f"{name}.{leaf}", item) for leaf, item in (value or {}).items())
-        elif (
-            value or find_key(str(name)) is not None or name not in tables.tasks()
-        ):  # a task's empty section says nothing
+        elif value or find_key(str(name)) or name not in tables.tasks():  # an empty section of a task says nothing
             yield str(name), value
 
 

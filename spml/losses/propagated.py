@@ -62,7 +62,7 @@ def _loss(inputs: Inputs, settings: Propagated) -> Tensor:
 
 
 LOSS = Loss(
-    "cross-entropy of the classifier on the label of each segment's nearest labelled segment",
+    "cross-entropy on the label of each segment's nearest labelled segment",
     Propagated,
     ("logit", "label", "tag", "segments"),
     _loss,

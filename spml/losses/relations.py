@@ -96,7 +96,7 @@ IMAGE_SIMILARITY = Loss(
     "pixels to segments of the same region of the over-segmentation", Similarity, _GROUPS, _relation("image_similarity")
 )
 FEATURE_AFFINITY = Loss(
-    "pixels to segments whose nearest labelled segment has the same label",
+    "as co-occurrence, by the label of each segment's nearest labelled segment",
     Affinity,
     _GROUPS,
     _relation("feature_affinity"),
