@@ -1,4 +1,4 @@
-"""Class names: from a file, or those of the data sets that the paper evaluates on."""
+"""Class names: those of a file, and those of the data sets that the paper evaluates on."""
 
 from pathlib import Path
 
@@ -15,8 +15,27 @@ DENSEPOSE_CLASSES = tuple(
 MAX_CLASSES = 254  # 254 and 255 mark unlabelled and ignored pixels
 
 
+def read_class_names(path: str | Path) -> tuple[str, ...]:
+    """The names in a text file, one a line, the class of label 0 first; empty lines do not count.
+
+    Raises:
+        UserError: an unreadable file, fewer than 2 or more than 254 names, or a name that stands twice.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"expected a text file of class names, got {str(path)!r} ({reason})") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not 2 <= len(names) <= MAX_CLASSES or len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        got = f"{len(names)} names" + (f", {twice[0]!r} twice" if twice else "")
+        raise UserError(f"expected 2..{MAX_CLASSES} different class names in {path}, one a line, got {got}")
+    return names
+
+
 def class_names(num_classes: int | None = None, path: str | Path | None = None) -> tuple[str, ...]:
-    """Names of all classes, the background first.
+    """Names of all classes, the one of label 0 first.
 
     Args:
         num_classes: how many there are, 2..254; None = as many as the file names, or the 21 of VOC without a file.
@@ -24,25 +43,17 @@ def class_names(num_classes: int | None = None, path: str | Path | None = None) 
             called by their number.
 
     Raises:
-        UserError: an unreadable or empty file, one with another number of names, or a number out of range.
+        UserError: see `read_class_names`; a file with another number of names, or a number out of range.
     """
-    if path is None:
-        num_classes = len(VOC_CLASSES) if num_classes is None else num_classes
-        for names in (VOC_CLASSES, DENSEPOSE_CLASSES):
-            if num_classes == len(names):
-                return names
-        return _checked(tuple(f"class {index}" for index in range(num_classes)), "--num_classes")
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the class names in {path}: {error}") from error
-    names = _checked(tuple(line.strip() for line in lines if line.strip()), str(path))
-    if num_classes not in (None, len(names)):
-        raise UserError(f"{path}: expected {num_classes} class names, one a line, got {len(names)}")
-    return names
-
-
-def _checked(names: tuple[str, ...], where: str) -> tuple[str, ...]:
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise UserError(f"{where}: expected 2 to {MAX_CLASSES} classes, got {len(names)}")
-    return names
+    if path is not None:
+        names = read_class_names(path)
+        if num_classes not in (None, len(names)):
+            raise UserError(f"{path}: expected {num_classes} class names, one a line, got {len(names)}")
+        return names
+    num_classes = len(VOC_CLASSES) if num_classes is None else num_classes
+    for names in (VOC_CLASSES, DENSEPOSE_CLASSES):
+        if num_classes == len(names):
+            return names
+    if not 2 <= num_classes <= MAX_CLASSES:
+        raise UserError(f"--num_classes: expected 2 to {MAX_CLASSES} classes, got {num_classes}")
+    return tuple(f"class {index}" for index in range(num_classes))

@@ -2,20 +2,31 @@
 
 import argparse
 
+from spml.cli.exits import INTERRUPTED
+from spml.cli.interruption import interruption
 from spml.cli.settings import read_config
-from spml.engine.loop import train
+from spml.engine.run import train
+from spml.errors import UserError
 
-STAGES = {"segsort": "embedding", "softmax_classifier": "classifier", "cam": "cam", "seam": "cam"}
 
+def train_task(args: argparse.Namespace, tasks: tuple[str, ...] = (), recipe: tuple[str, ...] = ()) -> int:
+    """Train the task of the config.
 
-def train_task(args: argparse.Namespace, tasks: tuple[str, ...] = ()) -> int:
-    """Train the task of the config; `tasks`: those that the command is for, any if empty.
+    Args:
+        tasks: those that the command is for; any if empty.
+        recipe: overrides of the command, under those of the user.
 
-    Returns: the exit status: 0, or 130 after Ctrl-C and SIGTERM, which finish the step and save.
+    Returns:
+        The exit status: 0, or 130 after Ctrl-C or SIGTERM, which finish the step and save.
     """
-    recipe = ("network.prediction_types=softmax_classifier",) if tasks == ("classifier",) else ()
     config, device = read_config(args, recipe)
+    if tasks and config.train.task not in tasks:
+        raise UserError(
+            f"train.task: expected {' or '.join(tasks)} for this command, got {config.train.task}; "
+            "`spml train` trains any task"
+        )
     if args.data_list:
         config.dataset.train_data_list = args.data_list
-    stage = STAGES[config.network.prediction_types]
-    return train(config, args.snapshot_dir, device, stage, args.resume)
+    with interruption() as stop:
+        done = train(config, args.snapshot_dir, stop=stop, device=device, resume=args.resume)
+    return 0 if done.finished else INTERRUPTED

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from spml.errors import UserError
 from spml.grouping.memory import ALONE, Exchange, Gathered, Prototypes
+from spml.processes import rank, world_size
 
 # Seconds in which gloo's threads let go of the last tensors. DistributedDataParallel keeps these threads alive beyond
 # the group. About one run in ten ended in an abort on a loaded CPU, none of about 35 with the wait; that a thread then
@@ -20,18 +21,8 @@ from spml.grouping.memory import ALONE, Exchange, Gathered, Prototypes
 GRACE = 0.2
 
 
-def rank() -> int:
-    """Return the number of this process, 0 in a single-process run."""
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world_size() -> int:
-    """Return the number of processes."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 def start(device: torch.device) -> torch.device:
-    """Join the processes that torchrun started, if it did, and return this process's device.
+    """Join the processes that torchrun started, if it did and nobody has yet, and return this process's device.
 
     Raises:
         UserError: more processes on this machine than CUDA devices.
@@ -46,7 +37,8 @@ def start(device: torch.device) -> torch.device:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
 
 
@@ -70,7 +62,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
 
 
 @contextmanager
-def together(device: torch.device) -> Iterator[None]:
+def all_or_none(device: torch.device) -> Iterator[None]:
     """A UserError inside, of one process, ends all: there with its line, elsewhere without a word."""
     try:
         yield
@@ -83,6 +75,10 @@ def together(device: torch.device) -> Iterator[None]:
 
 class _AllProcesses:
     """Every process gathers the prototypes and labels of all: bytes grow with segments, not with pixels."""
+
+    @property
+    def processes(self) -> int:
+        return world_size()
 
     def gather(self, rows: Prototypes, num_images: int) -> Gathered:
         """As `Exchange.gather`: sizes first, then each column, padded to the longest process."""

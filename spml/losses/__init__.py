@@ -1,1 +1,15 @@
-"""Losses of the field, one file each."""
+"""Losses of the field, one file each, and the table of them: a config's `losses:` names what is on."""
+
+from spml.losses import cross_entropy, propagated, relations
+from spml.losses.base import Inputs, Loss
+
+TABLE: dict[str, Loss] = {
+    "cross_entropy": cross_entropy.LOSS,
+    "semantic_annotation": relations.SEMANTIC_ANNOTATION,
+    "semantic_cooccurrence": relations.SEMANTIC_COOCCURRENCE,
+    "image_similarity": relations.IMAGE_SIMILARITY,
+    "feature_affinity": relations.FEATURE_AFFINITY,
+    "propagated_cross_entropy": propagated.LOSS,
+}
+
+__all__ = ["TABLE", "Inputs", "Loss"]

@@ -16,4 +16,4 @@ def add_arguments(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    return train_task(args, tasks=("classifier",))
+    return train_task(args, ("classifier",), recipe=("train.task=classifier",))

@@ -6,6 +6,7 @@ Runs that are finished are not repeated, and an interrupted one goes on.
 import argparse
 from pathlib import Path
 
+from spml.cli.interruption import interruption
 from spml.cli.options import add, add_config
 from spml.cli.parser import Parser
 from spml.device import resolve_device
@@ -22,6 +23,6 @@ def add_arguments(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     runs = plan_runs(args.config, args.save_dir, args.seeds, args.overrides, args.methods)
-    result = compare(runs, resolve_device(args.device))
+    result = compare(runs, resolve_device(args.device), interruption)
     write_json(Path(args.save_dir) / "result.json", result)
     print(summary(result))

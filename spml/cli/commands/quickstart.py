@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from spml.cli.interruption import interruption
 from spml.cli.options import add, add_config
 from spml.cli.parser import Parser
 from spml.device import resolve_device
@@ -11,12 +12,13 @@ from spml.pipelines.quickstart import quickstart
 
 
 def add_arguments(parser: Parser) -> None:
-    add_config(parser, required=False, default="configs/quickstart.yaml")
+    add_config(parser, required=False, default="quickstart")
     add(parser, "save_dir", required=False, default="snapshots/quickstart", help="gets data, runs, result.json, .png")
     add(parser, "seeds")
 
 
 def main(args: argparse.Namespace) -> None:
-    result = quickstart(args.config, args.save_dir, args.seeds, resolve_device(args.device), args.overrides)
+    device = resolve_device(args.device)
+    result = quickstart(args.config, args.save_dir, args.seeds, device, args.overrides, interruption)
     print(summary(result))
     print(f"{result['seconds']:.0f} s; {Path(args.save_dir) / 'result.json'}, {Path(args.save_dir) / 'result.png'}")
