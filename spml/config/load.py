@@ -51,7 +51,7 @@ class _Values:
 
     def error(self, name: str, expected: str) -> ConfigError:
         """The error of a key that should have another value."""
-        return ConfigError(f"{name}: expected {expected}, got {show(self.value[name])}, in {self.source(name)}")
+        return ConfigError(f"{name}: expected {expected}, got {show(self.value.get(name))}, in {self.source(name)}")
 
 
 def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()) -> EasyDict:
