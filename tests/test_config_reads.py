@@ -94,7 +94,7 @@ def _passed(module: ast.Module, path: str, functions: Mapping) -> Iterator[tuple
 
 
 def _reads(module: ast.Module) -> Iterator[tuple[ast.expr, str]]:
-    """Object and name of `object.name`, `object["name"]` and `getattr(object, "name")`, where they are read."""
+    """Object and name of reads: `object.name`, `object["name"]`, `object.get("name")`, `getattr(object, "name")`."""
     for node in ast.walk(module):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             yield node.value, node.attr
@@ -104,6 +104,9 @@ def _reads(module: ast.Module) -> Iterator[tuple[ast.expr, str]]:
         elif isinstance(node, ast.Call) and _last_name(node.func) == "getattr" and len(node.args) > 1:
             if isinstance(node.args[1], ast.Constant):
                 yield node.args[0], str(node.args[1].value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            if node.args and isinstance(node.args[0], ast.Constant):
+                yield node.func.value, str(node.args[0].value)
 
 
 def sources() -> dict[str, str]:
@@ -124,6 +127,7 @@ def sources() -> dict[str, str]:
         ("def f(data): return g(data)\ndef g(d): return d.tags\nf(config.dataset)", {"dataset", "dataset.tags"}),
         ("def f(*, data): return data.tags\nf(data=config.dataset)", {"dataset", "dataset.tags"}),
         ("x = getattr(config.train, 'seed')", {"train", "train.seed"}),
+        ("x = config.train.get('seed', 0)", {"train", "train.get", "train.seed"}),
         ("x = config.num_threads", {"num_threads"}),
         ("config.train.seed = 5", {"train"}),  # written, not read
         ("del config.train.seed", {"train"}),
