@@ -39,19 +39,19 @@ def load_checkpoint(path: str | Path, embedding_model: nn.Module, classifier: nn
         CheckpointError: missing, unreadable or malicious file; no known format; keys missing, unexpected or of another
             shape; no classifier in a snapshot that one is wanted from.
     """
-    content = _read(path)
+    content = read_weights(path)
     if "embedding_model" in content:
-        fitted = [(embedding_model, _fit(path, embedding_model, _state(path, content, "embedding_model")))]
+        fitted = [(embedding_model, fit(path, embedding_model, _state(path, content, "embedding_model")))]
         summary = f"{path}: snapshot, embedding"
         if classifier is not None:
             prediction = _state(path, content, "prediction_model")
             prediction = {key: value for key, value in prediction.items() if key.startswith(CLASSIFIER_PREFIX)}
             if not prediction:
                 raise CheckpointError(f"{path}: expected a classifier ({CLASSIFIER_PREFIX}*) in it; found none")
-            fitted.append((classifier, _fit(path, classifier, prediction)))
+            fitted.append((classifier, fit(path, classifier, prediction)))
             summary += " and classifier"
     else:
-        backbone = _fit(path, embedding_model, _imagenet_state(path, content), part="resnet_backbone.")
+        backbone = fit(path, embedding_model, _imagenet_state(path, content), part="resnet_backbone.")
         fitted = [(embedding_model, backbone)]
         summary = f"{path}: ImageNet backbone, heads keep their initial weights"
     for model, state in fitted:
@@ -86,11 +86,20 @@ def _portable_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """What a file of weights holds, on the CPU: of PyTorch, or, by its suffix, of safetensors.
+
+    Raises:
+        CheckpointError: missing, unreadable or malicious file.
+    """
     try:
+        if Path(path).suffix == ".safetensors":
+            return _read_safetensors(path)
         with warnings.catch_warnings():  # the one line of the error says enough
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # the unpickler of a stranger's bytes may raise anything
@@ -99,6 +108,14 @@ def _read(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a dict of weights, got {type(content).__name__}")
     return dict(content)
+
+
+def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(f"{path}: needs the package safetensors: pip install safetensors") from error
+    return load_file(path)
 
 
 def refusal(error: Exception) -> str:
@@ -141,8 +158,12 @@ def _imagenet_state(path: str | Path, content: Mapping[str, Any]) -> dict[str, T
     return state
 
 
-def _fit(path: str | Path, model: nn.Module, state: dict[str, Tensor], part: str = "") -> dict[str, Tensor]:
-    """The entries to load, after all of them were compared with what that part (a prefix of keys) of a model holds."""
+def fit(path: str | Path, model: nn.Module, state: dict[str, Tensor], part: str = "") -> dict[str, Tensor]:
+    """The entries to load, after all of them were compared with what that part (a prefix of keys) of a model holds.
+
+    Raises:
+        CheckpointError: keys missing (but for counters of batch norms), unexpected or of another shape; it names them.
+    """
     own = model.state_dict()
     wanted = {key for key in own if key.startswith(part)}
     optional = {key for key in wanted if key.endswith("num_batches_tracked")} | {SMOOTH_KERNEL}

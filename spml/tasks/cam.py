@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spml.engine.distributed import world_size
 from spml.models.cam import CamModel, CamOutput
-from spml.models.heads.pyramid import resize
+from spml.models.layers import resize
 from spml.models.seam import (
     classification_loss,
     cross_refinement_loss,
