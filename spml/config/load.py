@@ -68,8 +68,9 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[
         itself has it. `losses` holds what is on, each with all of its settings: what files and overrides name, or the
         released recipe if they name none and the task is spml. `train.task` is always filled. With `dataset.classes`,
         `dataset.class_names` holds the file's lines and `dataset.num_classes` their number. `network.pixel_means` and
-        `.pixel_stds` are those of the backbone's weights where nobody gives any. An inherited warm-up longer than the run
-        and an inherited stride larger than the test crop are cut; where the same source says both, that is an error.
+        `.pixel_stds` are those of the backbone's weights where nobody gives any. An inherited warm-up longer than the
+        run and an inherited stride larger than the test crop are cut; where the same source says both, that is an
+        error.
 
     Raises:
         ConfigError: unknown key, wrong kind of value, values that contradict each other, unreadable file.
