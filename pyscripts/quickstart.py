@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from spml.cli.exits import run
+from spml.cli.interruption import interruption
 from spml.cli.options import parse_words, seed_list
 from spml.device import resolve_device
 from spml.pipelines.compare import summary
@@ -17,7 +18,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=seed_list, default=[0], help="runs to average, such as 0,1,2")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:<i>, or auto: cuda where there is one")
     args, overrides = parse_words(parser)
-    result = quickstart(args.cfg_path, args.save_dir, args.seeds, resolve_device(args.device), overrides)
+    device = resolve_device(args.device)
+    result = quickstart(args.cfg_path, args.save_dir, args.seeds, device, overrides, interruption)
     print(summary(result))
     print(f"{result['seconds']:.0f} s; {Path(args.save_dir) / 'result.json'}, {Path(args.save_dir) / 'result.png'}")
 

@@ -1,19 +1,25 @@
-"""Files written whole or not at all."""
+"""Files that are written whole or not at all, and JSON."""
 
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from spml.errors import UserError
 
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of `write_atomically`: its name holds the process's number
+
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Call `write` on a temporary file beside `path`, then rename it, so that no half file is ever seen.
 
-    Makes the folder. Raises UserError where that or the file cannot be written.
+    Makes the folder. A killed process leaves its temporary file; see `remove_stale`.
+
+    Raises:
+        UserError: the folder or the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -29,7 +35,53 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
             temporary.unlink()
 
 
+def remove_stale(folder: str | Path) -> int:
+    """Remove the temporary files that processes left in a folder and in its folders when they were killed.
+
+    Files of processes that still run stay; so does everything that `write_atomically` did not name.
+
+    Returns:
+        how many were removed.
+    """
+    removed = 0
+    for pattern in (".*.tmp", "*/.*.tmp"):
+        for path in Path(folder).glob(pattern):
+            found = _TEMPORARY.fullmatch(path.name)
+            if found and not _is_alive(int(found[1])):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    removed += 1
+    return removed
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as JSON in one step."""
+    """Write `content` as JSON in one step. Raises UserError where it cannot be written."""
     text = json.dumps(content, indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: str | Path, what: str = "JSON") -> Any:
+    """The content of a JSON file.
+
+    Args:
+        what: what the file holds, for the error message.
+
+    Raises:
+        UserError: no such file, or no JSON in it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; expected {what}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {path}: {error}; expected {what}") from error

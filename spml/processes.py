@@ -1,23 +1,166 @@
-"""Pools of processes and Ctrl-C: the parent alone hears it, and tells its processes to end."""
+"""Several processes: pools that a parent starts, and the processes that torchrun starts.
 
+In a pool the parent alone hears Ctrl-C and tells its processes to end; they end by themselves when it is killed.
+"""
+
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
+from multiprocessing import get_context, parent_process
+from typing import Any
+
+from spml.errors import UserError
+
+WAIT = timedelta(days=30)  # of a barrier: one process may have hours more to do than another
 
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
     """Processes started inside ignore Ctrl-C from their first line on, where they would print a traceback each.
 
-    Their parent cancels what is not begun and waits for the rest. It is deaf itself for the moment, so start them at
-    once and leave.
+    This thread hears of a Ctrl-C that comes meanwhile when it leaves.
     """
-    if threading.current_thread() is not threading.main_thread():  # only that one may set signals
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children start with the mask of this thread
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes begin deaf. It starts them when it first needs them, so any submit may start one."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        with deaf_children():
+            return super().submit(fn, *args, **kwargs)
+
+
+@contextmanager
+def pool(
+    workers: int,
+    initializer: Callable[..., object] | None = None,
+    initargs: Sequence[Any] = (),
+    *,
+    method: str = "spawn",
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that do not hear Ctrl-C and that do not outlive this process.
+
+    Leaving waits for all that was submitted; leaving by an error, or closing a generator that holds the pool, waits
+    for what is begun and cancels the rest.
+
+    Args:
+        workers: how many, at least 1.
+        initializer: called in each process before its first task, with `initargs`.
+        method: "spawn", or "fork", which is faster and can hang where this process has threads or a GPU.
+    """
+    executor = _Pool(workers, mp_context=get_context(method), initializer=_begin, initargs=(initializer, initargs))
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=True, cancel_futures=True)
+        raise
+    executor.shutdown(wait=True)
+
+
+def _begin(initializer: Callable[..., object] | None, initargs: Sequence[Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # programs that it starts decide for themselves
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if initializer is not None:
+        initializer(*initargs)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # a pool's process would wait for work for ever
+
+
+def rank() -> int:
+    """The number of this process, 0 in a run of one."""
+    group = _group()
+    return 0 if group is None else group.get_rank()
+
+
+def world_size() -> int:
+    """How many processes share the work."""
+    group = _group()
+    return 1 if group is None else group.get_world_size()
+
+
+def local_size() -> int:
+    """How many of them share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world_size() > 1 else 1
+
+
+def barrier() -> None:
+    """Wait until all processes are here.
+
+    Raises:
+        SystemExit: another process ended with an error, which it says.
+    """
+    gather(None)
+
+
+def gather(thing: Any) -> list[Any]:
+    """What each process hands in, in the order of ranks, the same list everywhere: anything that pickles.
+
+    Raises:
+        SystemExit: another process ended with an error, which it says.
+    """
+    group = _group()
+    if group is None:
+        return [thing]
+    things: list[Any] = [None] * group.get_world_size()
+    try:
+        group.all_gather_object(things, thing)
+    except RuntimeError:  # the connection is closed
+        raise SystemExit(1) from None
+    return things
+
+
+@contextmanager
+def shared_work(device: Any) -> Iterator[Any]:
+    """Join the processes that torchrun started, if it did, to go over lists; yields this process's device.
+
+    Args:
+        device: torch.device; of several processes with CUDA each takes its own GPU of its machine.
+
+    Raises:
+        UserError: more processes on this machine than CUDA devices.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+        yield device
+        return
+    if device.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise UserError(
+                f"torchrun --nproc_per_node: expected at most {torch.cuda.device_count()} processes here, one a GPU"
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("gloo", timeout=WAIT)  # nothing but words and counts travel
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def _group() -> Any:
+    """torch.distributed where processes are joined; it is not imported for that."""
+    dist = sys.modules.get("torch.distributed")
+    return dist if dist is not None and dist.is_available() and dist.is_initialized() else None

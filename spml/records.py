@@ -1,99 +1,283 @@
-"""What made the labels of a folder, in `made_by.json`: a run by other weights or options does not go on there."""
+"""What the files of a folder were made of: `record.json`, the one way to tell old results from those of this run.
+
+A record holds hashes of the weights, the settings that matter, and hashes of the contents of what went in. A run that
+finds its own record goes on; a run that finds another one stops and says what differs, or removes what it describes.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from spml.errors import UserError
-from spml.files import write_atomically
-from spml.inference.outputs import GREY
+from spml.files import read_json, remove_stale, write_json
 
-RECORD = "made_by.json"
-SAME_RESULT = ("device", "backend")  # fields that decide where something is computed, not what
-MARK = "snapshot_sha256"  # attribute of a network
-
-
-def mark(model: nn.Module, snapshot: str | Path) -> None:
-    """Note in `model` the file that its weights came from, by the file's content."""
-    digest = hashlib.sha256()
-    with open(snapshot, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    setattr(model, MARK, digest.hexdigest()[:16])
+RECORD = "record.json"
+OLDER = ("made_by.json", "memory.json")  # what versions before this one wrote in its place
+NEUTRAL = ("device", "backend", "workers")  # fields that decide where something is computed, not what
+READERS = 8  # threads that hash files
+BLOCK = 1 << 22
+LENGTH = 16  # characters of a hash
 
 
-def mark_of(model: object) -> str | None:
-    """What `mark` noted; None where it did not."""
-    return getattr(model, MARK, None)
+@dataclass(frozen=True)
+class Record:
+    """What made the files of a folder. Two records are equal where weights, settings and contents are."""
+
+    kind: str  # what they are, in the plural: "pseudo labels"
+    weights: Mapping[str, str] = field(default_factory=dict)  # name to hash
+    settings: Mapping[str, Any] = field(default_factory=dict)  # as `describe` returns them
+    contents: Mapping[str, str] = field(default_factory=dict)  # name to hash of what went in
+    notes: Mapping[str, Any] = field(default_factory=dict, compare=False)  # for people: the list, counts
+    complete: bool = field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "settings", "contents", "notes"):  # as JSON gives them back
+            object.__setattr__(self, name, describe(dict(getattr(self, name))))
+
+
+def record_of(kind: str, things: Mapping[str, Any], contents: Mapping[str, str] | None = None, **notes: Any) -> Record:
+    """The record of what follows from `things`: networks go to the weights, tensors and arrays to the contents, the
+    rest to the settings, each under its path, such as `predictor.model`.
+
+    Args:
+        things: dataclasses, networks, tensors, mappings, plain values; see `describe`.
+        contents: more hashes, such as those of `hash_files`.
+        notes: for people.
+    """
+    weights: dict[str, str] = {}
+    held: dict[str, str] = {}
+    settings = _described({str(key): value for key, value in things.items()}, "", weights, held)
+    return Record(kind, weights, settings, {**held, **(contents or {})}, notes)
 
 
 def describe(thing: Any) -> Any:
-    """`thing` as JSON can hold it: dataclasses by their fields, networks by their mark, tensors by their content."""
-    if isinstance(thing, nn.Module):
-        return mark_of(thing)
-    if isinstance(thing, Tensor):
-        return hashlib.sha256(thing.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+    """`thing` as JSON holds it: dataclasses by their fields, networks and tensors by a hash of their content."""
+    return _described(thing, "", None, None)
+
+
+def _described(thing: Any, path: str, weights: dict[str, str] | None, contents: dict[str, str] | None) -> Any:
+    """Where `weights` and `contents` are given, hashes go there by `path` instead, and their fields are left out."""
+    if _is_module(thing) or _is_array(thing):
+        digest = hash_weights(thing) if _is_module(thing) else hash_array(thing)
+        table = weights if _is_module(thing) else contents
+        if table is None:
+            return digest
+        table[path] = digest
+        return _GONE
     if is_dataclass(thing) and not isinstance(thing, type):
-        found = {field.name: describe(getattr(thing, field.name)) for field in fields(thing)}
-        kept = {name: value for name, value in found.items() if name not in SAME_RESULT}
-        return {"kind": type(thing).__name__, **kept}
+        kept = {one.name: getattr(thing, one.name) for one in fields(thing) if one.name not in NEUTRAL}
+        return {"kind": type(thing).__name__, **_described(kept, path, weights, contents)}
     if isinstance(thing, Mapping):
-        return {str(key): describe(value) for key, value in thing.items()}
+        found = {
+            str(key): _described(value, f"{path}.{key}" if path else str(key), weights, contents)
+            for key, value in thing.items()
+        }
+        return {key: value for key, value in found.items() if value is not _GONE}
     if isinstance(thing, (list, tuple)):
-        return [describe(value) for value in thing]
+        found_items = [_described(item, f"{path}.{i}", weights, contents) for i, item in enumerate(thing)]
+        return [item for item in found_items if item is not _GONE]
     if thing is None or isinstance(thing, (bool, int, float, str)):
         return thing
-    return str(thing) if isinstance(thing, (Path, torch.device)) else type(thing).__name__
+    if hasattr(thing, "item"):  # a number of numpy
+        return thing.item()
+    return str(thing) if isinstance(thing, Path) else type(thing).__name__
 
 
-def start_record(save_dir: str | Path, made_by: Mapping[str, Any], overwrite: bool) -> None:
-    """Write `made_by` to the folder before its first label; refuse to go on with labels that something else made.
+_GONE = object()
 
-    With `overwrite` all labels of the folder are removed first, so that none passes for a new one if this run is
-    interrupted. Labels without a record, such as the release's, count as this run's own: they stay, and their images
-    are skipped.
+
+def _is_module(thing: Any) -> bool:
+    torch = sys.modules.get("torch")  # where nobody imported it, nothing is a network
+    return torch is not None and isinstance(thing, torch.nn.Module)
+
+
+def _is_array(thing: Any) -> bool:
+    return hasattr(thing, "dtype") and bool(getattr(thing, "shape", ()))
+
+
+def hash_file(path: str | Path) -> str:
+    """A hash of the bytes of a file, 16 characters. Raises UserError where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    return digest.hexdigest()[:LENGTH]
+
+
+def hash_files(parts: Iterable[Any]) -> str:
+    """A hash of the names and bytes of files, in their order; the folders that they lie in do not count.
+
+    Where the order does not matter to what follows, the caller sorts them.
 
     Args:
-        made_by: everything that the labels follow from; see `describe`.
+        parts: paths, or arrays in the place of files.
 
     Raises:
-        UserError: labels are there, of another maker or of none that is known; names what differs.
+        UserError: a file that cannot be read.
     """
-    save_dir, own = Path(save_dir), describe(made_by)
-    before = _read(save_dir / RECORD)
-    stale = [] if before in (None, own) else sorted((save_dir / GREY).glob("*.png"))
-    if stale:
-        if not overwrite:
-            raise UserError(
-                f"{save_dir / RECORD}: this folder holds labels that something else made "
-                f"({'; '.join(_differences(before, own))}): expected another --save_dir, or --overwrite"
-            )
-        for path in stale:
-            path.unlink()
-    if before != own:
-        text = json.dumps(own, indent=2) + "\n"
-        write_atomically(save_dir / RECORD, lambda file: file.write(text.encode()))
+
+    def one(part: Any) -> str:
+        return hash_array(part) if _is_array(part) else f"{Path(part).name} {hash_file(part)}"
+
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(READERS) as pool:
+        for line in pool.map(one, parts):
+            digest.update(f"{line}\n".encode())
+    return digest.hexdigest()[:LENGTH]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def hash_array(array: Any) -> str:
+    """A hash of the type, shape and values of a numpy array or a tensor, wherever and however it is stored."""
+    if hasattr(array, "detach"):
+        torch = sys.modules["torch"]
+        name, shape = str(array.dtype).removeprefix("torch."), tuple(array.shape)
+        data = array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    else:
+        name, shape, data = str(array.dtype), tuple(array.shape), array.tobytes()
+    digest = hashlib.sha256()
+    digest.update(f"{name} {shape} ".encode())
+    digest.update(data)
+    return digest.hexdigest()[:LENGTH]
+
+
+def hash_weights(source: Any) -> str:
+    """A hash of the weights of a network, or of all networks in a snapshot: of their names and values, no file's bytes.
+
+    Counters of batch norms do not count, as they change nothing that a network computes.
+
+    Args:
+        source: a module; or the path of a snapshot, of which each part counts.
+
+    Raises:
+        UserError: a snapshot that cannot be read.
+    """
+    digest = hashlib.sha256()
+    for key, value in sorted(_state(source).items()):
+        if not key.endswith("num_batches_tracked"):
+            digest.update(f"{key} {hash_array(value)}\n".encode())
+    return digest.hexdigest()[:LENGTH]
+
+
+def _state(source: Any) -> dict[str, Any]:
+    if not isinstance(source, (str, Path)):
+        return source.state_dict()
+    import torch
+
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load has no one error for a file that is not its own
+        raise UserError(f"cannot read {source}: expected a snapshot, got {type(error).__name__}") from error
+    flat = {}
+    for part, state in content.items() if isinstance(content, dict) else ():
+        for key, value in state.items() if isinstance(state, dict) else [("", state)]:
+            if hasattr(value, "dtype"):
+                flat[f"{part}.{key}"] = value
+    return flat
+
+
+def start(folder: str | Path, record: Record, *, made: Sequence[str], overwrite: bool = False) -> bool:
+    """Write `record` to the folder before its first file, or find it there and go on.
+
+    Files without a record, such as the release's, count as this run's own. Temporary files of killed processes go.
+    Under torchrun one process calls this, the others wait.
+
+    Args:
+        made: patterns of the files that the record describes, such as `semantic_gray/*.png`.
+        overwrite: where another record describes such files, they are removed first.
+
+    Returns:
+        Whether all is made already: the same record, complete.
+
+    Raises:
+        UserError: such files are there, of another record; names what differs. Or a folder of another kind of files,
+            or one that cannot be written.
+    """
+    folder = Path(folder)
+    remove_stale(folder)
+    before = _read_any(folder)
+    if before == record:
+        assert before is not None
+        return before.complete
+    stale = [] if before is None else [path for pattern in made for path in sorted(folder.glob(pattern))]
+    if before is not None and before.kind not in (record.kind, _UNKNOWN):
+        raise UserError(f"{folder / RECORD}: this folder holds {before.kind}: expected another one for {record.kind}")
+    if stale and not overwrite:
+        assert before is not None
+        raise UserError(
+            f"{folder / RECORD}: other {record.kind} are here ({'; '.join(differences(before, record))}): "
+            "expected another folder, or --overwrite"
+        )
+    for path in stale:
+        path.unlink(missing_ok=True)
+    _write(folder, replace(record, complete=False))
+    for name in OLDER:
+        (folder / name).unlink(missing_ok=True)
+    return False
+
+
+def finish(folder: str | Path, **notes: Any) -> None:
+    """Say in the folder's record that everything is made. `notes` are added to its own."""
+    record = read(folder)
+    assert record is not None, "finish follows start"
+    _write(Path(folder), replace(record, notes={**record.notes, **notes}, complete=True))
+
+
+def reopen(folder: str | Path) -> None:
+    """Take back `finish`, before something is made again."""
+    record = read(folder)
+    if record is not None and record.complete:
+        _write(Path(folder), replace(record, complete=False))
+
+
+def read(folder: str | Path) -> Record | None:
+    """The record of a folder; None where there is none. Raises UserError for one that cannot be read."""
+    path = Path(folder) / RECORD
+    if not path.is_file():
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; expected what an earlier run wrote there") from error
-    return record if isinstance(record, dict) else None
+    content = read_json(path, "what an earlier run wrote there")
+    try:
+        record = Record(**content)
+    except TypeError:
+        raise UserError(f"{path}: expected what an earlier run wrote there, got other keys") from None
+    return record
+
+
+def require_complete(folder: str | Path, what: str) -> Record | None:
+    """The record of a folder that is about to be read; None where there is none, as in the release's folders.
+
+    Raises:
+        UserError: the run that writes the folder was interrupted, or still goes on.
+    """
+    record = read(folder)
+    if record is not None and not record.complete:
+        raise UserError(
+            f"{Path(folder)}: {what} is not complete, as the run that writes it has not ended: "
+            "give that command again, it goes on"
+        )
+    return record
+
+
+def differences(before: Record, now: Record) -> list[str]:
+    """What differs between two records: `settings.views.flip false, now true` for each value."""
+    if before.kind != now.kind:
+        return [f"{before.kind}, now {now.kind}"]
+    one, other = (
+        {"weights": record.weights, "settings": record.settings, "contents": record.contents}
+        for record in (before, now)
+    )
+    return _differences(one, other)
 
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:
-    """`views.scales [1.0], now [0.5]` for each value that differs."""
-    if not (isinstance(before, dict) and isinstance(now, dict)):
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
         return [] if before == now else [f"{path} {_short(before)}, now {_short(now)}"]
     keys = dict.fromkeys([*before, *now])
     return [
@@ -106,3 +290,19 @@ def _differences(before: Any, now: Any, path: str = "") -> list[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+_UNKNOWN = "files of an older version, which said less of what made them"
+
+
+def _read_any(folder: Path) -> Record | None:
+    """The record of a folder; where only an older version's stands there, one that equals no other."""
+    record = read(folder)
+    if record is None and any((folder / name).is_file() for name in OLDER):
+        return Record(_UNKNOWN)
+    return record
+
+
+def _write(folder: Path, record: Record) -> None:
+    content = asdict(record)
+    write_json(folder / RECORD, {"kind": content.pop("kind"), "complete": content.pop("complete"), **content})

@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from spml.data.annotate import Box, box_label, boxes, points, regions, sample_seed, scribbles, tags
 from spml.data.annotate_list import annotate_list
-from spml.data.lists import IGNORE, UNLABELLED, read_list
+from spml.data.lists import read_list
+from spml.data.samples import IGNORE, UNLABELLED
 from spml.errors import UserError
 
 ROOT = Path(__file__).parents[1]

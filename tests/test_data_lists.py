@@ -4,18 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.data.lists import (
-    IGNORE,
-    UNLABELLED,
-    DataError,
-    check_samples,
-    check_unique_names,
-    read_image,
-    read_label,
-    read_list,
-    read_sample_files,
-    write_list,
-)
+from spml.data.lists import check_samples, check_unique_names, duplicate_lines, given_entries, read_list, write_list
+from spml.data.samples import DataError, Sample, read_sample_files
 from spml.errors import UserError
 from spml.files import write_atomically
 
@@ -42,11 +32,6 @@ def folder(tmp_path):
 def samples_of(folder, text, columns=0):
     (folder / "list.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_list(folder / "list.txt", folder, columns)
-
-
-def test_constants():
-    assert (IGNORE, UNLABELLED) == (255, 254)
-    assert issubclass(DataError, UserError)
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3])
@@ -169,71 +154,80 @@ def test_damaged_files(folder, kind):
         check_samples([sample], 3)
 
 
-def test_label_values(folder, caplog):
+def test_label_values(folder):
     samples = read_list(folder / "list.txt", folder)
     check_samples(samples, 3, decode=True)
-    assert not caplog.records
     save(folder / "gt/b.png", np.array([[0, 1, 3, 3, 3, 3]] * 4, np.uint8))  # one value: the released mark
     check_samples(samples, 3, decode=True)
-    assert not caplog.records
-    save(folder / "gt/b.png", np.array([[0, 1, 3, 4, 5, 255]] * 4, np.uint8))
-    check_samples(samples, 3, unlabelled_index=5)
-    assert len(caplog.records) == 1 and "hold 3, 4, which num_classes 3" in caplog.records[0].getMessage()
     for name in "ab":
         save(folder / f"gt/{name}.png", np.full((4, 6), 100 + ord(name), np.uint8))
     with pytest.raises(DataError, match="no pixel of the semantic labels of .* is below num_classes 3: .* 197, 198"):
         check_samples(samples, 3)
 
 
-def test_images_of_every_kind(tmp_path):
-    grey = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
-    colour = np.stack([grey, grey // 2, 255 - grey], axis=-1)
-    alpha = np.concatenate([colour, np.full((4, 6, 1), 7, np.uint8)], axis=-1)
-    expected = {
-        "rgb.png": (save(tmp_path / "rgb.png", colour), colour),
-        "rgba": (save(tmp_path / "rgba.png", alpha), colour),
-        "grey": (save(tmp_path / "grey.png", grey), np.stack([grey] * 3, -1)),
-        "16": (save(tmp_path / "16.png", grey.astype(np.uint16) * 256 + 9), np.stack([grey] * 3, -1)),
-        "1": (save(tmp_path / "1.png", grey > 100), np.stack([(grey > 100) * np.uint8(255)] * 3, -1)),
-    }
-    for path, image in expected.values():
-        read = read_image(path)
-        assert read.dtype == np.uint8
-        np.testing.assert_array_equal(read, image)
-    palette = read_image(save(tmp_path / "p.png", colour, "P"))
-    assert palette.shape == (4, 6, 3)
-    assert read_image(save(tmp_path / "cmyk.jpg", colour, "CMYK")).shape == (4, 6, 3)
-    save(tmp_path / "f.tif", grey.astype(np.float32))
-    with pytest.raises(DataError, match="float values"):
-        read_image(tmp_path / "f.tif")
+def test_labels_that_are_all_unlabelled_index(folder):
+    for name in "ab":
+        save(folder / f"gt/{name}.png", np.full((4, 6), 2, np.uint8))
+    samples = read_list(folder / "list.txt", folder)
+    check_samples(samples, 3)
+    with pytest.raises(DataError, match="no pixel of the semantic labels .* they hold 2"):
+        check_samples(samples, 3, unlabelled_index=2)
 
 
-def test_exif_orientation_is_not_applied(tmp_path):
-    image = Image.fromarray(np.zeros((4, 6, 3), np.uint8))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_image(tmp_path / "turned.jpg").shape == (4, 6, 3)
+def test_absolute_paths_where_the_file_is_there(folder, tmp_path):
+    elsewhere = save(tmp_path / "elsewhere.png", np.zeros((4, 6, 3), np.uint8))
+    samples = samples_of(folder, f"{elsewhere} gt/a.png\n/im/b.png /gt/b.png\n")
+    assert [sample.image for sample in samples] == [elsewhere, folder / "im/b.png"]
+    check_samples(samples, 3)
+    assert given_entries(samples[0], folder, "image", "label", "regions") == ["../elsewhere.png", "gt/a.png"]
 
 
-def test_labels_of_every_kind(tmp_path):
-    label = np.array([[0, 1, 20], [254, 255, 3]], np.uint8)
-    palette = Image.new("P", (3, 2))
-    palette.putdata(label.ravel().tolist())
-    palette.putpalette(list(range(255, -1, -1)) * 3)
-    palette.save(tmp_path / "p.png")
-    for path in (
-        save(tmp_path / "l.png", label),
-        tmp_path / "p.png",
-        save(tmp_path / "16.png", label.astype(np.uint16)),
-        save(tmp_path / "32.tif", label.astype(np.int32)),
+@pytest.mark.parametrize("line", ["im/a.png,gt/a.png", "im/a.png, gt/a.png", "im/a.png;gt/a.png;seg/a.png"])
+def test_commas_between_columns(folder, line):
+    with pytest.raises(DataError, match=r"list.txt line 1: columns are separated by white space, not by commas") as e:
+        samples_of(folder, line + "\n")
+    assert "expected `im/a.png gt/a.png" in str(e.value)
+
+
+def test_commas_in_names_are_fine(folder):
+    save(folder / "im/c,1.png", np.zeros((4, 6, 3), np.uint8))
+    save(folder / "im/d.1,e.png", np.zeros((4, 6, 3), np.uint8))
+    assert [sample.name for sample in samples_of(folder, "im/c,1.png\nim/d.1,e.png\n")] == ["c,1", "d.1,e"]
+    assert samples_of(folder, "im/d.1,e.png\n")[0].name == "d.1,e"  # such a file is there
+
+
+def test_duplicate_lines(folder):
+    samples = samples_of(folder, "im/a.png gt/a.png\nim/b.png gt/b.png\nim/a.png gt/a.png\n")
+    assert duplicate_lines(samples) == [(samples[0], samples[2])]
+    with pytest.raises(DataError, match="line 3: the same files stand on line 1 too"):
+        check_unique_names(samples)
+    assert duplicate_lines(samples[:2]) == []
+
+
+def test_swapped_columns(folder):
+    samples = samples_of(folder, "gt/a.png im/a.png\n")
+    with pytest.raises(DataError, match="list.txt line 1: the columns of image and label look swapped"):
+        check_samples(samples, 3)
+    photo = np.random.default_rng(0).integers(0, 256, (40, 60)).astype(np.uint8)
+    save(folder / "im/grey.png", photo)  # a grey photograph with a coloured mask is something else
+    save(folder / "gt/colour.png", np.zeros((40, 60, 3), np.uint8))
+    with pytest.raises(DataError, match="label .*colour.png is a colour image"):
+        check_samples(samples_of(folder, "im/grey.png gt/colour.png\n"), 3)
+
+
+def test_arrays_are_checked_as_files_are():
+    image, label = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.int64)
+    good = Sample(image, label, label + 3, name="x")
+    check_samples([good], 3)
+    for sample, message in (
+        (Sample(image, label[:2], name="x"), "sample 'x': label is 6 x 2, but image is 6 x 4"),
+        (Sample(image, label.astype(float), name="x"), r"sample 'x': label: expected \(H, W\) integers, got"),
+        (Sample(image.astype(float), label, name="x"), r"sample 'x': image: expected \(H, W, 3\) uint8, got"),
+        (Sample(image, label + 7, name="x"), "no pixel of the semantic labels of the samples is below"),
     ):
-        read = read_label(path)
-        assert read.dtype == np.uint8
-        np.testing.assert_array_equal(read, label)
-    np.testing.assert_array_equal(read_label(save(tmp_path / "1.png", label > 2)), label > 2)
-    save(tmp_path / "big.png", np.array([[0, 256]], np.uint16))
-    with pytest.raises(DataError, match=r"x line 3: label .*big.png has values 0 to 256: expected 0 to 255"):
-        read_label(tmp_path / "big.png", "x line 3")
-    with pytest.raises(DataError, match="cannot read label .*none.png: no such file"):
-        read_label(tmp_path / "none.png")
+        with pytest.raises(DataError, match=message):
+            check_samples([sample], 3)
+    with pytest.raises(DataError, match="the name 'x' stands on another sample too"):
+        check_unique_names([good, Sample(image, name="x")])
+    with pytest.raises(DataError, match="a data list cannot name an array"):
+        given_entries(good, ".", "image")

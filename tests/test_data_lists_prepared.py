@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from spml.config import load_config
-from spml.data.lists import DataError, read_list
+from spml.data.lists import read_list
 from spml.data.prepare import densepose, voc
 from spml.data.prepare.layout import DataRoot
+from spml.data.samples import DataError
 from spml.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,9 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from spml.data import oversegment as module
-from spml.data.lists import IGNORE, read_list
+from spml.data.lists import read_list
 from spml.data.oversegment import METHODS, boundary_strength, oversegment
 from spml.data.oversegment_list import oversegment_list
+from spml.data.samples import IGNORE
 from spml.errors import UserError
 
 pytest.importorskip("higra")

@@ -7,8 +7,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from spml.data.lists import DataError
 from spml.data.pickled import load_dict_npy, read_cam_file, read_memory_file, write_cam_file, write_memory_file
+from spml.data.samples import DataError
 
 
 def npy_around(payload: bytes) -> bytes:

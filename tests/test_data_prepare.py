@@ -11,12 +11,12 @@ from scipy.io import savemat
 
 from spml.classes import VOC_CLASSES
 from spml.data.annotate import Box, box_label
-from spml.data.lists import UNLABELLED, DataError, read_label
 from spml.data.pickled import write_cam_file
 from spml.data.prepare.boxes import convert_boxes, read_boxes
 from spml.data.prepare.convert import convert_files
 from spml.data.prepare.drawings import Stroke, convert_drawings, draw_label, read_strokes, shorten
 from spml.data.prepare.masks import convert_masks, mask_from_mat, mask_from_png
+from spml.data.samples import UNLABELLED, DataError, read_label
 from spml.errors import UserError
 from spml.pseudo.cam_labels import convert_cams
 from spml.visualize.palette import colourise, voc_palette

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from spml.data import shapes
-from spml.data.lists import UNLABELLED, check_samples, read_label, read_list, read_sample_files
+from spml.data.lists import check_samples, read_list
+from spml.data.samples import UNLABELLED, read_label, read_sample_files
 from spml.data.scenes import CLASSES, SCENES, SIZE, Scene, make_scene
 from spml.data.shapes import LISTS, colour_baseline, make_shapes
 from spml.errors import UserError

@@ -10,14 +10,14 @@ from spml.config import load_config
 from spml.data import dataset
 from spml.data.annotate_list import annotate_list
 from spml.data.dataset import build_training_dataset, build_training_loader, read_tagged_samples
-from spml.data.lists import DataError, Sample
+from spml.data.samples import DataError, Sample
 from spml.data.tags import read_tags
 
 NAMES = ("background", "cow", "potted plant", "tv_monitor")
 
 
 def sample(name, line=1):
-    return Sample(Path(f"{name}.png"), None, None, name, line, Path("list.txt"))
+    return Sample(f"{name}.png", line=line, list_path=Path("list.txt"))
 
 
 def write(folder, text, name="tags.txt"):
@@ -98,7 +98,7 @@ def test_what_the_annotator_writes_is_read_and_equals_the_tags_of_masks(tiny_dat
     config = load_config(None, [f"dataset.data_dir={tiny_data}", f"dataset.classes={tiny_data}/classes.txt"])
     config.dataset.train_data_list = str(tiny_data / "val.txt")
     from_masks = build_training_dataset(config, "cam")
-    assert from_masks.tags is None and from_masks.samples[0].semantic is not None
+    assert from_masks.tags is None and from_masks.samples[0].label is not None
     images = "".join(line.split()[0] + "\n" for line in (tiny_data / "val.txt").read_text().splitlines())
     config.dataset.train_data_list = str(write(tmp_path, images, "images.txt"))  # no label column
     config.dataset.tags = str(tmp_path / "tags.txt")

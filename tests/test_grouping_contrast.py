@@ -154,6 +154,49 @@ def test_high_concentration_stays_finite(concentration):
     assert torch.isfinite(z.grad).all()
 
 
+def opposed(k, prototypes=1000, pixels=5):
+    """Pixels on the side of every negative, their only positive opposite: the quotient of the sums is P e^(2k)."""
+    generator = torch.Generator().manual_seed(0)
+    axis = torch.tensor([[1.0, 0.0, 0.0]])
+    pixel = F.normalize(axis + 0.01 * torch.randn(pixels, 3, generator=generator), dim=1)
+    prototype = F.normalize(axis + 0.01 * torch.randn(prototypes, 3, generator=generator), dim=1)
+    prototype[1] = -axis
+    positive = torch.zeros(1, prototypes, dtype=torch.bool)
+    positive[:, :2] = True  # the own segment and the one opposite
+    relation = Relation(torch.zeros(pixels, dtype=torch.long), positive, ~positive)
+    return pixel, prototype, torch.zeros(pixels, dtype=torch.long), relation
+
+
+@pytest.mark.parametrize("reduction", ("mean", "none"))
+@pytest.mark.parametrize("k", (41.0, 50.0, 64.0))
+def test_opposing_vectors_stay_finite(k, reduction):
+    """k (c_neg - c_pos) + ln P goes far beyond 88.7, where the quotient of the sums leaves float32."""
+    results = []
+    for dtype, backend in ((torch.float32, "chunked"), (torch.float64, "dense")):
+        pixel, prototype, own, relation = opposed(k)
+        z, p = pixel.to(dtype).requires_grad_(), prototype.to(dtype).requires_grad_()
+        loss = pixel_to_segment_loss(z, p, own, relation, k, reduction=reduction, backend=backend)
+        loss.sum().backward()
+        results.append([value.double() for value in (loss.detach(), z.grad, p.grad)])
+    assert results[1][0].max() > 88
+    for ours, exact in zip(*results, strict=True):
+        assert torch.isfinite(ours).all()
+        assert float((ours - exact).abs().max()) <= 2e-5 * float(exact.abs().max())
+
+
+def test_small_losses_keep_their_digits():
+    """A difference of two logarithms near 16 would leave none of a loss of 1e-8."""
+    axis = torch.tensor([[1.0, 0.0]])
+    prototype = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-0.1, 1 - 0.1**2]])
+    prototype[2] /= prototype[2].norm()
+    relation = Relation(
+        torch.zeros(1, dtype=torch.long), torch.tensor([[True, True, False]]), torch.tensor([[False, False, True]])
+    )
+    exact = math.log1p(math.exp(16 * (float(prototype[2, 0].double()) - 1)))
+    ours = pixel_to_segment_loss(axis, prototype, torch.tensor([0]), relation, 16.0, backend="chunked")
+    assert 1e-8 < exact < 1e-7 and ours.item() == pytest.approx(exact, rel=1e-5)
+
+
 def test_keeps_no_pixel_by_prototype_matrix():
     """What the graph holds between forward and backward is linear in pixels and prototypes."""
     pixel, prototype, own, relation = problem(pixels=400, prototypes=300, groups=2, dtype=torch.float32)

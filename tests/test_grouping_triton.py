@@ -94,6 +94,18 @@ def test_largest_concentration_of_the_kernels():
 
 
 @interpreted
+@pytest.mark.parametrize("k", (50.0, 64.0))
+def test_opposing_vectors_stay_finite(k):
+    """The quotient of the sums is about 40 e^(2k), beyond float32; see test_grouping_contrast.py."""
+    pixel = F.normalize(torch.tensor([1.0, 0.0]) + 0.01 * torch.randn(6, 2), dim=1)
+    prototype = F.normalize(torch.tensor([1.0, 0.0]) + 0.01 * torch.randn(40, 2), dim=1)
+    prototype[1] = torch.tensor([-1.0, 0.0])
+    positive = (torch.arange(40) < 2)[None]
+    relation = Relation(torch.zeros(6, dtype=torch.long), positive, ~positive)
+    compare(pixel, prototype, torch.zeros(6, dtype=torch.long), relation, k, tolerance=1e-4)
+
+
+@interpreted
 def test_what_the_kernels_do_not_cover_goes_the_chunked_way():
     for channels, k, dtype in ((200, 6.0, torch.float32), (4, 100.0, torch.float32), (4, 6.0, torch.float64)):
         pixel, prototype, own, relation = problem(20, 10, 2, channels)

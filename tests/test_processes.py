@@ -1,4 +1,4 @@
-"""Ctrl-C and pools of processes."""
+"""Pools of processes, Ctrl-C, and processes that share work."""
 
 import os
 import signal
@@ -10,34 +10,144 @@ from pathlib import Path
 
 import pytest
 
-from spml.processes import deaf_children
+from spml.processes import barrier, deaf_children, gather, local_size, pool, rank, shared_work, world_size
 
 ROOT = Path(__file__).parents[1]
 
 
+def is_deaf():
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()) or (
+        signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    )
+
+
+class Seen:
+    """Says, once it is unpickled in another process, whether that was deaf by then: before any initializer."""
+
+    def __init__(self, deaf=None):
+        self.deaf = deaf
+
+    def __reduce__(self):
+        return _unpickled, ()
+
+
+def _unpickled():
+    return Seen(is_deaf())
+
+
+STARTED: list[bool] = []  # in a process of a pool
+
+
+def begin(seen):
+    STARTED.append(seen.deaf)
+
+
+def report(folder, processes):
+    """What this process knows of itself, once so many are at work."""
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < processes and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return os.getpid(), STARTED, is_deaf()
+
+
 def test_children_begin_deaf_and_the_parent_hears_again():
-    before = signal.getsignal(signal.SIGINT)
-    code = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+    code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
     with deaf_children():
         child = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
-    assert child.stdout.strip() == "True"
-    assert signal.getsignal(signal.SIGINT) is before
+    assert child.stdout.strip() == "True" and not is_deaf()
     with pytest.raises(KeyError), deaf_children():
         raise KeyError
-    assert signal.getsignal(signal.SIGINT) is before
+    assert not is_deaf()
 
 
-def test_other_threads_leave_signals_alone():
-    seen = []
-
-    def work():
+def test_a_ctrl_c_meanwhile_is_heard_afterwards():
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(True))
+    try:
         with deaf_children():
-            seen.append(signal.getsignal(signal.SIGINT))
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            assert not heard
+        assert heard == [True]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [signal.getsignal(signal.SIGINT)]
+
+def test_every_process_of_a_pool_begins_deaf_whenever_it_starts(tmp_path):
+    with pool(2, begin, [Seen()]) as executor:
+        first, *told = executor.submit(report, tmp_path, 1).result()  # one process, idle from now on
+        assert told == [[True], True]
+        others = [executor.submit(report, tmp_path, 2) for _ in range(2)]  # the second one starts only here
+        assert {one.result()[1:] == ([True], True) for one in others} == {True}
+        assert {one.result()[0] for one in others} > {first}
+
+
+def test_an_error_cancels_what_is_not_begun():
+    with pytest.raises(KeyError), pool(1, method="fork") as executor:
+        slow = [executor.submit(time.sleep, 0.2) for _ in range(9)]
+        slow[0].result()
+        raise KeyError
+    assert slow[-1].cancelled()
+
+
+def test_a_pool_ends_with_its_parent():
+    code = """
+import os, time
+from spml.processes import pool
+if __name__ == "__main__":
+    with pool(1, method="fork") as executor:
+        print(executor.submit(os.getpid).result(), flush=True)
+        time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while os.path.exists(f"/proc/{child}") and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "the process of the pool lives on"
+        time.sleep(0.05)
+
+
+def test_a_run_of_one_process():
+    assert (rank(), world_size(), local_size(), gather("a")) == (0, 1, 1, ["a"])
+    barrier()
+    with shared_work("device") as device:
+        assert device == "device"
+
+
+SHARED = """
+import sys, torch
+from spml.errors import UserError
+from spml.processes import barrier, gather, local_size, rank, shared_work, world_size
+with shared_work(torch.device("cpu")) as device:
+    seen = gather((rank(), world_size(), local_size(), str(device)))
+    barrier()
+    if rank() == 0:
+        print(seen, flush=True)
+    if rank() == int(sys.argv[1]):
+        print("error: it", file=sys.stderr, flush=True)
+        raise SystemExit(3)
+    barrier()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", [-1, 0, 1])
+def test_two_processes(tmp_path, failing):
+    (tmp_path / "shared.py").write_text(SHARED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "shared.py"), str(failing)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
+    assert "[(0, 2, 2, 'cpu'), (1, 2, 2, 'cpu')]" in done.stdout
+    assert (done.returncode == 0) == (failing == -1)
+    assert done.stderr.count("error: it") == (failing != -1)
+    assert 'shared.py", line' not in done.stderr  # no process shows a traceback
 
 
 @pytest.mark.slow

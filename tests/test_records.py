@@ -1,123 +1,218 @@
-"""Labels of other weights or options are never taken for those of this run."""
+"""Records: what counts, what is removed, what is refused."""
 
 import json
-from dataclasses import replace
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from spml.data.lists import read_list
 from spml.errors import UserError
-from spml.inference.memory import fill_memory
-from spml.inference.predictors import build_predictor, load_models, predict_list
-from spml.inference.segmenter import Segmenter
-from spml.inference.views import ViewPlan
-from spml.models import build_classifier, build_embedding_model, save_checkpoint
-from spml.propagate import DenseCRF
-from spml.pseudo.label import build_source, choose_recipe, label_list
-from spml.records import describe, mark, mark_of, start_record
+from spml.files import read_json, remove_stale, write_atomically, write_json
+from spml.records import (
+    Record,
+    describe,
+    differences,
+    finish,
+    hash_array,
+    hash_file,
+    hash_files,
+    hash_weights,
+    read,
+    record_of,
+    reopen,
+    require_complete,
+    start,
+)
 
-CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def snapshots(tiny_config, tmp_path):
-    """Two files of different weights."""
-    paths = tmp_path / "model-3.pth", tmp_path / "model-4.pth"
-    for path in paths:
-        save_checkpoint(path, build_embedding_model(tiny_config), build_classifier(tiny_config))
-    return paths
-
-
-@pytest.fixture
-def samples(tiny_config):
-    return read_list(tiny_config.dataset.train_data_list, tiny_config.dataset.data_dir)[:2]
+MADE = ("label/*.png",)
 
 
-def softmax(config, snapshot, **plan):
-    return build_predictor(config, "softmax", snapshot, replace(ViewPlan.from_config(config), **plan), CPU)
+@dataclass(frozen=True)
+class Plan:
+    scales: tuple[float, ...]
+    crop: tuple[int, int]
+    device: str = "cpu"
 
 
-def test_predictions_of_other_weights_or_options_stop_the_run(tiny_config, snapshots, samples, tmp_path):
-    out, first = tmp_path / "out", softmax(tiny_config, snapshots[0])
-    predict_list(tiny_config, samples[:1], first, out)
-    again = build_predictor(tiny_config, "softmax", snapshots[0], first.plan, CPU)
-    assert "1 images predicted, 1 were there" in predict_list(tiny_config, samples, again, out)
-    second = softmax(tiny_config, snapshots[1])
-    with pytest.raises(
-        UserError, match=r"out/made_by.json: .*\(predictor.model \"\w{16}\", now \"\w{16}\"\).*--overwrite"
-    ):
-        predict_list(tiny_config, samples, second, out)
-    with pytest.raises(UserError, match=r"\(predictor.plan.flip false, now true\)"):
-        predict_list(tiny_config, samples, softmax(tiny_config, snapshots[0], flip=True), out)
-    with pytest.raises(UserError, match=r"\(crf null, now {.kind.: .DenseCRF"):
-        predict_list(tiny_config, samples, first, out, crf=DenseCRF())
-    assert "2 images predicted" in predict_list(tiny_config, samples, second, out, overwrite=True)
-    assert "0 images predicted" in predict_list(tiny_config, samples, second, out)
+@dataclass(frozen=True)
+class Predictor:
+    model: torch.nn.Module
+    plan: Plan
+    memory: torch.Tensor
 
 
-def test_what_overwriting_leaves_when_it_is_interrupted(tmp_path):
-    """The new record, and no label of the old one."""
-    (tmp_path / "semantic_gray").mkdir()
-    start_record(tmp_path, {"k": 1}, overwrite=False)
-    for name in "ab":
-        Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "semantic_gray" / f"{name}.png")
-    start_record(tmp_path, {"k": 1}, overwrite=True)
-    assert len(list((tmp_path / "semantic_gray").iterdir())) == 2
-    with pytest.raises(UserError, match="k 1, now 2"):
-        start_record(tmp_path, {"k": 2}, overwrite=False)
-    start_record(tmp_path, {"k": 2}, overwrite=True)
-    assert not list((tmp_path / "semantic_gray").iterdir())
-    assert json.loads((tmp_path / "made_by.json").read_text()) == {"k": 2}
+def fill(folder: Path, *names: str) -> None:
+    (folder / "label").mkdir(exist_ok=True)
+    for name in names:
+        (folder / "label" / f"{name}.png").write_bytes(b"x")
 
 
-def test_labels_that_no_record_speaks_of_stay(tmp_path):
-    (tmp_path / "semantic_gray").mkdir()
-    Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "semantic_gray" / "a.png")
-    start_record(tmp_path, {}, overwrite=False)
-    assert [path.name for path in (tmp_path / "semantic_gray").iterdir()] == ["a.png"]
-    (tmp_path / "made_by.json").write_text("{")
-    with pytest.raises(UserError, match="cannot read .*made_by.json"):
-        start_record(tmp_path, {}, overwrite=False)
+def held(folder: Path) -> list[str]:
+    return sorted(path.stem for path in (folder / "label").glob("*.png"))
 
 
-def test_pseudo_labels_of_other_options_stop_the_run(tiny_config, snapshots, samples, tmp_path):
-    out, plan = tmp_path / "out", choose_recipe("softmax", walk_steps=0).plan(tiny_config)
-
-    def label(snapshot, **options):
-        source = build_source(tiny_config, "softmax", snapshot, plan, CPU, samples, walk_steps=0)
-        return label_list(tiny_config, samples, source, out, **options)
-
-    label(snapshots[0])
-    assert "0 images labelled" in label(snapshots[0])
-    with pytest.raises(UserError, match="source.views.model"):
-        label(snapshots[1])
-    with pytest.raises(UserError, match=r"\(walk_steps 0, now 2\)"):
-        label(snapshots[0], walk_steps=2)
-
-
-def test_a_memory_of_other_weights_stops_the_run(tiny_config, snapshots, samples, tmp_path):
-    def fill(snapshot, some, **options):
-        model, _ = load_models(tiny_config, snapshot, CPU, with_classifier=False)
-        segmenter = Segmenter.from_config(tiny_config, model, ViewPlan.from_config(tiny_config), CPU)
-        return fill_memory(tiny_config, some, segmenter, tmp_path / "memory", **options)
-
-    fill(snapshots[0], samples)
-    with pytest.raises(UserError, match="another memory .snapshot_sha256"):
-        fill(snapshots[1], samples)
-    fill(snapshots[1], samples[:1], overwrite=True)
-    assert len(list((tmp_path / "memory" / "semantic_prototype").iterdir())) == 1
+def test_the_same_record_goes_on_and_another_stops(tmp_path):
+    one = Record("labels", {"model": "aa"}, {"steps": 3, "views": {"flip": False}}, {"list": "bb"}, {"list": "a.txt"})
+    assert start(tmp_path, one, made=MADE) is False
+    assert read(tmp_path) == one and not read(tmp_path).complete
+    fill(tmp_path, "a", "b")
+    elsewhere = Record(one.kind, one.weights, one.settings, one.contents, {"list": "copy of a.txt"})
+    assert start(tmp_path, elsewhere, made=MADE, overwrite=True) is False and held(tmp_path) == ["a", "b"]
+    finish(tmp_path, images=2)
+    assert start(tmp_path, elsewhere, made=MADE) is True
+    assert read(tmp_path).notes == {"list": "a.txt", "images": 2}
+    other = Record("labels", {"model": "cc"}, {"steps": 3, "views": {"flip": True}}, {"list": "bb"})
+    words = r'record.json: other labels are here \(weights.model "aa", now "cc"; settings.views.flip false, now true\)'
+    with pytest.raises(UserError, match=words + ": .* or --overwrite"):
+        start(tmp_path, other, made=MADE)
+    assert held(tmp_path) == ["a", "b"] and read(tmp_path).complete
+    assert start(tmp_path, other, made=MADE, overwrite=True) is False
+    assert held(tmp_path) == [] and read(tmp_path) == other and not read(tmp_path).complete
 
 
-def test_the_content_counts_not_where_it_lies(tiny_config, snapshots, tmp_path):
-    model = build_embedding_model(tiny_config)
-    assert mark_of(model) is None
-    mark(model, snapshots[0])
-    copy = tmp_path / "copy.pth"
-    copy.write_bytes(snapshots[0].read_bytes())
-    first = describe({"model": model, "crf": DenseCRF(backend="torch", device=CPU)})
-    mark(model, copy)
-    assert describe({"model": model, "crf": DenseCRF()}) == first
-    assert describe(torch.ones(2)) == describe(torch.ones(2)) != describe(torch.zeros(2))
+def test_another_record_without_files_is_replaced(tmp_path):
+    start(tmp_path, Record("labels", settings={"k": 1}), made=MADE)
+    start(tmp_path, Record("labels", settings={"k": 2}), made=MADE)
+    assert read(tmp_path).settings == {"k": 2}
+
+
+def test_another_kind_is_never_removed(tmp_path):
+    start(tmp_path, Record("labels"), made=MADE)
+    fill(tmp_path, "a")
+    with pytest.raises(UserError, match="this folder holds labels: expected another one for CAMs"):
+        start(tmp_path, Record("CAMs"), made=("**/*",), overwrite=True)
+    assert held(tmp_path) == ["a"]
+
+
+def test_files_without_a_record_are_this_run_s_own(tmp_path):
+    fill(tmp_path, "a")
+    assert start(tmp_path, Record("labels"), made=MADE, overwrite=True) is False
+    assert held(tmp_path) == ["a"]
+    assert require_complete(tmp_path / "label", "the memory") is None
+
+
+def test_files_of_an_older_version_are_not(tmp_path):
+    fill(tmp_path, "a")
+    (tmp_path / "made_by.json").write_text("{}")
+    with pytest.raises(UserError, match="files of an older version"):
+        start(tmp_path, Record("labels"), made=MADE)
+    start(tmp_path, Record("labels"), made=MADE, overwrite=True)
+    assert held(tmp_path) == [] and sorted(path.name for path in tmp_path.iterdir()) == ["label", "record.json"]
+
+
+def test_what_is_not_complete_is_not_read(tmp_path):
+    start(tmp_path, Record("memories"), made=MADE)
+    with pytest.raises(UserError, match="the memory is not complete"):
+        require_complete(tmp_path, "the memory")
+    finish(tmp_path)
+    assert require_complete(tmp_path, "the memory") == Record("memories")
+    reopen(tmp_path)
+    with pytest.raises(UserError, match="not complete"):
+        require_complete(tmp_path, "the memory")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"colour": 3}'])
+def test_a_damaged_record_is_one_line(tmp_path, text):
+    (tmp_path / "record.json").write_text(text)
+    with pytest.raises(UserError, match="record.json.*expected what an earlier run wrote there"):
+        start(tmp_path, Record("labels"), made=MADE)
+
+
+def test_a_record_of_networks_tensors_and_settings():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    predictor = Predictor(model, Plan((1.0, 0.5), (8, 8)), torch.ones(2, 3))
+    one = record_of("labels", {"predictor": predictor, "steps": np.int64(3), "crf": None}, {"list": "aa"}, images=2)
+    assert set(one.weights) == {"predictor.model"} and set(one.contents) == {"predictor.memory", "list"}
+    assert one.settings == {
+        "predictor": {"kind": "Predictor", "plan": {"kind": "Plan", "scales": [1.0, 0.5], "crop": [8, 8]}},
+        "steps": 3,
+        "crf": None,
+    }
+    moved = Predictor(model, Plan((1.0, 0.5), (8, 8), device="cuda"), torch.ones(2, 3))
+    same = record_of("labels", {"predictor": moved, "steps": 3, "crf": None}, {"list": "aa"})
+    assert same == one == Record(**json.loads(json.dumps(one.__dict__)))
+    with torch.no_grad():
+        model[0].bias[0] += 1
+    other = record_of("labels", {"predictor": moved, "steps": 3, "crf": None}, {"list": "aa"})
+    assert [line.split()[0] for line in differences(one, other)] == ["weights.predictor.model"]
+
+
+def test_hashes_of_contents(tmp_path):
+    for folder, swapped in (("one", False), ("two", False), ("three", True)):
+        (tmp_path / folder).mkdir()
+        for name, text in zip("ab", "yx" if swapped else "xy", strict=True):
+            (tmp_path / folder / name).write_text(text)
+
+    def hashed(folder, names="ab"):
+        return hash_files(tmp_path / folder / name for name in names)
+
+    assert hashed("one") == hashed("two") != hashed("three")
+    assert hashed("one") != hashed("one", "ba") and hashed("one") != hashed("one", "a")
+    assert hash_file(tmp_path / "one" / "a") == hash_file(tmp_path / "three" / "b")
+    array = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    assert hash_files([array]) == hash_files([np.asfortranarray(array)]) != hash_files([array.T])
+    with pytest.raises(UserError, match="cannot read .*/c: No such file"):
+        hashed("one", "abc")
+
+
+def test_hashes_of_arrays_and_weights(tmp_path):
+    values = torch.randn(2, 3, 4, 4)
+    assert hash_array(values) == hash_array(values.to(memory_format=torch.channels_last)) == hash_array(values.numpy())
+    assert hash_array(values) != hash_array(values.flip(0)) and hash_array(values.bfloat16()) != hash_array(values)
+    assert hash_array(torch.tensor(3)) != hash_array(torch.tensor(4))
+    model = torch.nn.BatchNorm2d(3)
+    before = hash_weights(model)
+    model(values[:, :3])
+    assert hash_weights(model) != before  # its statistics moved
+    after = hash_weights(model)
+    model.num_batches_tracked += 1
+    assert hash_weights(model) == after
+    torch.save({"embedding_model": model.state_dict(), "prediction_model": {}}, tmp_path / "model-1.pth")
+    torch.save({"prediction_model": {}, "embedding_model": model.state_dict()}, tmp_path / "copy.pth")
+    assert hash_weights(tmp_path / "model-1.pth") == hash_weights(tmp_path / "copy.pth")
+    (tmp_path / "text").write_text("x")
+    with pytest.raises(UserError, match="text: expected a snapshot"):
+        hash_weights(tmp_path / "text")
+
+
+def test_descriptions():
+    assert describe({1: (2, None), "a": Path("b")}) == {"1": [2, None], "a": "b"}
+    assert describe(torch.ones(2)) == describe(np.ones(2, np.float32)) != describe(torch.zeros(2))
+    assert describe(print) == "builtin_function_or_method"
+
+
+def test_temporary_files_of_dead_processes_go(tmp_path):
+    process = subprocess.run([sys.executable, "-S", "-c", "import os; print(os.getpid())"], capture_output=True)
+    dead = int(process.stdout)
+    (tmp_path / "label").mkdir()
+    for folder in (tmp_path, tmp_path / "label"):
+        for name in (f".a.png.{dead}.tmp", f".a.png.{os.getpid()}.tmp", ".a.png.x.tmp", f"a.png.{dead}.tmp"):
+            (folder / name).touch()
+    assert remove_stale(tmp_path) == 2
+    assert len(list(tmp_path.rglob("*.tmp"))) == 6
+    assert remove_stale(tmp_path / "none") == 0
+
+
+def test_files_are_whole_or_not_there(tmp_path):
+    def fail(file):
+        file.write(b"half")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        write_atomically(tmp_path / "a", fail)
+    assert not list(tmp_path.iterdir())
+    write_json(tmp_path / "deep" / "a.json", {"a": [1]})
+    assert read_json(tmp_path / "deep" / "a.json") == {"a": [1]}
+    (tmp_path / "a").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        write_json(tmp_path / "a" / "b.json", 1)
+    with pytest.raises(UserError, match="cannot read .*: expected value|cannot read .*; expected boxes"):
+        read_json(tmp_path / "a", "boxes")
+    with pytest.raises(UserError, match="cannot read .*none: No such file .*; expected boxes"):
+        read_json(tmp_path / "none", "boxes")

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from spml.cli.exits import run
+from spml.cli.interruption import interruption
 from spml.cli.options import parse_words, seed_list
 from spml.device import resolve_device
 from spml.files import write_json
@@ -23,7 +24,7 @@ def main() -> None:
     parser.epilog = "Any key of the YAML file can be overridden at the end: train.max_iteration=100"
     args, overrides = parse_words(parser)
     runs = plan_runs(args.cfg_path, args.save_dir, args.seeds, overrides, args.methods)
-    result = compare(runs, resolve_device(args.device))
+    result = compare(runs, resolve_device(args.device), interruption)
     write_json(Path(args.save_dir) / "result.json", result)
     print(summary(result))
 

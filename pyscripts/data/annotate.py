@@ -2,9 +2,9 @@
 
 import argparse
 
+from spml.classes import class_names
 from spml.cli.exits import run
 from spml.data.annotate_list import KINDS, annotate_list
-from spml.classes import class_names
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,9 +2,9 @@
 
 import argparse
 
+from spml.classes import class_names
 from spml.cli.exits import run
 from spml.data.prepare.boxes import convert_boxes
-from spml.classes import class_names
 
 
 def main(argv: list[str] | None = None) -> None:

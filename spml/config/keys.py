@@ -111,6 +111,7 @@ class Train:
     begin_iteration: int = setting(0, integer(0), "first step")
     snapshot_step: int = setting(10000, integer(1), "steps between snapshots; the last step saves always")
     tensorboard_step: int = setting(100, integer(1), "steps between TensorBoard records")
+    validation_step: int = setting(0, integer(0), "steps between validations on dataset.test_data_list; 0: none")
     log_step: int = setting(10, integer(1), "steps between updates of the progress line")
     max_iteration: int = setting(30000, integer(1), "steps of the whole run")
     random_mirror: bool = setting(True, BOOLEAN, "mirror half of the images")

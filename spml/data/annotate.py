@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from spml.data.lists import IGNORE, UNLABELLED
+from spml.data.samples import IGNORE, UNLABELLED
 from spml.data.strokes import draw_strokes, inner_distance
 
 MIN_AREA = 20  # pixels: a smaller piece gets no scribble

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from spml.errors import UserError
 from spml.data.annotate import Array, Box, box_label, boxes, points, sample_seed, scribbles, tags
-from spml.data.lists import (UNLABELLED, DataError, Sample, check_unique_names, read_list, read_sample_files, write_list)
+from spml.data.lists import check_unique_names, given_entries, read_list, write_list
+from spml.data.samples import UNLABELLED, DataError, Sample, read_sample_files
+from spml.errors import UserError
 from spml.files import write_atomically
 
 KINDS = ("scribble", "point", "box", "tag")
@@ -111,8 +112,7 @@ def label_rows(samples: Sequence[Sample], folder: str | Path, data_dir: str | Pa
         )
     rows = []
     for sample in samples:
-        kept = [path for path in (sample.image, sample.instance) if path is not None]
-        image, *instance = (Path(os.path.relpath(path, data_dir)).as_posix() for path in kept)
+        image, *instance = given_entries(sample, data_dir, "image", "regions")
         rows.append([image, f"{entry}/{sample.name}.png", *instance])
     return rows
 
@@ -121,7 +121,7 @@ def _rows(
     samples: list[Sample], pictures: list[Path], data_dir: Path, instance_dir: str | Path | None
 ) -> list[list[str]]:
     """The lines of the new list. Images keep their entry; with `instance_dir` and pictures comes a third column."""
-    rows = [[Path(os.path.relpath(sample.image, data_dir)).as_posix()] for sample in samples]
+    rows = [given_entries(sample, data_dir, "image") for sample in samples]
     for row, picture in zip(rows, pictures, strict=False):
         row.append(relative_path(picture, data_dir))
     if instance_dir is not None and pictures:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from spml.data.lists import IGNORE
+from spml.data.samples import IGNORE
 
 # Mirroring a person swaps left and right: hands, feet, upper and lower legs and arms (of the 15 DensePose classes).
 DENSEPOSE_SWAP = np.arange(256, dtype=np.uint8)

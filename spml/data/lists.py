@@ -1,89 +1,99 @@
-"""Data lists, and the images and labels they name. A mistake in them is one line that names the list and its line."""
+"""Data lists. A mistake in one is one line that names the list and its line."""
 
-import logging
-import struct
-import zlib
+import os
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from spml.errors import UserError
+from spml.data.samples import (
+    IGNORE,
+    UNLABELLED,
+    DataError,
+    Sample,
+    check_header,
+    read_image,
+    read_label,
+    read_sample_files,
+)
 from spml.files import write_atomically
 
-IGNORE = 255  # void and padding: leaves clustering altogether
-UNLABELLED = 254  # what our tools write for a pixel without annotation; any other value >= num_classes reads the same
+__all__ = [  # what reads the files of a sample is imported from here as well
+    "IGNORE",
+    "UNLABELLED",
+    "DataError",
+    "Sample",
+    "check_samples",
+    "check_unique_names",
+    "duplicate_lines",
+    "given_entries",
+    "read_image",
+    "read_label",
+    "read_list",
+    "read_sample_files",
+    "write_list",
+]
 
 COLUMNS = ("image", "semantic label", "instance label")
-# What Pillow raises on damaged files, beside OSError.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-
-logger = logging.getLogger(__name__)
-
-
-class DataError(UserError):
-    """A data list, an image or a label that cannot be used."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One line of a data list. `name` is the stem of the image file; `line` counts from 1."""
-
-    image: Path
-    semantic: Path | None
-    instance: Path | None
-    name: str
-    line: int
-    list_path: Path
-
-    @property
-    def where(self) -> str:
-        """`<list> line <n>`: the start of every message about this sample."""
-        return f"{self.list_path} line {self.line}"
-
-    @property
-    def files(self) -> list[Path]:
-        """The files of the line, image first."""
-        return [path for path in (self.image, self.semantic, self.instance) if path is not None]
 
 
 def read_list(list_path: str | Path, data_dir: str | Path, columns: int = 0) -> list[Sample]:
     """Read a data list: `image [semantic [instance]]` on each line, separated by white space, relative to `data_dir`.
 
-    A leading slash is dropped, as the released lists need (`/JPEGImages/x.jpg`); `data_dir` may hold spaces, entries
-    may not. A byte order mark, Windows line ends and blank lines are fine. No file of the list is opened.
+    A leading slash is dropped, as the released lists need (`/JPEGImages/x.jpg`), unless the file exists at the absolute
+    path; `data_dir` may hold spaces, entries may not. A byte order mark, Windows line ends and blank lines are fine. No
+    file of the list is opened.
 
     Args:
         columns: how many columns the caller needs, 0 to 3.
     Raises:
-        DataError: no such list, no sample in it, too few or too many columns, or lines of different width.
+        DataError: no such list, no sample in it, too few or too many columns, lines of different width, or commas
+            between columns.
     """
     if not str(list_path):
         raise DataError("no data list is given: expected a text file, one sample a line")
     list_path, data_dir = Path(list_path), Path(data_dir).expanduser()
-    try:
-        text = list_path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise DataError(f"cannot read the data list {list_path}: {reason}") from error
     samples: list[Sample] = []
     width = 0
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_read_text(list_path).split("\n"), start=1):
         entries = line.split()
         if not entries:
             continue
-        _check_width(f"{list_path} line {number}", entries, columns, width)
+        where = f"{list_path} line {number}"
+        if not samples:
+            _check_commas(where, line, data_dir)
+        _check_width(where, entries, columns, width)
         width = len(entries)
-        paths = [data_dir / entry.lstrip("/") for entry in entries]
-        image, semantic, instance = [*paths, None, None][:3]
+        image, label, regions = [*(_resolve(entry, data_dir) for entry in entries), None, None][:3]
         assert image is not None
-        samples.append(Sample(image, semantic, instance, image.stem, number, list_path))
+        samples.append(Sample(image, label, regions, line=number, list_path=list_path))
     if not samples:
         raise DataError(f"the data list {list_path} is empty: expected `image [semantic [instance]]` on each line")
     return samples
+
+
+def _read_text(list_path: Path) -> str:
+    try:
+        return list_path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise DataError(f"cannot read the data list {list_path}: {reason}") from error
+
+
+def _resolve(entry: str, data_dir: Path) -> Path:
+    """The file of an entry: the absolute path where that is a file, else below `data_dir`."""
+    if entry.startswith("/") and (absolute := Path(entry)).is_file():
+        return absolute
+    return data_dir / entry.lstrip("/")
+
+
+def _check_commas(where: str, line: str, data_dir: Path) -> None:
+    """Raise DataError where commas or semicolons separate what look like file names. They may also be part of one."""
+    parts = [part.strip() for part in re.split("[,;]", line) if part.strip()]
+    if len(parts) > 1 and all(Path(part).suffix for part in parts) and not _resolve(line.split()[0], data_dir).exists():
+        raise DataError(f"{where}: columns are separated by white space, not by commas; expected `{' '.join(parts)}`")
 
 
 def _check_width(where: str, entries: Sequence[str], columns: int, width: int) -> None:
@@ -97,6 +107,21 @@ def _check_width(where: str, entries: Sequence[str], columns: int, width: int) -
         raise DataError(f"{where}: no {COLUMNS[len(entries)]}: expected {columns} columns, got {len(entries)}")
     if width and len(entries) != width:
         raise DataError(f"{where}: got {len(entries)} columns, but {width} on the lines before")
+
+
+def given_entries(sample: Sample, data_dir: str | Path, *parts: str) -> list[str]:
+    """The entries of a list for the `parts` ("image", "label", "regions") that a sample has, relative to `data_dir`.
+
+    Raises: DataError for a part that is an array.
+    """
+    entries = []
+    for part in parts:
+        source = getattr(sample, part)
+        if isinstance(source, np.ndarray):
+            raise DataError(f"{sample.where}: a data list cannot name an array: expected a file as {part}")
+        if source is not None:
+            entries.append(Path(os.path.relpath(source, data_dir)).as_posix())
+    return entries
 
 
 def write_list(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> None:
@@ -121,113 +146,57 @@ def check_unique_names(samples: Sequence[Sample]) -> None:
     """Raise DataError where two samples have one name: what inference writes for the second would replace the first."""
     seen: dict[str, Sample] = {}
     for sample in samples:
-        if (first := seen.setdefault(sample.name, sample)) is not sample:
-            raise DataError(
-                f"{sample.where}: the name {sample.name!r} stands on line {first.line} too ({first.image}, "
-                f"{sample.image}); output files are named after the image, so names must differ"
-            )
+        if (first := seen.setdefault(sample.name, sample)) is sample:
+            continue
+        if sample.files == first.files and sample.list_path is not None:
+            raise DataError(f"{sample.where}: the same files stand on line {first.line} too; remove one of the lines")
+        raise DataError(
+            f"{sample.where}: the name {sample.name!r} stands on {_place(first)} too ({_image(first)}, "
+            f"{_image(sample)}); output files are named after the image, so names must differ"
+        )
 
 
-def read_image(source: Sample | str | Path) -> np.ndarray:
-    """Read an image as RGB.
-
-    Grey, palette, RGBA (alpha dropped), CMYK and 16-bit images (high byte) are converted. The EXIF orientation is *not*
-    applied: labels align with the stored pixels, and the released code ignores it too.
-
-    Returns:
-        (H, W, 3) uint8.
-    Raises:
-        DataError: missing, damaged, or values without a known range (float, 32-bit).
-    """
-    path, where = _source(source)
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I;16") or image.mode == "I":
-                grey = np.asarray(image).astype(np.int64)
-                if grey.size and not 0 <= grey.min() <= grey.max() <= 65535:
-                    raise DataError(f"{where}image {path} has 32-bit values: save it with 8 bits a channel")
-                return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
-            if image.mode == "F":
-                raise DataError(f"{where}image {path} has float values: save it with 8 bits a channel")
-            if image.mode == "P":  # by way of RGBA: Pillow warns about transparent palettes otherwise
-                image = image.convert("RGBA")
-            return np.array(image.convert("RGB"))
-    except _DAMAGED as error:
-        raise DataError(f"{where}{_unreadable('image', path, error)}") from error
+def duplicate_lines(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    """Pairs of samples that name the same files, the earlier one first."""
+    seen: dict[tuple[Path, ...], Sample] = {}
+    pairs = ((seen.setdefault(tuple(sample.files), sample), sample) for sample in samples if sample.files)
+    return [(first, sample) for first, sample in pairs if first is not sample]
 
 
-def read_label(path: str | Path, where: str = "") -> np.ndarray:
-    """Read a label PNG: 8-bit grey values or palette indexes ('P': the index, not the colour), 1-bit as 0 and 1.
-
-    16- and 32-bit files are taken where every value fits 8 bits.
-
-    Args:
-        where: the start of the error message, `Sample.where` for a file of a list.
-    Returns:
-        (H, W) uint8.
-    Raises:
-        DataError: missing or damaged, a colour image, or a value over 255.
-    """
-    where = f"{where}: " if where else ""
-    try:
-        with Image.open(path) as image:
-            _check_label_mode(image.mode, Path(path), where)
-            label = np.array(image)
-    except _DAMAGED as error:
-        raise DataError(f"{where}{_unreadable('label', Path(path), error)}") from error
-    if label.dtype not in (np.uint8, np.bool_) and label.size and not 0 <= label.min() <= label.max() <= 255:
-        raise DataError(f"{where}label {path} has values {label.min()} to {label.max()}: expected 0 to 255")
-    return label.astype(np.uint8)
+def _place(sample: Sample) -> str:
+    return "another sample" if sample.list_path is None else f"line {sample.line}"
 
 
-def read_sample_files(sample: Sample) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Image (H, W, 3), semantic and instance label (H, W), uint8; None for absent columns. Raises DataError."""
-    image = read_image(sample)
-    labels = []
-    for path in (sample.semantic, sample.instance):
-        label = None if path is None else read_label(path, sample.where)
-        if path is not None and label is not None:
-            _check_size(sample, path, image.shape[1::-1], label.shape[::-1])
-        labels.append(label)
-    return image, labels[0], labels[1]
+def _image(sample: Sample) -> str:
+    return str(sample.image) if isinstance(sample.image, Path) else "an array"
 
 
 def check_samples(
     samples: Sequence[Sample], num_classes: int, *, decode: bool = False, unlabelled_index: int | None = None
 ) -> None:
-    """Check the files of a list before any work: all exist, their headers open, labels have the size of their image.
+    """Check the files of samples before any work: all exist, their headers open, labels have the size of their image.
 
-    Reads headers only, in threads, plus the semantic labels of 16 samples (`decode`: of all) for their values. It logs
-    one warning where these hold values in [num_classes, 255) that look like classes: more than one value other than
-    254 and `unlabelled_index` (the release marks unlabelled pixels by the single value num_classes).
+    Reads headers only, in threads, plus the labels of 16 samples (`decode`: of all) for their values.
 
     Raises:
         DataError: the first bad file, with list and line; for missing files also how many are missing; labels that all
-            were decoded and hold no pixel of any class.
+            were decoded and hold no pixel of any class (that of `unlabelled_index` is none).
     """
     with ThreadPoolExecutor(16) as pool:
         _check_existence(samples, pool)
-        for _ in pool.map(_check_headers, samples, chunksize=64):
+        for _ in pool.map(check_header, samples, chunksize=64):
             pass
-        labelled = [sample for sample in samples if sample.semantic is not None]
+        labelled = [sample for sample in samples if sample.label is not None]
         chosen = labelled if decode else labelled[:: max(1, -(-len(labelled) // 16))]
         found = np.zeros(256, bool)
         for present in pool.map(_label_values, chosen):
             found |= present
-    if not chosen:
-        return
-    list_path = samples[0].list_path
-    if len(chosen) == len(labelled) and not found[:num_classes].any():
+    classes = [value for value in range(num_classes) if value != unlabelled_index]
+    if chosen and len(chosen) == len(labelled) and not found[classes].any():
         held = ", ".join(map(str, np.flatnonzero(found)))
         raise DataError(
-            f"no pixel of the semantic labels of {list_path} is below num_classes {num_classes}: they hold {held}"
-        )
-    odd = [v for v in range(num_classes, UNLABELLED) if found[v] and v != unlabelled_index]
-    if len(odd) > 1:
-        shown = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
-        logger.warning(
-            "warning: the semantic labels of %s hold %s, which num_classes %d makes unlabelled; is num_classes right?",
-            *(list_path, shown, num_classes),
+            f"no pixel of the semantic labels of {samples[0].list_path or 'the samples'} is below num_classes "
+            f"{num_classes}: they hold {held}"
         )
 
 
@@ -242,48 +211,7 @@ def _check_existence(samples: Sequence[Sample], pool: ThreadPoolExecutor) -> Non
         raise DataError(f"{sample.where}: no file {path} ({len(missing)} of the list's {total} files are missing)")
 
 
-def _check_headers(sample: Sample) -> None:
-    size = (0, 0)
-    for path in sample.files:
-        kind = "image" if path is sample.image else "label"
-        try:
-            with Image.open(path) as header:
-                if kind == "image":
-                    size = header.size
-                else:
-                    _check_label_mode(header.mode, path, f"{sample.where}: ")
-                    _check_size(sample, path, size, header.size)
-        except _DAMAGED as error:
-            raise DataError(f"{sample.where}: {_unreadable(kind, path, error)}") from error
-
-
 def _label_values(sample: Sample) -> np.ndarray:
-    """(256,) bool: the values that the semantic label holds."""
-    assert sample.semantic is not None
-    return np.bincount(read_label(sample.semantic, sample.where).ravel(), minlength=256) > 0
-
-
-def _check_label_mode(mode: str, path: Path, where: str) -> None:
-    if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
-        raise DataError(
-            f"{where}label {path} is a colour image (mode {mode}): expected 8-bit grey or palette indexes; "
-            "write each pixel's class number to a grey PNG"
-        )
-
-
-def _check_size(sample: Sample, path: Path, image: tuple[int, ...], label: tuple[int, ...]) -> None:
-    """Sizes are (width, height)."""
-    if image != label:
-        raise DataError(
-            f"{sample.where}: label {path} is {label[0]} x {label[1]}, "
-            f"but image {sample.image} is {image[0]} x {image[1]}"
-        )
-
-
-def _source(source: Sample | str | Path) -> tuple[Path, str]:
-    return (source.image, f"{source.where}: ") if isinstance(source, Sample) else (Path(source), "")
-
-
-def _unreadable(kind: str, path: Path, error: Exception) -> str:
-    reason = "no such file" if isinstance(error, FileNotFoundError) else str(error).split("\n")[0]
-    return f"cannot read {kind} {path}: {reason or type(error).__name__}"
+    """(256,) bool: the values that the label holds."""
+    assert sample.label is not None
+    return np.bincount(read_label(sample.label, sample.where).ravel(), minlength=256) > 0

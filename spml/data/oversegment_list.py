@@ -9,10 +9,11 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from spml.errors import UserError
 from spml.data.annotate_list import relative_path, write_label
-from spml.data.lists import DataError, Sample, check_unique_names, read_image, read_list, write_list
+from spml.data.lists import check_unique_names, given_entries, read_list, write_list
 from spml.data.oversegment import MAX_SEGMENTS, load_method, oversegment
+from spml.data.samples import DataError, Sample, read_image
+from spml.errors import UserError
 from spml.processes import deaf_children
 
 
@@ -80,9 +81,9 @@ def _one(sample: Sample, path: Path, method: str, threshold: float, max_segments
 def _rows(samples: list[Sample], data_dir: Path, save_dir: Path) -> list[list[str]]:
     rows = []
     for sample in samples:
-        if sample.semantic is None:
+        if sample.label is None:
             raise DataError(f"{sample.where}: --list_out needs a list with semantic labels, expected 2 columns, got 1")
-        given = [Path(os.path.relpath(path, data_dir)).as_posix() for path in (sample.image, sample.semantic)]
+        given = given_entries(sample, data_dir, "image", "label")
         rows.append([*given, relative_path(save_dir / f"{sample.name}.png", data_dir)])
     return rows
 

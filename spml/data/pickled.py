@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from spml.data.lists import DataError
+from spml.data.samples import DataError
 from spml.files import write_atomically
 
 

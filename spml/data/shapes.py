@@ -14,13 +14,14 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 from tqdm import tqdm
 
-from spml.errors import UserError
 from spml.data import annotate
-from spml.data.lists import read_list, read_sample_files, write_list
-from spml.files import write_atomically
+from spml.data.lists import read_list, write_list
 from spml.data.oversegment import load_method, oversegment
+from spml.data.samples import read_sample_files
 from spml.data.scenes import CLASSES, make_scene
+from spml.errors import UserError
 from spml.evaluation.iou import ConfusionMatrix
+from spml.files import write_atomically
 from spml.processes import deaf_children
 
 VERSION = 1  # of the drawing; another one is other data

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spml.data.lists import DataError, Sample
 from spml.data.prepare.drawings import read_xml
+from spml.data.samples import DataError, Sample
 
 
 def read_tags(
@@ -42,6 +42,13 @@ def read_tags(
             f"({len(absent)} of {len(samples)} images have none); expected `name class class ..`"
         )
     return {sample.name: found[sample.name] for sample in samples}
+
+
+def given_tag(sample: Sample, num_classes: int, class_names: Sequence[str] = ()) -> np.ndarray:
+    """(K,) bool: the tags that a sample brings itself, by name or index. Raises DataError for an unknown class."""
+    known = {_plain(name): index for index, name in enumerate(class_names)}
+    words = [str(word) for word in sample.tags or ()]
+    return _tag([_index(word, num_classes, known, sample.where) for word in words], num_classes)
 
 
 def _of_list(path: Path, num_classes: int, known: dict[str, int]) -> dict[str, np.ndarray]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from spml.data.lists import read_label, read_list
+from spml.data.lists import read_list
 from spml.data.pickled import read_cam_file
+from spml.data.samples import read_label
 from spml.errors import UserError
 from spml.evaluation.iou import ConfusionMatrix
 from spml.files import write_atomically
@@ -109,11 +110,11 @@ def sweep_list(
     sweep, samples = CamSweep(num_classes, sorted({*THRESHOLDS, default})), read_list(data_list, data_dir, columns=2)
     for sample in tqdm(samples, desc="thresholds", unit="image", disable=not progress, leave=False):
         path = Path(cam_dir) / f"{sample.name}.npy"
-        assert sample.semantic is not None
+        assert sample.label is not None
         try:
-            sweep.update(read_cam_file(path), read_label(sample.semantic, sample.where))
+            sweep.update(read_cam_file(path), read_label(sample.label, sample.where))
         except ValueError as error:
-            raise UserError(f"{path} against {sample.semantic}: {error}") from error
+            raise UserError(f"{path} against {sample.label}: {error}") from error
     shares = [None if np.isnan(share) else round(100 * share, 2) for share in sweep.mean_iou()]
     return {
         "what": f"mean IoU of CAM labels in per cent; {DIAGNOSTIC}",

@@ -12,7 +12,8 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from spml.classes import class_names
-from spml.data.lists import UNLABELLED, check_unique_names, read_label, read_list
+from spml.data.lists import check_unique_names, read_list
+from spml.data.samples import UNLABELLED, read_label
 from spml.errors import UserError
 from spml.evaluation.iou import ConfusionMatrix, InstanceIoU
 
@@ -174,8 +175,8 @@ def _listed_files(data_list: str | Path, data_dir: str | Path) -> tuple[dict[str
     """Ground truth and instance files of a data list, by the stem of the image."""
     samples = read_list(data_list, data_dir, columns=2)
     check_unique_names(samples)
-    target = {sample.name: sample.semantic for sample in samples if sample.semantic is not None}
-    return target, {sample.name: sample.instance for sample in samples if sample.instance is not None}
+    target = {sample.name: sample.label for sample in samples if isinstance(sample.label, Path)}
+    return target, {sample.name: sample.regions for sample in samples if isinstance(sample.regions, Path)}
 
 
 def _check_names(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from spml.data.lists import read_label
+from spml.data.samples import read_label
 from spml.errors import UserError
 from spml.evaluation.folders import pair_files
 from spml.evaluation.iou import ConfusionMatrix

@@ -17,6 +17,7 @@ from spml.errors import UserError
 
 CHUNK_ELEMENTS = 1 << 19  # similarities held at a time: 2 MB of float32, so that a chunk stays in the cache
 SAFE_CONCENTRATION = 64.0  # exp(+-64) and sums of it are far inside float32; above, chunks are computed in float64
+LARGE_RATIO = 1e30  # of the sums of negatives and positives: far inside float32
 MANY_GROUPS = 8  # a chunk of more groups than this finds its sums by masks a pixel instead of by products a group
 
 
@@ -185,11 +186,12 @@ def _chunked_sweep(
         found = has_positive[rows]
         numerator = torch.where(found, sums.positive, own_exp)
         denominator = numerator + sums.negative
-        loss[rows] = torch.log(denominator / numerator)
+        loss[rows] = log_ratio(numerator, sums.negative)
         if scale is None or pixel_grad is None or prototype_grad is None:
             continue
         factor = scale[rows] * concentration
-        repel, attract = factor / denominator, factor / denominator - factor / numerator  # (n,)
+        # 1 / D - 1 / num without its cancellation; no quotient here leaves float32, as sums.negative / num would
+        repel, attract = factor / denominator, -(factor / numerator) * (sums.negative / denominator)  # (n,)
         w = sums.weighted(torch.where(found, attract, 0), repel)  # (n, p): gradient by z.p
         w_own = torch.where(found, 0, attract * own_exp)[:, None]  # (n, 1)
         pixel_grad[rows] = (w @ p).add_(w_own * own_prototype)
@@ -199,6 +201,17 @@ def _chunked_sweep(
             prototype_grad.index_add_(0, columns, w.T @ z)
         prototype_grad.index_add_(0, o, w_own * z)
     return loss, pixel_grad, prototype_grad
+
+
+def log_ratio(numerator: Tensor, negative: Tensor) -> Tensor:
+    """log((numerator + negative) / numerator) of positive sums (n,), where their quotient may leave float32, too.
+
+    At k = 64 sums reach from e^-64 to P e^64, and a quotient beyond e^88.7 is infinite in float32: then logarithms are
+    subtracted. Elsewhere log1p keeps the digits of a small loss.
+    """
+    ratio = negative / numerator
+    apart = torch.log(numerator + negative) - torch.log(numerator)
+    return torch.where(ratio < LARGE_RATIO, torch.log1p(ratio), apart)
 
 
 class _GroupSums:

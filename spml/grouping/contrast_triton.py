@@ -207,11 +207,14 @@ def _pixel_kernel(
 
     numerator = tl.where(inside, pull_sum, 1.0)
     denominator = numerator + push_sum
-    tl.store(loss + row, tl.log(denominator / numerator), mask=inside)
+    ratio = push_sum / numerator
+    # Beyond e^88.7 the quotient is infinite in float32; a difference of logarithms is not, but less exact below.
+    value = tl.where(ratio < 1e30, tl.log(1 + ratio), tl.log(denominator) - tl.log(numerator))
+    tl.store(loss + row, value, mask=inside)
     if GRADIENT:
         factor = tl.load(weight + row, mask=inside, other=0.0)
         push_by = factor / denominator
-        pull_by = -push_by * (push_sum / numerator)  # 1/D - 1/num without its cancellation
+        pull_by = -(factor / numerator) * (push_sum / denominator)  # 1/D - 1/num: no cancellation, no overflow
         tl.store(pull_weight + row, pull_by, mask=inside)
         tl.store(push_weight + row, push_by, mask=inside)
         grad = pull_by[:, None] * pull_vector + push_by[:, None] * push_vector

@@ -129,7 +129,7 @@ def cam_list(
     """
     start, folder = time.time(), Path(save_dir) / FOLDER
     check_unique_names(samples)
-    samples = [replace(sample, semantic=None, instance=None) for sample in samples]
+    samples = [replace(sample, label=None, regions=None) for sample in samples]
     num_classes, network = int(config.dataset.num_classes), config.network
     check_samples(samples, num_classes)
     pending = [sample for sample in samples if overwrite or not (folder / f"{sample.name}.npy").is_file()]

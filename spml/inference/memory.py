@@ -17,10 +17,10 @@ from spml.data.lists import IGNORE, Sample, check_samples, check_unique_names
 from spml.data.pickled import read_memory_file, write_memory_file
 from spml.errors import UserError
 from spml.files import write_atomically
+from spml.inference.made_by import mark_of
 from spml.inference.outputs import write_clusters
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import resize_label
-from spml.records import mark_of
 
 PROTOTYPES = "semantic_prototype"  # the folder of the files, as released
 RECORD = "memory.json"  # where a memory came from
@@ -117,7 +117,7 @@ def fill_memory(
     check_samples(samples, num_classes, unlabelled_index=config.dataset.unlabelled_index)
     plan = segmenter.plan
     record = MemoryRecord(
-        *(str(samples[0].list_path.resolve()), full_masks, len(samples), 0),
+        *(str(Path(samples[0].list_path or "").resolve()), full_masks, len(samples), 0),
         *(plan.scales, plan.flip, segmenter.num_clusters, mark_of(segmenter.model)),
     )
     _start_record(save_dir, record, overwrite)

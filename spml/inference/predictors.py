@@ -17,6 +17,7 @@ from spml.allocator import keep_memory
 from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.lists import Sample, check_samples, check_unique_names
 from spml.errors import UserError
+from spml.inference.made_by import mark, start_record
 from spml.inference.memory import FULL_MASKS, read_memory, read_record
 from spml.inference.outputs import InlineRefiner, Refiner, is_written, open_refiner, write_clusters, write_labels
 from spml.inference.read_ahead import read_ahead
@@ -25,7 +26,6 @@ from spml.inference.views import ViewPlan, resize_image, resize_label, slide, to
 from spml.models import build_classifier, build_embedding_model, load_checkpoint
 from spml.propagate import DenseCRF, label_share, retrieve
 from spml.propagate.approximate import ApproximateMemory
-from spml.records import mark, start_record
 
 
 class Predictor(Protocol):
@@ -210,7 +210,7 @@ def predict_list(
     """
     start = time.time()
     check_unique_names(samples)
-    samples = [replace(sample, semantic=None, instance=None) for sample in samples]
+    samples = [replace(sample, label=None, regions=None) for sample in samples]
     check_samples(samples, int(config.dataset.num_classes))
     made_by = {"predictor": predictor, "crf": crf, "means": config.network.pixel_means}
     start_record(save_dir, made_by, overwrite)

@@ -1,7 +1,7 @@
 """Losses of the field, one file each, and the table of them: a config's `losses:` names what is on."""
 
-from spml.losses import cross_entropy, relations
-from spml.losses.base import Loss
+from spml.losses import cross_entropy, propagated, relations
+from spml.losses.base import Inputs, Loss
 
 TABLE: dict[str, Loss] = {
     "cross_entropy": cross_entropy.LOSS,
@@ -9,5 +9,7 @@ TABLE: dict[str, Loss] = {
     "semantic_cooccurrence": relations.SEMANTIC_COOCCURRENCE,
     "image_similarity": relations.IMAGE_SIMILARITY,
     "feature_affinity": relations.FEATURE_AFFINITY,
-    "propagated_cross_entropy": relations.PROPAGATED_CROSS_ENTROPY,
+    "propagated_cross_entropy": propagated.LOSS,
 }
+
+__all__ = ["TABLE", "Inputs", "Loss"]

@@ -18,6 +18,9 @@ def cross_entropy(logit: Tensor, label: Tensor, exchange: Exchange = ALONE) -> T
         logit: (B, K, h, w) float, resized bilinearly to the label.
         label: (B, H, W) int64; 255 and everything else from K on is no target.
         exchange: the other processes.
+
+    Returns:
+        A float32 scalar; 0 where nothing is labelled.
     """
     num_classes = logit.shape[1]
     logit = F.interpolate(logit.float(), label.shape[-2:], mode="bilinear", align_corners=False)

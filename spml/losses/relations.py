@@ -1,22 +1,16 @@
-"""The four relations of SPML as losses of the table, and cross-entropy on the labels that feature affinity propagates.
-
-The mathematics is in `spml.grouping`.
-"""
+"""The four relations of SPML as losses of the table; the mathematics is in `spml.grouping`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spml.config.kinds import number
 from spml.config.settings import setting
-from spml.grouping.memory import Prototypes
-from spml.grouping.relations import AFFINITY_THRESHOLD, grouping_losses, nearest_label_set
+from spml.grouping.relations import AFFINITY_THRESHOLD, grouping_losses
 from spml.losses.base import Inputs, Loss
-from spml.losses.cross_entropy import cross_entropy
 
 _WEIGHT, _CONCENTRATION, _COSINE = number(low=0), number(above=0, below=500), number(low=-1, below=1)
 _WEIGHT_HELP, _CONCENTRATION_HELP = "weight in the sum", "k of exp(k cos)"
@@ -56,23 +50,32 @@ class Affinity:
     threshold: float = setting(AFFINITY_THRESHOLD, _COSINE, _THRESHOLD_HELP)
 
 
-@dataclass(frozen=True)
-class Propagated:
-    """Settings of cross-entropy on propagated labels."""
+def object_tag(tag: Tensor, background: int | None) -> Tensor:
+    """(B, K) bool tags as `grouping_losses` takes them: the first column, the background's, stands for no object.
 
-    weight: float = setting(1.0, _WEIGHT, _WEIGHT_HELP)
-    threshold: float = setting(-1.0, _COSINE, _THRESHOLD_HELP)
+    Where the background is another class, or none, a column is put in front: (B, 1 + K).
+    """
+    if background == 0:
+        return tag
+    objects = tag.clone()
+    if background is not None:
+        objects[:, background] = False
+    return torch.cat([torch.zeros_like(tag[:, :1]), objects], dim=1)
 
 
 def _relation(name: str) -> Callable[[Inputs, Any], Tensor]:
     def loss(inputs: Inputs, settings: Any) -> Tensor:
+        segments = inputs.segments
+        # DensePose has colour beside the location; its image similarity is on embeddings alone, as released.
+        location = segments.embedding_with_location.shape[1] - segments.embedding.shape[1]
         losses = grouping_losses(
-            inputs.segments,
-            inputs.tag,
+            segments,
+            object_tag(inputs.tag, inputs.background),
             num_classes=inputs.tag.shape[1],
             concentration={name: settings.concentration},
             memory=inputs.bank,
             relations=[name],
+            similarity_with_location=location == 2,
             affinity_threshold=getattr(settings, "threshold", AFFINITY_THRESHOLD),
             exchange=inputs.exchange,
             gathered=inputs.gathered,
@@ -82,26 +85,7 @@ def _relation(name: str) -> Callable[[Inputs, Any], Tensor]:
     return loss
 
 
-def propagated_label(inputs: Inputs, threshold: float, size: torch.Size) -> Tensor:
-    """(B, h, w) int64: each pixel's label as feature affinity has it, 255 where its segment has none.
-
-    Every segment takes the label of its nearest labelled segment of the same image. The release has nothing alike.
-    """
-    segments = inputs.segments
-    label_set = nearest_label_set(Prototypes.of(segments, inputs.tag), inputs.tag.shape[1], threshold)  # (S, K)
-    label = torch.where(label_set.any(dim=1), label_set.byte().argmax(dim=1), 255)  # (S,)
-    annotation = F.interpolate(inputs.label[:, None].float(), size, mode="nearest").squeeze(1)  # (B, h, w)
-    propagated = torch.full_like(annotation, 255, dtype=torch.int64)
-    propagated[annotation != 255] = label[segments.index]
-    return propagated
-
-
-def _propagated(inputs: Inputs, settings: Propagated) -> Tensor:
-    label = propagated_label(inputs, settings.threshold, inputs.embedding.shape[-2:])
-    return cross_entropy(inputs.logit, label, inputs.exchange)
-
-
-_GROUPS = ("embedding", "segments", "tag", "bank")
+_GROUPS = ("embedding", "segments", "tag", "bank")  # the prototypes of all processes come with the bank
 SEMANTIC_ANNOTATION = Loss(
     "labelled pixels to segments of the same label", Annotation, _GROUPS, _relation("semantic_annotation")
 )
@@ -116,10 +100,4 @@ FEATURE_AFFINITY = Loss(
     Affinity,
     _GROUPS,
     _relation("feature_affinity"),
-)
-PROPAGATED_CROSS_ENTROPY = Loss(
-    "cross-entropy on the label of each segment's nearest labelled segment",
-    Propagated,
-    ("logit", "embedding", "segments", "label", "tag"),
-    _propagated,
 )

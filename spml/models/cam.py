@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from spml.errors import UserError
 from spml.models.backbones.base import Encoder
-from spml.models.checkpoint import load_checkpoint
+from spml.models.checkpoint import load_parts
 from spml.models.embedding import build_backbone
 from spml.models.layers import convolution
-from spml.models.seam import PixelCorrelation
+from spml.models.pixel_correlation import PixelCorrelation
 
 CAM_KINDS = ("cam", "seam")
 
@@ -75,16 +75,16 @@ def build_cam_model(config: Any, bn_momentum: float | None = None) -> CamModel:
     """The CAM network of a config, with fresh weights drawn from torch's global generator.
 
     Args:
-        config: as `spml.config.load_config` returns it; read are network.prediction_types (cam or seam),
-            network.backbone_types (the residual network alone; heads do not count) and dataset.num_classes.
+        config: as `spml.config.load_config` returns it: train.task (cam or seam), network.backbone_types (the residual
+            network alone; heads do not count) and dataset.num_classes.
         bn_momentum: of the batch norms, as in `build_embedding_model`.
 
     Raises:
-        UserError: a config of another kind of network, or an unknown backbone.
+        UserError: a config of another task, or an unknown backbone.
     """
-    kind = config.network.prediction_types
+    kind = config.train.task
     if kind not in CAM_KINDS:
-        raise UserError(f"network.prediction_types: expected {' or '.join(CAM_KINDS)} for a CAM network, got {kind!r}")
+        raise UserError(f"train.task: expected {' or '.join(CAM_KINDS)} for a CAM network, got {kind!r}")
     backbone = build_backbone(config, bn_momentum)
     return CamModel(backbone, int(config.dataset.num_classes), seam=kind == "seam")
 
@@ -93,12 +93,12 @@ def load_cam_model(config: Any, path: str | Path) -> CamModel:
     """The CAM network of a config with the weights of a snapshot, in eval mode, on the CPU.
 
     Args:
-        path: `model-<i>.pth` that train_cam.py wrote.
+        path: `model-<i>.pth` of the task cam or seam.
 
     Raises:
         UserError: see `build_cam_model`.
         CheckpointError: a file that cannot be read, or keys and shapes of another network; it names them.
     """
     model = build_cam_model(config)
-    load_checkpoint(path, model)
+    load_parts(path, {"cam_model": model})
     return model.eval()

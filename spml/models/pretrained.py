@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from spml.errors import UserError
 from spml.models.backbones.base import Encoder, Options
 from spml.models.backbones.timm import PREFIX, TimmEncoder
-from spml.models.checkpoint import find_snapshot, load_checkpoint, read_weights
+from spml.models.checkpoint import find_snapshot, load_parts, read_weights
 from spml.models.packages import PACKAGES, Package
 from spml.models.registry import find_backbone, unknown
 from spml.models.timm_weights import check_keys, downloaded, file_state, fill
@@ -13,15 +13,15 @@ from spml.models.timm_weights import check_keys, downloaded, file_state, fill
 PACKAGE, TIMM = "package:", "timm"
 
 
-def load_pretrained(source: str, model: nn.Module, classifier: nn.Module | None = None) -> str:
+def load_pretrained(source: str, model: nn.Module, part: str = "embedding_model") -> str:
     """Copy the weights that `network.pretrained` names into a model; nothing is copied unless all of it fits.
 
     Args:
-        source: a snapshot or a folder of them (its newest), an ImageNet file as in `load_checkpoint`, or, for a
+        source: a snapshot or a folder of them (its newest), an ImageNet file as in `load_parts`, or, for a
             backbone of timm, a file of its weights (.safetensors, .pth, .bin); `package:<name of PACKAGES>`; or `timm`.
             Empty: nothing happens.
         model: an Encoder, or a model that holds one.
-        classifier: as in `load_checkpoint`; weights of a backbone alone leave it as it is.
+        part: what a snapshot calls the model.
 
     Returns:
         One line saying what was loaded; empty for an empty source.
@@ -41,7 +41,7 @@ def load_pretrained(source: str, model: nn.Module, classifier: nn.Module | None 
         path = find_snapshot(source, "network.pretrained")
         content = read_weights(path)
         if "embedding_model" in content or not isinstance(encoder, TimmEncoder):
-            return load_checkpoint(path, model, classifier)
+            return load_parts(path, {part: model})
         state = file_state(path, encoder.name, content)
     return f"{source}: {fill(encoder, state, source)} entries of the backbone; the rest keeps its initial weights"
 

@@ -3,8 +3,10 @@
 import argparse
 import json
 import statistics
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 
 from spml.config import load_config
 from spml.data.lists import read_list
-from spml.engine.loop import INTERRUPTED, train
+from spml.engine.run import train
 from spml.errors import UserError
 from spml.evaluation.folders import evaluate_folder
 from spml.files import write_json
@@ -31,6 +33,7 @@ BASELINE = (
     "train.lent_cross_entropy_weight=0",
     "train.classifier_gradient=true",
 )
+Guard = Callable[[], AbstractContextManager[threading.Event | None]]
 METHODS: dict[str, tuple[str, ...]] = {"spml": (), "partial_cross_entropy": BASELINE}
 PREDICTORS = {"softmax": "mean_iou", "retrieval": "retrieval_mean_iou"}  # and the name of their figure
 
@@ -80,8 +83,10 @@ def plan_runs(
     return runs
 
 
-def compare(runs: Sequence[Run], device: torch.device) -> dict[str, Any]:
+def compare(runs: Sequence[Run], device: torch.device, guard: Guard = nullcontext) -> dict[str, Any]:
     """Train and evaluate every run that is not finished yet.
+
+    `guard`: a context around each training, which yields an event; once it is set, training saves and ends.
 
     Returns:
         For each method `mean_iou` (the classifier's, mean over seeds, per cent, on dataset.test_data_list),
@@ -89,10 +94,10 @@ def compare(runs: Sequence[Run], device: torch.device) -> dict[str, Any]:
         and `seconds` of training; `seconds` of all.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C during training, after its snapshot; the same call goes on from there.
+        KeyboardInterrupt: the event was set during training, after its snapshot; the same call goes on from there.
         UserError: a folder that holds the result of another config.
     """
-    outcomes = [run_once(run, device) for run in runs]
+    outcomes = [run_once(run, device, guard) for run in runs]
     result: dict[str, Any] = {}
     for method in dict.fromkeys(run.method for run in runs):
         found = [outcome for run, outcome in zip(runs, outcomes, strict=True) if run.method == method]
@@ -107,7 +112,7 @@ def compare(runs: Sequence[Run], device: torch.device) -> dict[str, Any]:
     return result
 
 
-def run_once(run: Run, device: torch.device) -> dict[str, Any]:
+def run_once(run: Run, device: torch.device, guard: Guard = nullcontext) -> dict[str, Any]:
     """Train, fill a memory from the weak labels, predict and evaluate both ways; or read what an earlier call found."""
     begun, path = run.folder / "config.yaml", run.folder / "outcome.json"
     if begun.is_file() and load_config(begun) != run.config:
@@ -116,7 +121,9 @@ def run_once(run: Run, device: torch.device) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     begin = time.monotonic()
     print(f"{run.method}, seed {run.seed}: {run.folder}")
-    if train(run.config, run.folder, device, resume=True) == INTERRUPTED:
+    with guard() as stop:
+        finished = train(run.config, run.folder, stop=stop, device=device, resume=True).finished
+    if not finished:
         raise KeyboardInterrupt
     trained = time.monotonic()
     outcome = {**evaluate(run, device), "training_seconds": round(trained - begin, 1)}

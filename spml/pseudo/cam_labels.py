@@ -10,10 +10,11 @@ import numpy as np
 
 from spml.data.annotate import Box
 from spml.data.annotate_list import label_rows
-from spml.data.lists import DataError, Sample, read_image, read_label, write_list
+from spml.data.lists import write_list
 from spml.data.pickled import read_cam_file
 from spml.data.prepare.boxes import read_boxes
-from spml.data.prepare.convert import IMAGE_SUFFIXES, convert_files, find_files, image_size
+from spml.data.prepare.convert import IMAGE_SUFFIXES, convert_files, find_files
+from spml.data.samples import DataError, Sample, image_size, read_image, read_label
 from spml.errors import UserError
 from spml.propagate.cam import ALPHA, BOX_THRESHOLD, TAG_THRESHOLD, box_label, tag_label
 from spml.visualize.heat import cam_picture
@@ -143,7 +144,7 @@ def label_samples(
     save_dir = Path(save_dir)
     folder, list_path = save_dir / f"{rule.kind}_label", save_dir / f"list_{rule.kind}.txt"
     rows = label_rows(samples, folder, data_dir)
-    images = {sample.name: sample.image for sample in samples}
+    images = {sample.name: sample.image_path for sample in samples}
 
     def convert(path: Path) -> np.ndarray:
         return rule.label(path, image_size(images[path.stem]), boxes[path.stem] if boxes is not None else ())
@@ -156,10 +157,10 @@ def label_samples(
 
 def with_instances(samples: Sequence[Sample], instance_dir: str | Path) -> list[Sample]:
     """The samples with the over-segmentation `instance_dir/<name>.png` each. Raises: DataError where one is missing."""
-    found = [replace(sample, instance=Path(instance_dir) / f"{sample.name}.png") for sample in samples]
+    found = [replace(sample, regions=Path(instance_dir) / f"{sample.name}.png") for sample in samples]
     for sample in found:
-        if sample.instance is not None and not sample.instance.is_file():
-            raise DataError(f"{sample.where}: no over-segmentation {sample.instance}; make it with oversegment.py")
+        if not sample.files[-1].is_file():
+            raise DataError(f"{sample.where}: no over-segmentation {sample.files[-1]}; make it with oversegment.py")
     return found
 
 

@@ -25,6 +25,7 @@ from spml.data.annotate_list import label_rows
 from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.lists import IGNORE, UNLABELLED, Sample, check_samples, check_unique_names, write_list
 from spml.errors import UserError
+from spml.inference.made_by import start_record
 from spml.inference.outputs import GREY, InlineRefiner, Refiner, is_written, open_refiner, write_labels
 from spml.inference.predictors import RetrievalPredictor, build_predictor, load_models
 from spml.inference.read_ahead import read_ahead
@@ -32,7 +33,6 @@ from spml.inference.views import ViewPlan, resize_image, resize_label, to_pixels
 from spml.inference.whole_views import WholeViews, resize
 from spml.propagate import DenseCRF, random_walk
 from spml.pseudo.sources import CamSource, PointSource, RetrievalSource, SoftmaxSource, Source
-from spml.records import start_record
 
 SOURCES = ("cam", "softmax", "retrieval", "points")
 LIST = "list.txt"
@@ -196,12 +196,13 @@ def label_list(
     rows = label_rows(samples, save_dir / GREY, config.dataset.data_dir)  # checked before any work
     check_unique_names(samples)
     if not source.needs_label:
-        samples = [replace(sample, semantic=None, instance=None) for sample in samples]
+        samples = [replace(sample, label=None, regions=None) for sample in samples]
     check_samples(samples, int(config.dataset.num_classes), unlabelled_index=config.dataset.unlabelled_index)
     network, data = config.network, config.dataset
     made_by = {
         **{"source": source, "walk_steps": walk_steps, "crf": crf, "means": network.pixel_means},
-        **{"list": samples[0].list_path.resolve() if samples else None, "unlabelled_index": data.unlabelled_index},
+        "list": Path(samples[0].list_path or "").resolve() if samples else None,
+        "unlabelled_index": data.unlabelled_index,
     }
     start_record(save_dir, made_by, overwrite)
     pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]

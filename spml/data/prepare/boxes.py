@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from spml.errors import UserError
 from spml.data.annotate import Box, box_label
-from spml.data.lists import DataError
-from spml.files import write_atomically
 from spml.data.prepare.convert import convert_files, find_files
 from spml.data.prepare.drawings import class_index, read_number, read_xml
+from spml.data.samples import DataError
+from spml.errors import UserError
+from spml.files import write_atomically
 
 BOX_KEYS = ("class", "x0", "y0", "x1", "y1")  # of boxes.json
 CORNERS = ("xmin", "ymin", "xmax", "ymax")  # from 1, the last ones inside the box

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from spml.errors import UserError
-from spml.data.lists import DataError, read_list
+from spml.data.lists import read_list
 from spml.data.prepare import densepose, voc
 from spml.data.prepare.layout import Column, DataRoot, ListPlan, remarks
+from spml.data.samples import DataError
+from spml.errors import UserError
 
 PLANS: dict[str, Callable[[DataRoot], list[ListPlan]]] = {
     "voc12": voc.plan_lists,

@@ -7,12 +7,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from spml.errors import UserError
 from spml.data.annotate_list import write_label
-from spml.data.lists import DataError
+from spml.data.samples import DataError
+from spml.errors import UserError
 
 Convert = Callable[[Path], np.ndarray]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -86,14 +85,3 @@ def find_files(folder: str | Path, suffixes: Sequence[str], names: Sequence[str]
     if missing:
         raise DataError(f"{folder}: no file for {len(missing)} of {len(names)} names, such as {missing[0]!r}")
     return [found[name] for name in names]
-
-
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(H, W) of an image, from its header. Raises DataError where it cannot be read."""
-    try:
-        with Image.open(path) as header:
-            width, height = header.size
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise DataError(f"cannot read the image {path}: {reason}") from error
-    return height, width

@@ -6,8 +6,8 @@ lists have every image with a label, and the validation images cannot be told ap
 
 import json
 
-from spml.data.lists import DataError
 from spml.data.prepare.layout import Column, DataRoot, ListPlan
+from spml.data.samples import DataError
 
 ANNOTATIONS = "annotations/densepose_coco_2014_{}.json"
 EXPERIMENTS = ("point",)

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
+from spml.data.prepare.convert import IMAGE_SUFFIXES, convert_files, find_files
+from spml.data.samples import UNLABELLED, DataError, image_size
 from spml.errors import UserError
-from spml.data.lists import UNLABELLED, DataError
-from spml.data.prepare.convert import IMAGE_SUFFIXES, convert_files, find_files, image_size
 
 Array = np.ndarray
 

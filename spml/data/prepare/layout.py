@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spml.data.lists import DataError, write_list
+from spml.data.lists import write_list
+from spml.data.samples import DataError
 
 
 @dataclass(frozen=True)

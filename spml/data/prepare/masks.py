@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat
 
-from spml.errors import UserError
-from spml.data.lists import IGNORE, DataError, read_image, read_label
 from spml.data.prepare.convert import convert_files, find_files
+from spml.data.samples import IGNORE, DataError, read_image, read_label
+from spml.errors import UserError
 from spml.visualize.palette import voc_palette
 
 Array = np.ndarray

@@ -1,0 +1,69 @@
+"""What a model says of one image: labels, probabilities, segments."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from spml.data.lists import IGNORE
+from spml.files import write_atomically
+from spml.visualize.figures import overlay
+from spml.visualize.palette import voc_palette
+
+
+class Prediction:
+    """The labels of one image of (H, W) pixels, and what they follow from.
+
+    Args:
+        label: (H, W) uint8, class ids; 254 where nothing is said.
+        probability: (K, H, W) float32, or a function that makes it when it is first asked for: at the size of a
+            photograph all classes take far more memory than the labels.
+        segments: (H, W) integers, or None where the image was not cut into segments.
+        classes: K names, or none.
+        image: (H, W, 3) uint8, for `overlay`.
+        margin: (H, W) float32, where it is known already.
+    """
+
+    def __init__(
+        self,
+        label: np.ndarray,
+        probability: np.ndarray | Callable[[], np.ndarray],
+        segments: np.ndarray | None = None,
+        classes: Sequence[str] = (),
+        image: np.ndarray | None = None,
+        margin: np.ndarray | None = None,
+    ) -> None:
+        self.label, self.segments, self.classes, self.image = label, segments, tuple(classes), image
+        self._probability, self._margin = probability, margin
+
+    @cached_property
+    def probability(self) -> np.ndarray:
+        """(K, H, W) float32."""
+        return self._probability() if callable(self._probability) else self._probability
+
+    @cached_property
+    def margin(self) -> np.ndarray:
+        """(H, W) float32 in 0..1: the largest probability minus the second, 1 where there is one class only."""
+        if self._margin is not None:
+            return self._margin
+        if len(self.probability) < 2:
+            return np.ones(self.label.shape, np.float32)
+        second, first = np.partition(self.probability, -2, axis=0)[-2:]
+        return first - second
+
+    def save(self, path: str | Path) -> None:
+        """Write the labels as a PNG of 8 bits with VOC's palette, which keeps the ids. Raises UserError."""
+        picture = Image.fromarray(self.label.astype(np.uint8), mode="P")
+        picture.putpalette(voc_palette().tobytes())
+        write_atomically(path, lambda file: picture.save(file, format="PNG"))
+
+    def overlay(self, alpha: float = 0.6) -> Image.Image:
+        """The colours of the classes over the image; without an image, the colours alone.
+
+        Args:
+            alpha: weight of the colour, 0..1.
+        """
+        image = np.full((*self.label.shape, 3), IGNORE, np.uint8) if self.image is None else self.image
+        return Image.fromarray(overlay(image, self.label, 1.0 if self.image is None else alpha))
