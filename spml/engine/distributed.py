@@ -186,5 +186,6 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
                 synced.weight, synced.bias = child.weight, child.bias  # the same objects: an optimizer may hold them
                 synced.running_mean, synced.running_var = child.running_mean, child.running_var
                 synced.num_batches_tracked = child.num_batches_tracked
+                synced.train(child.training)  # a frozen network's statistics stay
                 setattr(module, name, synced)
     return model
