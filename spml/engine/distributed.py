@@ -84,6 +84,10 @@ def together(device: torch.device) -> Iterator[None]:
 class _AllProcesses:
     """Every process gathers the prototypes and labels of all: bytes grow with segments, not with pixels."""
 
+    @property
+    def processes(self) -> int:
+        return world_size()
+
     def gather(self, rows: Prototypes, num_images: int) -> Gathered:
         """As `Exchange.gather`: sizes first, then each column, padded to the longest process."""
         counts = torch.zeros(world_size(), 2, dtype=torch.long, device=rows.prototype.device)
