@@ -64,9 +64,9 @@ def total_weight(d: int) -> float:
 def dense_crf(probability: Tensor, rgb: Tensor, valid: Tensor, sigma_xy: float, sigma_rgb: float) -> Tensor:
     """The energy -sum_k S_k' W S_k of each image; its gradient is -2 W S.
 
-    W S is that of `Gaussian`: on photographs the value is about 0.8 of the exact Gaussian's and the gradient runs along
-    with it (correlation 0.99). The energy is negative, grows with the square of the pixels, and is lowest where all
-    pixels are certain of one class.
+    W S is that of `Gaussian`, an approximation: on photographs the value is about 0.8 of the exact Gaussian's, and the
+    gradient runs along with the exact one (correlation 0.98 to 0.99). The energy is negative, grows with the square of
+    the pixels, and is lowest where all pixels are certain of one class.
 
     Args:
         probability: (B, K, h, w) float, S.
