@@ -1,1 +1,13 @@
-"""Losses of the field, one file each."""
+"""Losses of the field, one file each, and the table of them: a config's `losses:` names what is on."""
+
+from spml.losses import cross_entropy, relations
+from spml.losses.base import Loss
+
+TABLE: dict[str, Loss] = {
+    "cross_entropy": cross_entropy.LOSS,
+    "semantic_annotation": relations.SEMANTIC_ANNOTATION,
+    "semantic_cooccurrence": relations.SEMANTIC_COOCCURRENCE,
+    "image_similarity": relations.IMAGE_SIMILARITY,
+    "feature_affinity": relations.FEATURE_AFFINITY,
+    "propagated_cross_entropy": relations.PROPAGATED_CROSS_ENTROPY,
+}
