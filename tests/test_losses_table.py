@@ -1,24 +1,28 @@
 """Every regulariser of the table: finite, with a graph, blind to padding and void, whole over two processes."""
 
+import re
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from loss_inputs import in_two_processes, make_inputs
 
 from spml.config.settings import keys_of
-from spml.losses import cuts, dense_crf, entropy, gated_crf, gaussian_mixture, neighbour, tree_energy
+from spml.losses import TABLE
 
-ENTRIES = {
-    "dense_crf": dense_crf.LOSS,
-    "normalised_cut": cuts.NORMALISED_CUT,
-    "kernel_cut": cuts.KERNEL_CUT,
-    "neighbour": neighbour.LOSS,
-    "entropy": entropy.LOSS,
-    "gated_crf": gated_crf.LOSS,
-    "tree_energy": tree_energy.LOSS,
-    "gaussian_mixture": gaussian_mixture.LOSS,
-}
+NAMES = (
+    "entropy",
+    "neighbour",
+    "gated_crf",
+    "dense_crf",
+    "normalised_cut",
+    "kernel_cut",
+    "tree_energy",
+    "gaussian_mixture",
+)
+ENTRIES = {name: TABLE[name] for name in NAMES}
 every_entry = pytest.mark.parametrize("loss", ENTRIES.values(), ids=ENTRIES.keys())
 READS_EMBEDDING = ("tree_energy", "gaussian_mixture")
 
@@ -39,6 +43,17 @@ def test_declares_its_settings(loss):
     for key in keys_of(loss.settings).values():
         assert key.kind.read(key.default) == key.default and key.help
     assert loss.help and "\n" not in loss.help
+
+
+@every_entry
+def test_has_a_page(loss):
+    """With the settings that it has when nobody says otherwise."""
+    (name,) = [name for name, entry in ENTRIES.items() if entry is loss]
+    page = (Path(__file__).resolve().parents[1] / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert yaml.safe_load(example)["losses"][name] == {
+        key: value.default for key, value in keys_of(loss.settings).items()
+    }
 
 
 @every_entry

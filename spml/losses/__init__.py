@@ -1,6 +1,16 @@
 """Losses of the field, one file each, and the table of them: a config's `losses:` names what is on."""
 
-from spml.losses import cross_entropy, relations
+from spml.losses import (
+    cross_entropy,
+    cuts,
+    dense_crf,
+    entropy,
+    gated_crf,
+    gaussian_mixture,
+    neighbour,
+    relations,
+    tree_energy,
+)
 from spml.losses.base import Loss
 
 TABLE: dict[str, Loss] = {
@@ -10,4 +20,12 @@ TABLE: dict[str, Loss] = {
     "image_similarity": relations.IMAGE_SIMILARITY,
     "feature_affinity": relations.FEATURE_AFFINITY,
     "propagated_cross_entropy": relations.PROPAGATED_CROSS_ENTROPY,
+    "entropy": entropy.LOSS,
+    "neighbour": neighbour.LOSS,
+    "gated_crf": gated_crf.LOSS,
+    "dense_crf": dense_crf.LOSS,
+    "normalised_cut": cuts.NORMALISED_CUT,
+    "kernel_cut": cuts.KERNEL_CUT,
+    "tree_energy": tree_energy.LOSS,
+    "gaussian_mixture": gaussian_mixture.LOSS,
 }
