@@ -2,8 +2,8 @@
 
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -88,7 +88,7 @@ def train(
     folder = Path(folder)
     resume = resume or config.train.resume
     if list_snapshots(folder) and not resume:
-        raise UserError(f"{folder}: holds snapshots already; resume (--resume) to go on, or name another folder")
+        raise UserError(f"{folder}: holds snapshots already; add --resume to go on, or name another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)  # where that is impossible, before any work
     except OSError as error:
