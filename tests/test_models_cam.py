@@ -54,7 +54,7 @@ def test_stages_end_with_what_the_backbone_returns():
     model = build_cam_model(config("cam")).eval()
     image = torch.randn(1, 3, 40, 32)
     stages = model.resnet_backbone.stages(image)
-    assert [s.shape[1] for s in stages] == model.resnet_backbone.stage_channels
+    assert tuple(s.shape[1] for s in stages) == model.resnet_backbone.channels
     torch.testing.assert_close(stages[-1], model.resnet_backbone(image))
 
 

@@ -7,7 +7,8 @@ from spml.data.dataset import TrainingDataset
 from spml.data.samples import Sample
 from spml.engine.snapshot import plain
 from spml.errors import UserError
-from spml.models.checkpoint import find_snapshot, list_snapshots
+from spml.models import weights_file
+from spml.models.checkpoint import list_snapshots
 from spml.records import Record, differences, hash_file, hash_files, read, start
 
 MADE = ("model-*.pth",)
@@ -30,7 +31,8 @@ def training_record(config: Any, dataset: TrainingDataset, processes: int) -> Re
         settings[section] = {name: value for name, value in settings[section].items() if name not in names}
     settings["train"]["batch_size"] = config.train.batch_size * processes
     pretrained = config.network.pretrained
-    weights = {"network.pretrained": hash_file(find_snapshot(pretrained, "network.pretrained"))} if pretrained else {}
+    file = weights_file(pretrained)
+    weights = {"network.pretrained": pretrained if file is None else hash_file(file)} if pretrained else {}
     contents = {"samples": hash_files(part for sample in dataset.samples for part in _parts(sample))}
     if dataset.tags:
         contents["tags"] = hash_files(tag for _, tag in sorted(dataset.tags.items()))
