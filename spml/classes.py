@@ -1,4 +1,4 @@
-"""Class names: from a file, or those of the data sets that the paper evaluates on."""
+"""Class names: those of a file, and those of the data sets that the paper evaluates on."""
 
 from pathlib import Path
 
@@ -12,37 +12,52 @@ DENSEPOSE_CLASSES = tuple(
     "background torso right_hand left_hand left_foot right_foot right_upper_leg left_upper_leg right_lower_leg "
     "left_lower_leg left_upper_arm right_upper_arm left_lower_arm right_lower_arm head".split()
 )
-MAX_CLASSES = 254  # 254 and 255 mark unlabelled and ignored pixels
+KNOWN_CLASSES = {"VOC2012": VOC_CLASSES, "Densepose": DENSEPOSE_CLASSES}  # by `dataset.dataset`
+MAX_CLASSES = 254  # 254 and 255 say that a pixel is unlabelled or ignored
 
 
-def class_names(num_classes: int | None = None, path: str | Path | None = None) -> tuple[str, ...]:
-    """Names of all classes, the background first.
-
-    Args:
-        num_classes: how many there are, 2..254; None = as many as the file names, or the 21 of VOC without a file.
-        path: a text file with one name a line; without one, 21 classes are VOC's, 15 are DensePose's, and others are
-            called by their number.
+def read_class_names(path: str | Path) -> tuple[str, ...]:
+    """The names in a text file, one a line, the class of label 0 first; empty lines do not count.
 
     Raises:
-        UserError: an unreadable or empty file, one with another number of names, or a number out of range.
+        UserError: an unreadable file, fewer than 2 or more than 254 names, or a name that stands twice.
     """
-    if path is None:
-        num_classes = len(VOC_CLASSES) if num_classes is None else num_classes
-        for names in (VOC_CLASSES, DENSEPOSE_CLASSES):
-            if num_classes == len(names):
-                return names
-        return _checked(tuple(f"class {index}" for index in range(num_classes)), "--num_classes")
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the class names in {path}: {error}") from error
-    names = _checked(tuple(line.strip() for line in lines if line.strip()), str(path))
-    if num_classes not in (None, len(names)):
-        raise UserError(f"{path}: expected {num_classes} class names, one a line, got {len(names)}")
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"expected a text file of class names, got {str(path)!r} ({reason})") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not 2 <= len(names) <= MAX_CLASSES or len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        got = f"{len(names)} names" + (f", {twice[0]!r} twice" if twice else "")
+        raise UserError(f"expected 2..{MAX_CLASSES} different class names in {path}, one a line, got {got}")
     return names
 
 
-def _checked(names: tuple[str, ...], where: str) -> tuple[str, ...]:
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise UserError(f"{where}: expected 2 to {MAX_CLASSES} classes, got {len(names)}")
-    return names
+def class_names(
+    num_classes: int | None = None, path: str | Path | None = None, dataset: str | None = None
+) -> tuple[str, ...]:
+    """Names of all classes, the one of label 0 first: of a file or a known data set, else "class 0", "class 1", ..
+
+    Args:
+        num_classes: how many there are, 2..254; None: as many as there are names, or 21 without any.
+        path: a text file with one name a line.
+        dataset: VOC2012 or Densepose for their names, where `num_classes` fits; no other data set gets names that were
+            not given.
+
+    Raises:
+        UserError: see `read_class_names`; a file with another number of names, or a number out of range.
+    """
+    if path is not None:
+        names = read_class_names(path)
+        if num_classes not in (None, len(names)):
+            raise UserError(f"{path}: expected {num_classes} class names, one a line, got {len(names)}")
+        return names
+    known = KNOWN_CLASSES.get(dataset or "", ())
+    if known and num_classes in (None, len(known)):
+        return known
+    num_classes = 21 if num_classes is None else num_classes
+    if not 2 <= num_classes <= MAX_CLASSES:
+        raise UserError(f"--num_classes: expected 2 to {MAX_CLASSES} classes, got {num_classes}")
+    return tuple(f"class {index}" for index in range(num_classes))

@@ -28,9 +28,9 @@ def fixed_seed() -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder `shared` beside the repository, with parity numbers and real photographs."""
+    """The folder `shared` beside the repository, with real photographs."""
     if not SHARED.is_dir():
-        pytest.skip("needs the folder 'shared' beside the repository (parity numbers and photographs)")
+        pytest.skip("needs the folder 'shared' beside the repository (photographs)")
     return SHARED
 
 

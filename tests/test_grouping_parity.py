@@ -1,8 +1,8 @@
-"""Segments, relations and loss against the numbers that the release computes (released_a.npz)."""
+"""Segments, relations and loss against the numbers that the release computes (see parity.py)."""
 
-import numpy as np
 import pytest
 import torch
+from parity import numbers
 
 from spml.grouping import MemoryBank, Relation, grouping_losses, pixel_to_segment_loss, segment_by_kmeans
 from spml.grouping.memory import Prototypes
@@ -15,9 +15,8 @@ CONCENTRATION = dict(zip(NAMES.values(), (6, 12, 16), strict=True))
 
 
 @pytest.fixture(scope="module")
-def released(shared):
-    with np.load(shared / "parity" / "released_a.npz") as file:
-        return {key: torch.from_numpy(file[key]) for key in file.files if not key.startswith(("deeplab", "pspnet"))}
+def released():
+    return numbers("grouping", "contrast")
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The random walk against matrix powers by loops, and against the release."""
 
-import numpy as np
 import pytest
 import torch
+from parity import numbers
 
 from spml.propagate import random_walk
 
@@ -38,10 +38,10 @@ def test_float64_keeps_its_digits():
     torch.testing.assert_close(walked, by_matrix_power(embedding, score, 20, 64), rtol=1e-9, atol=1e-12)
 
 
-def test_equals_the_release(shared):
-    numbers = {k: torch.from_numpy(v) for k, v in np.load(shared / "parity/released_a.npz").items() if k[:2] == "rw"}
-    walked = random_walk(numbers["rw.embedding"][:, None], numbers["rw.cam"][:, None])[:, 0]
-    torch.testing.assert_close(walked, numbers["rw.out"], rtol=1e-4, atol=1e-5)
+def test_equals_the_release():
+    released = numbers("propagate")
+    walked = random_walk(released["rw.embedding"][:, None], released["rw.cam"][:, None])[:, 0]
+    torch.testing.assert_close(walked, released["rw.out"], rtol=1e-4, atol=1e-5)
 
 
 def test_keeps_its_arguments_and_the_edge_cases():

@@ -1,9 +1,9 @@
 """Retrieval against sorting everything, and against the release."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from parity import numbers
 
 from spml.errors import UserError
 from spml.propagate import label_share, majority_label, retrieval, retrieve
@@ -40,13 +40,13 @@ def test_of_equal_prototypes_the_first_comes_first(monkeypatch):
     assert torch.equal(similarity, torch.ones(2, 30))
 
 
-def test_retrieval_equals_the_release(shared):
-    numbers = {key: torch.from_numpy(value) for key, value in np.load(shared / "parity/released_a.npz").items()}
-    cluster = numbers["nn.cluster_index"]
-    total = torch.zeros(int(cluster.max()) + 1, 16).index_add(0, cluster, numbers["nn.embedding"])
-    label, _ = retrieve(F.normalize(total, dim=1), numbers["nn.memory"], numbers["nn.memory_label"], k=20)
-    assert torch.equal(label[cluster], numbers["nn.topk"])
-    assert torch.equal(majority_label(label)[cluster], numbers["nn.prediction"])
+def test_retrieval_equals_the_release():
+    released = numbers("propagate")
+    cluster = released["nn.cluster_index"]
+    total = torch.zeros(int(cluster.max()) + 1, 16).index_add(0, cluster, released["nn.embedding"])
+    label, _ = retrieve(F.normalize(total, dim=1), released["nn.memory"], released["nn.memory_label"], k=20)
+    assert torch.equal(label[cluster], released["nn.topk"])
+    assert torch.equal(majority_label(label)[cluster], released["nn.prediction"])
 
 
 def test_what_cannot_be_retrieved():

@@ -1,6 +1,5 @@
-"""The command lines against the released procedures (`released_procedures.py`) by pixels, on a seeded snapshot."""
+"""The command lines against the released procedures (`released_procedures.py`): 99 % of the pixels, seeded weights."""
 
-import importlib.util
 import runpy
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from parity import seeded_array
 from PIL import Image
 from released_procedures import Released, crf, read_image
 
@@ -103,20 +103,15 @@ def work(request, tmp_path_factory: pytest.TempPathFactory) -> Work:
     if request.param == "tiny":
         spread(released, [read_image(folder / f"{name}.png") for name in SIZES])
     else:
-        shared = request.getfixturevalue("shared")
         for part in (model, classifier):
-            part.load_state_dict(seeded(shared / "parity" / "seeded.py", part.state_dict()))
+            part.load_state_dict(seeded(part.state_dict()))
     save_checkpoint(folder / "model-29999.pth", model, classifier)
     return Work(folder, released, request.param)
 
 
-def seeded(path: Path, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def seeded(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights that a key's name stands for."""
-    spec = importlib.util.spec_from_file_location("seeded", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return {key: torch.from_numpy(module.seeded_array(key, value.shape, salt=1)) for key, value in state.items()}
+    return {key: torch.from_numpy(seeded_array(key, tuple(value.shape), salt=1)) for key, value in state.items()}
 
 
 def compare(found: dict[str, np.ndarray], work: Work, procedure: Callable[[str], np.ndarray], kinds: int = 3) -> None:

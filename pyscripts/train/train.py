@@ -1,16 +1,15 @@
-"""Stage 1: train the embedding under the four relations, with the classifier beside it.
+"""Stage 1: train the embedding under the four relations, with the classifier beside it; or another train.task.
 
-On several GPUs or machines: torchrun --nproc_per_node=N pyscripts/train/train.py ...
+The same as `spml train`.
 """
 
 from spml.cli.exits import run
-from spml.cli.options import parse_training
-from spml.engine.loop import train
 
 
-def main() -> int:
-    args, config, device = parse_training(__doc__)
-    return train(config, args.snapshot_dir, device, "embedding", args.resume)
+def main(words: list[str] | None = None) -> int:
+    from spml.cli.main import command  # here, where `run` listens for Ctrl-C
+
+    return command("train", words, "train.py")
 
 
 if __name__ == "__main__":

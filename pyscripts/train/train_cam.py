@@ -1,16 +1,15 @@
-"""Train a network of class activation maps from tags: plain CAM, or SEAM by network.prediction_types.
+"""Train a network of class activation maps from tags: plain CAM or SEAM, by the config's train.task.
 
-On several GPUs or machines: torchrun --nproc_per_node=N pyscripts/train/train_cam.py ...
+The same as `spml train`.
 """
 
 from spml.cli.exits import run
-from spml.cli.options import parse_training
-from spml.engine.loop import train
 
 
-def main() -> int:
-    args, config, device = parse_training(__doc__, tags=True)
-    return train(config, args.snapshot_dir, device, "cam", args.resume)
+def main(words: list[str] | None = None) -> int:
+    from spml.cli.main import command  # here, where `run` listens for Ctrl-C
+
+    return command("train", words, "train_cam.py", tasks=("cam", "seam"))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """The kinds of value that a config key holds: what each accepts, and the words that say so in an error."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from spml.classes import KNOWN_CLASSES
 
 
 @dataclass(frozen=True)
@@ -12,11 +14,19 @@ class Kind:
 
     expected: str
     read: Callable[[Any], Any]
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()  # the words it takes, of which an error names the nearest
     textual: bool = False  # on a command line the text is the value, even where YAML would see a number or a comment
 
 
 MISREAD = (TypeError, ValueError, OverflowError)
+
+
+class NoSuchName(ValueError):
+    """A name that a table lacks; `options` are its names, which only the moment of reading knows."""
+
+    def __init__(self, expected: str, options: Iterable[str]) -> None:
+        super().__init__("no such name")
+        self.expected, self.options = expected, tuple(options)
 
 
 def _plain_number(value: Any) -> float:
@@ -55,9 +65,26 @@ def number(low: float | None = None, above: float | None = None, below: float | 
     return Kind(" ".join(["a number", " and ".join(bounds)]).strip(), read)
 
 
-def optional(kind: Kind) -> Kind:
-    """`kind`, or nothing at all, which reads as None."""
-    return Kind(f"{kind.expected}, or nothing", lambda value: None if value in (None, "") else kind.read(value))
+def optional(kind: Kind, word: str = "") -> Kind:
+    """`kind`, or nothing at all, which reads as None; so does `word`, if one is given."""
+    nothing = (None, "", word)
+    expected = f"{kind.expected}, or {word or 'nothing'}"
+    return Kind(expected, lambda value: None if value in nothing else kind.read(value), kind.options)
+
+
+def name_of(what: str, names: Callable[[], Iterable[str]], prefix: str = "") -> Kind:
+    """A name of a table, or `prefix` and any name. `names` is asked when a value is read; `what` describes it."""
+
+    def read(value: Any) -> str:
+        if isinstance(value, str) and prefix and value.startswith(prefix) and len(value) > len(prefix):
+            return value
+        known = tuple(names())
+        if value not in known:
+            other = f" or {prefix}<name>" if prefix else ""
+            raise NoSuchName(f"one of {', '.join(known)}{other}", known)
+        return value
+
+    return Kind(what, read)
 
 
 def sequence(kind: Kind, form: str, length: int | None = None, least: int = 0) -> Kind:
@@ -121,9 +148,10 @@ def _read_gpus(value: Any) -> str:
     return ",".join(str(index) for index in indexes)
 
 
-KNOWN_DATASETS = ("VOC2012", "Densepose")
+KNOWN_DATASETS = tuple(KNOWN_CLASSES)
 BOOLEAN = Kind("true or false", _read_boolean)
 PATH = Kind("a path (text) or nothing", _read_text, textual=True)
 DATASET = Kind("VOC2012, Densepose or your own data's name", _read_dataset, options=KNOWN_DATASETS, textual=True)
+TEXT = Kind("a text", _read_text, textual=True)
 GPUS = Kind('GPU indexes as in "0,1,2,3", or nothing', _read_gpus)
-NAMES = sequence(Kind("a text", _read_text), "a list")
+NAMES = sequence(TEXT, "a list")

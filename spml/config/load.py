@@ -5,87 +5,97 @@ fallback, and plain, so that it is saved beside the snapshots and read back as i
 """
 
 import copy
-import difflib
 import os
-import reprlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from easydict import EasyDict
 
-from spml.config.keys import KEYS, RELATIONS, SECTIONS, STAGE2_UNFILLED, UNFILLED
-from spml.config.kinds import MISREAD
+from spml.classes import read_class_names
+from spml.config import released, tables
+from spml.config.contradictions import contradictions
+from spml.config.errors import ConfigError, show
+from spml.config.keys import EXPECTED, KEYS, SECTIONS, Expected
+from spml.config.layers import Layer, read_layers, read_overrides
+from spml.config.losses import Losses
+from spml.config.settings import defaults_of
+from spml.config.shipped import find_shipped
 from spml.errors import UserError
+from spml.files import write_atomically
 
-_SHORT = reprlib.Repr()  # keeps messages short, and a file of nested aliases from filling the memory
-_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
-_SHORT.maxlevel = 2
-
-
-class ConfigError(UserError):
-    """A setting that cannot be. The message names the key, what was expected, what came, and where."""
+# network.prediction_types -> train.task
+TASK_OF = {"segsort": "spml", "softmax_classifier": "classifier", "cam": "cam", "seam": "seam"}
+PREDICTION_OF = {task: kind for kind, task in TASK_OF.items()}
 
 
-@dataclass
-class Layer:
-    """Checked settings of one source: a file, or all overrides together."""
+class _Values:
+    """The settings outside of losses: the value of each key, and the layer that it comes from."""
 
-    name: str
-    folder: Path | None
-    values: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.value = {name: copy.deepcopy(key.default) for name, key in KEYS.items()}
+        self.rank: dict[str, int] = {}
+        self.layers = layers
+        for index, layer in enumerate(layers):
+            self.value |= layer.values
+            self.rank |= dict.fromkeys(layer.values, index)
+
+    def rank_of(self, name: str) -> int:
+        """The number of the layer that set a key; -1 for the defaults."""
+        return self.rank.get(name, -1)
+
+    def source(self, name: str) -> str:
+        """The name of that layer."""
+        return self.layers[self.rank[name]].name if name in self.rank else "the defaults"
+
+    def error(self, name: str, expected: str) -> ConfigError:
+        """The error of a key that should have another value."""
+        return ConfigError(f"{name}: expected {expected}, got {show(self.value.get(name))}, in {self.source(name)}")
 
 
 def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()) -> EasyDict:
     """Defaults, under the file `path` and the files it is based on, under `overrides`; complete and checked.
 
     Args:
-        path: YAML file; `base: other.yaml` in it (relative to it) names a file that goes before. None: defaults only.
+        path: YAML file, or the name of a shipped config. `base: other.yaml` in it names what it is laid over: a file
+            beside it, or a shipped config. None: defaults only.
         overrides: `section.key=value` each, the value in YAML.
 
     Returns:
-        EasyDict of every key of `KEYS`. With `dataset.classes`, `dataset.class_names` holds the file's lines and
-        `dataset.num_classes` their number. An inherited warm-up longer than the run and an inherited stride larger
-        than the test crop are cut; where the same source says both, that is an error.
+        EasyDict of the keys outside of sections and the sections `dataset`, `network`, `train`, `losses` and `test`; a
+        section of the task's own settings, named after it, where it has some; and `expected`, None unless the file
+        itself has it. `losses` holds what is on, each with all of its settings: what files and overrides name, or the
+        released recipe if they name none and the task is spml. `train.task` is always filled. With `dataset.classes`,
+        `dataset.class_names` holds the file's lines and `dataset.num_classes` their number. `network.pixel_means` and
+        `.pixel_stds` are those of the backbone's weights where nobody gives any. An inherited warm-up longer than the
+        run and an inherited stride larger than the test crop are cut; where the same source says both, that is an
+        error.
 
     Raises:
         ConfigError: unknown key, wrong kind of value, values that contradict each other, unreadable file.
     """
-    layers = _read_file(Path(path), ()) if path is not None else []
-    layers.append(_read_overrides([overrides] if isinstance(overrides, str) else overrides))
-    values = {name: copy.deepcopy(key.default) for name, key in KEYS.items()}
-    rank: dict[str, int] = {}
-    origin: dict[str, Layer] = {}
-    for index, layer in enumerate(layers):
-        for name, value in layer.values.items():
-            values[name], rank[name], origin[name] = value, index, layer
-    _read_classes(values, origin)
+    layers = read_layers(_config_path(path)) if path is not None else []
+    files = len(layers)
+    layers.append(read_overrides([overrides] if isinstance(overrides, str) else overrides))
+    values = _Values(layers)
+    task = _choose_task(values)
+    _read_classes(values)
+    _fill_normalisation(values)
     for name, limit in (("train.warmup_iteration", "train.max_iteration"), ("test.stride", "test.crop_size")):
-        if rank.get(name, -1) < rank.get(limit, -1):
-            values[name] = _at_most(values[name], values[limit])
-    tree: dict[str, Any] = {}
-    for name, value in values.items():
-        section, _, leaf = name.rpartition(".")
-        (tree.setdefault(section, {}) if section else tree)[leaf] = value
-    config = EasyDict(tree)
-    for name, expected in _contradictions(config):
-        where = origin[name].name if name in origin else "the defaults"
-        raise ConfigError(f"{name}: expected {expected}, got {_show(values[name])}, in {where}")
+        if values.rank_of(name) < values.rank_of(limit):
+            values.value[name] = _at_most(values.value[name], values.value[limit])
+    losses = _merge_losses(layers, files, task)
+    config = EasyDict(_tree(values, task, losses, _expected(layers[max(0, files - 1) :])))
+    for name, expected in contradictions(config):
+        raise _loss_error(losses, name, expected) if name.startswith("losses.") else values.error(name, expected)
     return config
-
-
-def _at_most(value: Any, limit: Any) -> Any:
-    return [min(pair) for pair in zip(value, limit, strict=True)] if isinstance(value, list) else min(value, limit)
 
 
 def save_config(config: EasyDict, path: str | os.PathLike[str]) -> None:
     """Write `config` as YAML, whole or not at all; `load_config(path)` gives an equal one."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.replace(temporary, path)
+    text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+    write_atomically(Path(path), lambda file: file.write(text.encode("utf-8")))
 
 
 def _plain(value: Any) -> Any:
@@ -94,189 +104,115 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _show(value: Any) -> str:
-    return "nothing" if value is None else f"{_SHORT.repr(value)} ({type(value).__name__})"
+def _config_path(path: str | os.PathLike[str]) -> Path:
+    given = Path(path)
+    return given if given.is_file() else find_shipped(given.as_posix()) or given
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice and reads a Python tuple, which old files hold, as a list."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the base class; raises ConstructorError for a key that stands twice."""
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        return super().construct_mapping(node, deep)
-
-
-def _tuple_as_list(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
-    return loader.construct_sequence(node, deep=True)
+def _tree(values: _Values, task: str, losses: Losses, expected: dict[str, Any] | None) -> dict[str, Any]:
+    """All settings by section; of the tasks' own settings, those of the task."""
+    tree: dict[str, Any] = {name: value for name, value in values.value.items() if name in KEYS and "." not in name}
+    for section in SECTIONS:
+        tree[section] = {name.partition(".")[2]: values.value[name] for name in KEYS if name.startswith(f"{section}.")}
+    tree["losses"] = losses.tree()
+    own = tables.tasks()[task]
+    if own is not None:
+        tree[task] = {name: values.value.get(f"{task}.{name}", default) for name, default in defaults_of(own).items()}
+    return {**tree, "expected": expected}
 
 
-_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple_as_list)
+def _choose_task(values: _Values) -> str:
+    """Fill in train.task by network.prediction_types, or the other way round, whichever a later layer says.
+
+    Raises:
+        ConfigError: one layer says both, and they contradict each other.
+    """
+    task, kind = values.value["train.task"], values.value["network.prediction_types"]
+    given, kind_given = values.rank_of("train.task"), values.rank_of("network.prediction_types")
+    if task is None or kind_given > given:
+        task = TASK_OF[kind]
+    elif kind != PREDICTION_OF.get(task, kind):
+        if kind_given == given:
+            raise values.error("train.task", f"{TASK_OF[kind]}, because network.prediction_types is {kind}")
+        values.value["network.prediction_types"] = PREDICTION_OF[task]
+    values.value["train.task"] = task
+    return task
 
 
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{where}{place}: expected YAML, got: {problem}") from error
+def _merge_losses(layers: Sequence[Layer], files: int, task: str) -> Losses:
+    """What all layers say of the losses; the first `files` of them are files, the last is the overrides.
 
-
-def _read_file(path: Path, above: tuple[Path, ...]) -> list[Layer]:
-    """The layers of a file, those of its bases first. `above` are the files that led here."""
-    chain = (*above, path.resolve())
-    if path.resolve() in above:
-        raise ConfigError(f"base: expected a chain that ends, got a circle: {' -> '.join(map(str, chain))}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        named = f", named as base in {above[-1]}" if above else ""
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"config {path}{named}: expected a readable text file, got: {reason}") from error
-    tree = _parse_yaml(text, str(path))
-    if not isinstance(tree, dict | None):
-        raise ConfigError(f"{path}: expected sections such as `train:` with keys, got {_show(tree)}")
-    tree = dict(tree or {})
-    base = tree.pop("base", None)
-    if base is not None and not isinstance(base, str):
-        raise ConfigError(f"base: expected the path of a YAML file, got {_show(base)}, in {path}")
-    layer = Layer(str(path), path.parent)
-    flat = dict(_flatten(tree, layer.name))
-    stage2 = flat.get("network.prediction_types") == "softmax_classifier"
-    unfilled = {**UNFILLED, **(STAGE2_UNFILLED if stage2 else {})}
-    for name, value in flat.items():
-        if name not in unfilled or value != unfilled[name]:
-            layer.values[name] = _checked(name, value, f"in {path}")
-    return [*(_read_file(path.parent / base, chain) if base else []), layer]
-
-
-def _flatten(tree: dict[Any, Any], where: str) -> Iterator[tuple[str, Any]]:
-    """`section.key`, value of each setting; sections must be real and hold keys."""
-    for name, value in tree.items():
-        section, dot, key = str(name).partition(".")
-        if dot and section in SECTIONS:
-            raise ConfigError(f"{name}: expected `{key}` inside a section `{section}:`, got a dotted key, in {where}")
-        if name in SECTIONS and not isinstance(value, dict | None):
-            raise ConfigError(f"{name}: expected a section with keys, got {_show(value)}, in {where}")
-        if name in SECTIONS or (isinstance(value, dict) and value and name not in KEYS):  # or a section misspelt
-            yield from ((f"{name}.{leaf}", item) for leaf, item in (value or {}).items())
+    Files in the nested form list what is on. Older flat keys start from the released recipe, and so does a config
+    whose files name no loss, if its task is spml.
+    """
+    losses = Losses()
+    changes = [change for layer in layers for change in layer.losses]
+    named_by_file = any(layer.losses for layer in layers[:files])
+    older = bool(changes) and changes[0].key in released.FLAT_KEYS
+    if older or (task == "spml" and not named_by_file):
+        released.start(losses)
+    for change in changes:
+        if change.key in released.FLAT_KEYS:
+            released.apply(losses, change)
         else:
-            yield str(name), value
+            losses.apply(change)
+    return losses
 
 
-def _checked(name: str, value: Any, where: str) -> Any:
-    if name not in KEYS:
-        raise ConfigError(
-            f"{name}: unknown key, expected one that configs/base.yaml lists, got {_show(value)}, {where}; "
-            f"did you mean {_nearest(name)}?"
-        )
-    kind = KEYS[name].kind
+def _loss_error(losses: Losses, name: str, expected: str) -> ConfigError:
+    """The error of a loss's setting, under the key that said it, or that an older file could say it by."""
+    _, loss, setting = name.split(".")
+    change = losses.said.get((loss, setting))
+    short = next((short for short, known in released.RELATIONS.items() if known == loss), loss)
+    key, where = (change.key, change.source) if change else (f"train.{short}_{setting}", "the defaults")
+    return ConfigError(f"{key}: expected {expected}, got {show(losses.settings[loss][setting])}, in {where}")
+
+
+def _expected(layers: Sequence[Layer]) -> dict[str, Any] | None:
+    """The figure that the file itself names, under the overrides; a base's figure is of the base."""
+    figure: dict[str, Any] | None = None
+    for layer in layers:
+        if "expected" in layer.values:
+            figure = None
+        said = {name.partition(".")[2]: layer.values[name] for name in EXPECTED if name in layer.values}
+        if said:
+            figure = {**(figure or defaults_of(Expected)), **said}
+    return figure
+
+
+def _fill_normalisation(values: _Values) -> None:
+    """Give `pixel_means` and `pixel_stds` the numbers of the backbone's weights where nobody says any."""
+    keys = ("network.pixel_means", "network.pixel_stds")
+    if all(values.value[key] is not None for key in keys):
+        return
     try:
-        return kind.read(value)
-    except MISREAD as error:
-        close = difflib.get_close_matches(
-            str(value).lower(), [option.lower() for option in kind.options], n=1, cutoff=0.5
-        )
-        spelt = [option for option in kind.options if option.lower() in close]
-        hint = f"; did you mean {spelt[0]}?" if spelt else ""
-        raise ConfigError(f"{name}: expected {kind.expected}, got {_show(value)}, {where}{hint}") from error
+        found = tables.normalisation(values.value["network.backbone_types"], values.value["network.pretrained"])
+    except UserError as error:
+        raise ConfigError(str(error)) from error
+    for key, own in zip(keys, found, strict=True):
+        values.value[key] = own if values.value[key] is None else values.value[key]
 
 
-def _nearest(name: str) -> str:
-    """The real key that looks most like `name`: the same leaf elsewhere, a like leaf in its section, or any."""
-    section, _, leaf = name.rpartition(".")
-    elsewhere = [path for path in KEYS if path.rpartition(".")[2] == leaf]
-    inside = [path for path in KEYS if section and path.startswith(f"{section}.")]
-    close = difflib.get_close_matches(name, inside, n=1, cutoff=0.75)
-    return (elsewhere or close or difflib.get_close_matches(name, KEYS, n=1, cutoff=0.0))[0]
+def _at_most(value: Any, limit: Any) -> Any:
+    return [min(pair) for pair in zip(value, limit, strict=True)] if isinstance(value, list) else min(value, limit)
 
 
-def _read_overrides(overrides: Iterable[str]) -> Layer:
-    layer = Layer("the overrides", None)
-    for override in overrides:
-        name, equals, raw = (part.strip() for part in str(override).partition("="))
-        if not equals or not name:
-            raise ConfigError(f"override {override!r}: expected section.key=value, as in train.max_iteration=100")
-        where = f"override {override!r}"
-        textual = (
-            name in KEYS and KEYS[name].kind.textual and raw[:1] not in ("'", '"') and raw not in ("", "~", "null")
-        )
-        layer.values[name] = _checked(name, raw if textual else _parse_yaml(raw, where), f"in {where}")
-    return layer
-
-
-def _read_classes(values: dict[str, Any], origin: dict[str, Layer]) -> None:
+def _read_classes(values: _Values) -> None:
     """Fill in `class_names` and `num_classes`. A saved config whose file has gone keeps the names it holds."""
-    path = values["dataset.classes"]
+    path = values.value["dataset.classes"]
     if not path:
         return
-    layer = origin["dataset.classes"]
-    found = [Path(path), *([layer.folder / path] if layer.folder else [])]
+    folder = values.layers[values.rank["dataset.classes"]].folder
+    found = [Path(path), *([folder / path] if folder else [])]
     found = [place for place in found if place.is_file()]
-    if not found and values["dataset.class_names"]:
-        values["dataset.num_classes"] = len(values["dataset.class_names"])
-        return
-    try:
-        lines = (found or [Path(path)])[0].read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"dataset.classes: expected a text file of class names, got {path!r} ({reason}), in {layer.name}"
-        ) from error
-    names = [line.strip() for line in lines if line.strip()]
-    if not 2 <= len(names) <= 254 or len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        got = f"{len(names)} names" + (f", {twice[0]!r} twice" if twice else "")
-        raise ConfigError(f"dataset.classes: expected 2..254 different class names in {found[0]}, got {got}")
-    values.update({"dataset.classes": str(found[0]), "dataset.class_names": names, "dataset.num_classes": len(names)})
-
-
-def _contradictions(config: EasyDict) -> Iterator[tuple[str, str]]:
-    """Key and what it should be, for each setting that others make impossible."""
-    dataset, network, train, test = config.dataset, config.network, config.train, config.test
-    if dataset.dataset == "Densepose" and not dataset.class_names and dataset.num_classes != 15:
-        yield "dataset.num_classes", "15, the classes of Densepose (or a file dataset.classes)"
-    if dataset.class_names and len(dataset.class_names) != dataset.num_classes:
-        yield "dataset.num_classes", f"the number of dataset.class_names ({len(dataset.class_names)})"
-    if dataset.unlabelled_index is not None and dataset.unlabelled_index < dataset.num_classes:
-        yield "dataset.unlabelled_index", f"no class, so >= dataset.num_classes ({dataset.num_classes})"
-    if train.begin_iteration >= train.max_iteration:
-        yield "train.begin_iteration", f"less than train.max_iteration ({train.max_iteration})"
-    if train.warmup_iteration > train.max_iteration:
-        yield "train.warmup_iteration", f"at most train.max_iteration ({train.max_iteration})"
-    if train.lr_policy == "step" and not train.decay_iterations:
-        yield "train.decay_iterations", "at least one step, because train.lr_policy is step"
-    if sorted(set(train.decay_iterations)) != train.decay_iterations:
-        yield "train.decay_iterations", "steps that grow"
-    if any(4 * grid > crop for grid, crop in zip(network.kmeans_num_clusters, train.crop_size, strict=True)):
-        yield "network.kmeans_num_clusters", f"at most a quarter of train.crop_size ({train.crop_size})"
-    if min(test.crop_size) == 0 < max(test.crop_size):
-        yield "test.crop_size", "two sides of at least 1 pixel, or [0, 0] for whole views"
-    if min(test.crop_size) > 0 and min(test.stride) == 0:
-        yield "test.stride", "at least 1 pixel"
-    if any(stride > crop for stride, crop in zip(test.stride, test.crop_size, strict=True)):
-        yield "test.stride", f"at most test.crop_size ({test.crop_size}), or pixels are never seen"
-    yield from _loss_contradictions(config)
-
-
-def _loss_contradictions(config: EasyDict) -> Iterator[tuple[str, str]]:
-    train = config.train
-    active = [short for short in RELATIONS if train[f"{short}_loss_types"] != "none"]
-    for short in active:
-        if train[f"{short}_concentration"] == 0:
-            yield f"train.{short}_concentration", f"a number > 0, because train.{short}_loss_types is segsort"
-    if train.lent_cross_entropy_weight and "feat_aff" not in active:
-        yield "train.lent_cross_entropy_weight", "0, because train.feat_aff_loss_types is none"
-    cross_entropy = train.sem_ann_loss_weight if train.cross_entropy_weight is None else train.cross_entropy_weight
-    weight = sum(train[f"{short}_loss_weight"] for short in active) + train.classifier_gradient * cross_entropy
-    if weight == 0 and not config.network.pretrained:
-        yield (
-            "train.classifier_gradient",
-            "true, or a loss with a weight, or network.pretrained: otherwise the embedding stays random",
-        )
+    names = values.value["dataset.class_names"]
+    if found or not names:
+        try:
+            names = list(read_class_names((found or [Path(path)])[0]))
+        except UserError as error:
+            raise ConfigError(f"dataset.classes: {error}, in {values.source('dataset.classes')}") from error
+        values.value |= {"dataset.classes": str((found or [path])[0]), "dataset.class_names": names}
+    if values.rank_of("dataset.num_classes") < values.rank_of("dataset.classes"):
+        values.value["dataset.num_classes"] = len(names)
+    elif values.value["dataset.num_classes"] != len(names):
+        raise values.error("dataset.num_classes", f"{len(names)}, the names in {values.value['dataset.classes']}")

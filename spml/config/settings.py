@@ -25,3 +25,8 @@ def setting(default: Any, kind: Kind, help: str) -> Any:
 def keys_of(settings: type) -> dict[str, Key]:
     """The settings of a dataclass, by name, in their order."""
     return {one.name: one.metadata["key"] for one in fields(settings)}
+
+
+def defaults_of(settings: type) -> dict[str, Any]:
+    """The default of each setting, by name; lists are copies."""
+    return {name: copy.deepcopy(key.default) for name, key in keys_of(settings).items()}

@@ -16,16 +16,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from spml.data.augment import Augmentation, augment, normalise, pad_label
 from spml.data.lists import check_samples, check_unique_names, read_list
-from spml.data.samples import UNLABELLED, DataError, Sample, read_sample_files
-from spml.data.tags import read_tags
+from spml.data.needs import Needs
+from spml.data.samples import UNLABELLED, DataError, Sample, named, read_sample_files
+from spml.data.tags import given_tag, read_tags
 
-# Scale range, probability of grey and of blur: the released recipe of each training stage. With train.image_size 608
-# the range of CAMs is SEAM's longest side of 448 to 768.
-STAGES = {
-    "embedding": ((0.5, 1.5), 0.0, 0.0),
-    "classifier": ((0.5, 2.0), 0.3, 0.5),
-    "cam": ((448 / 608, 768 / 608), 0.0, 0.0),
-}
+STAGE_1 = Needs(instance=True)
 _ORDER, _AUGMENTATION = 0, 1  # separate random streams under one seed
 
 
@@ -33,8 +28,9 @@ class TrainingDataset(Dataset):
     """Augmented training samples by position: position `p` is sample `p % n` of epoch `p // n`, shuffled each epoch.
 
     An item is a dict of `image` float32 (3, h, w), normalised, 0 where padded; `semantic_label` and `instance_label`
-    int64 (h, w), 255 where padded, the instance 0 where the list has none; `semantic_tag` bool (num_classes,), the
-    classes of the whole image's semantic label before cropping, or what `tags` says; `name`.
+    int64 (h, w), 255 where padded, the instance 0 where the list has none; `inside` bool (h, w), false where padded
+    (void pixels, 255 too, are inside); `semantic_tag` bool (num_classes,), the classes of the whole image's semantic
+    label before cropping, or what `tags` says; `name`.
     """
 
     def __init__(
@@ -52,7 +48,8 @@ class TrainingDataset(Dataset):
     ) -> None:
         """`unlabelled_index`: a value of the semantic labels to read as unlabelled (254), None or negative for none.
 
-        `tags`: name to (num_classes,) bool; then samples need no label, and one without has no labelled pixel.
+        `tags`: name to (num_classes,) bool; a sample that stands there needs no label, and without one it has no
+        labelled pixel. Those of the others are the classes of their labels.
         """
         self.samples, self.augmentation = samples, augmentation
         self.num_classes, self.pixel_means, self.pixel_stds = num_classes, tuple(pixel_means), tuple(pixel_stds)
@@ -73,14 +70,14 @@ class TrainingDataset(Dataset):
     def __getitem__(self, position: int) -> dict[str, Any]:
         sample = self.sample_at(position)
         image, semantic, instance = read_sample_files(sample)
-        if semantic is None and self.tags is None:
+        tag = None if self.tags is None else self.tags.get(sample.name)
+        if semantic is None and tag is None:
             raise DataError(f"{sample.where}: no semantic label: training needs `image semantic [instance]`")
         if semantic is None:
             semantic = np.full(image.shape[:2], UNLABELLED, np.uint8)
         semantic = mark_unlabelled(semantic, self.unlabelled_index)
-        tag = np.bincount(semantic.ravel(), minlength=256)[: self.num_classes] > 0
-        if self.tags is not None:
-            tag = self.tags[sample.name]
+        if tag is None:
+            tag = np.bincount(semantic.ravel(), minlength=256)[: self.num_classes] > 0
         if instance is None:
             instance = np.zeros_like(semantic)
         rng = np.random.default_rng([self.seed, _AUGMENTATION, position])
@@ -90,6 +87,7 @@ class TrainingDataset(Dataset):
             "image": torch.from_numpy(normalise(image, self.pixel_means, self.pixel_stds, start, size)),
             "semantic_label": torch.from_numpy(pad_label(semantic, start, size)),
             "instance_label": torch.from_numpy(pad_label(instance, start, size)),
+            "inside": torch.from_numpy(pad_label(np.zeros_like(semantic), start, size) == 0),
             "semantic_tag": torch.from_numpy(tag),
             "name": sample.name,
         }
@@ -129,9 +127,9 @@ class TrainingLoader(DataLoader):
 
 
 def build_training_loader(
-    config: Any, rank: int = 0, world_size: int = 1, start_step: int = 0, stage: str = "embedding"
+    config: Any, needs: Needs = STAGE_1, rank: int = 0, world_size: int = 1, start_step: int = 0
 ) -> TrainingLoader:
-    """The batches of one process from `start_step` to `train.max_iteration`, one a step.
+    """The batches of one process from `start_step` to `train.max_iteration`, one a step, of the config's list.
 
     A batch is a dict of the items of `TrainingDataset`, stacked: `image` (B, 3, h, w), `semantic_label` and
     `instance_label` (B, h, w), `semantic_tag` (B, num_classes), and `name`, a list. B is `train.batch_size`, that
@@ -139,18 +137,30 @@ def build_training_loader(
 
     Args:
         config: the tree of `spml.config`.
-        stage: "embedding", "classifier" (stage 2: wider scales, grey, blur) or "cam" (tags, of `read_tagged_samples`).
+        needs: what the task asks for.
     Raises:
         DataError: from the list or its files, here or while iterating; never wrapped by a worker.
     """
-    dataset = build_training_dataset(config, stage)
+    dataset = build_training_dataset(config, needs)
     if rank == 0:
-        check_samples(dataset.samples, config.dataset.num_classes, unlabelled_index=config.dataset.unlabelled_index)
-    train, workers = config.train, config.num_threads
+        check_training_dataset(dataset)
+    return load_training_dataset(config, dataset, rank, world_size, start_step)
+
+
+def check_training_dataset(dataset: TrainingDataset) -> None:
+    """Check the files of the samples; see `check_samples`."""
+    check_samples(dataset.samples, dataset.num_classes, unlabelled_index=dataset.unlabelled_index)
+
+
+def load_training_dataset(
+    config: Any, dataset: TrainingDataset, rank: int = 0, world_size: int = 1, start_step: int = 0
+) -> TrainingLoader:
+    """The loader of `build_training_loader` for data that are built and checked."""
+    train = config.train
     return TrainingLoader(
         dataset,
         batch_sampler=PositionSampler(start_step, train.max_iteration, train.batch_size, rank, world_size),
-        num_workers=workers,
+        num_workers=config.num_threads,
         collate_fn=_collate,
         worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available(),
@@ -159,25 +169,31 @@ def build_training_loader(
     )
 
 
-def build_training_dataset(config: Any, stage: str = "embedding") -> TrainingDataset:
-    """The training data of a config, unchecked."""
+def build_training_dataset(
+    config: Any, needs: Needs = STAGE_1, samples: Sequence[Sample] | None = None
+) -> TrainingDataset:
+    """The training data of a config, unchecked; `samples` in place of its list."""
     data, train = config.dataset, config.train
-    scale, grey, blur = STAGES[stage]
     sided = data.dataset == "Densepose"  # mirrored, left is right: labels can follow, the tags of an image cannot
     augmentation = Augmentation(
         crop_size=(int(train.crop_size[0]), int(train.crop_size[1])),
         image_size=train.image_size,
-        scale=scale if train.random_scale else None,
+        scale=needs.scale if train.random_scale else None,
         random_crop=train.random_crop,
-        mirror=train.random_mirror and not (sided and stage == "cam"),
+        mirror=train.random_mirror and not (sided and needs.tags),
         swap_parts=sided,
-        grey=grey,
-        blur=blur,
+        grey=needs.grey,
+        blur=needs.blur,
     )
-    if stage == "cam":
+    tags: Mapping[str, np.ndarray] | None = None
+    if samples is not None:
+        samples, tags = take_samples(samples, data, needs)
+    elif needs.tags:
         samples, tags = read_tagged_samples(data)
     else:
-        samples, tags = read_list(data.train_data_list, data.data_dir, columns=2), None
+        samples = read_list(data.train_data_list, data.data_dir, columns=needs.columns)
+    if not needs.instance:
+        samples = [replace(sample, regions=None) for sample in samples]
     return TrainingDataset(
         samples,
         augmentation,
@@ -189,6 +205,32 @@ def build_training_dataset(config: Any, stage: str = "embedding") -> TrainingDat
         unlabelled_index=data.unlabelled_index,
         tags=tags,
     )
+
+
+def take_samples(samples: Sequence[Sample], data: Any, needs: Needs) -> tuple[list[Sample], dict[str, np.ndarray]]:
+    """Samples that a program hands over in place of a list, named, and the tags of those that have any of their own.
+
+    Args:
+        data: the section `dataset` of a config.
+    Raises:
+        DataError: no sample, one without what the task learns from, unknown tags, or two of one name with tags.
+    """
+    samples = named(samples)
+    if not samples:
+        raise DataError("samples: expected at least one, got none")
+    for sample in samples:
+        if sample.label is None and (not needs.tags or sample.tags is None):
+            raise DataError(f"{sample.where}: no {'tags and no ' if needs.tags else ''}label: the task learns from it")
+    if any(sample.tags is not None for sample in samples):
+        check_unique_names(samples)
+    tags = {
+        sample.name: given_tag(sample, data.num_classes, data.class_names, data.background)
+        for sample in samples
+        if sample.tags is not None
+    }
+    if needs.tags:  # a label beside tags is not read
+        samples = [replace(sample, label=None) if sample.name in tags else sample for sample in samples]
+    return samples, tags
 
 
 def read_tagged_samples(data: Any) -> tuple[list[Sample], dict[str, np.ndarray] | None]:
@@ -204,7 +246,7 @@ def read_tagged_samples(data: Any) -> tuple[list[Sample], dict[str, np.ndarray] 
     samples = [replace(sample, regions=None) for sample in read_list(data.train_data_list, data.data_dir)]
     if data.tags:
         check_unique_names(samples)
-        tags = read_tags(data.tags, samples, data.num_classes, data.class_names)
+        tags = read_tags(data.tags, samples, data.num_classes, data.class_names, data.background)
         return [replace(sample, label=None) for sample in samples], tags
     if samples[0].label is None:
         raise DataError(f"{samples[0].where}: no tags: expected a file dataset.tags, or a semantic label in column 2")

@@ -1,8 +1,7 @@
-"""What a person sees of a run: a progress bar, and TensorBoard's scalars and pictures."""
+"""What a person sees of a run: progress, and TensorBoard's scalars and pictures."""
 
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,57 +10,106 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from spml.engine import distributed
-from spml.engine.optimizer import StepMomentumSGD
-from spml.visualize.figures import embedding_to_rgb, grid
-from spml.visualize.palette import colourise
+from spml.data.dataset import TrainingDataset
+from spml.engine.loop import Record, to_device
+from spml.engine.schedule import learning_rate
+from spml.progress import EVERY
+from spml.tasks import Task
+from spml.tasks.base import photo
+from spml.visualize import grid, legend, voc_palette
+
+POINTS = 10  # records of a run in TensorBoard, at least
 
 
-class Monitor:
-    """Progress of the first process; the others stay silent."""
+class Progress:
+    """A bar in a terminal; elsewhere, in a log file, one line each half minute and one at the end."""
 
-    def __init__(self, config: Any, folder: Path, first: int, stage: str) -> None:
-        self.config, self.writer = config, None
-        self.active = distributed.rank() == 0
-        if not self.active:
-            return
-        self.images = config.train.batch_size * distributed.world_size()
-        interval = 0.1 if sys.stderr.isatty() else 10.0  # a log file wants few lines
-        self.bar = tqdm(total=config.train.max_iteration, initial=first, desc=stage, mininterval=interval, unit="step")
-        self.since, self.since_step = time.monotonic(), first
-        try:
-            from torch.utils.tensorboard import SummaryWriter
+    def __init__(self, config: Any, first: int, processes: int = 1) -> None:
+        self.train, self.first = config.train, first
+        self.images = config.train.batch_size * processes
+        self.begin = self.since = self.said = time.monotonic()
+        self.since_step = first
+        self.bar: tqdm | None = None
+        if sys.stderr.isatty():
+            total = self.train.max_iteration
+            self.bar = tqdm(total=total, initial=first, desc=self.train.task, unit="step", file=sys.stderr)
 
-            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
-        except ImportError:
-            tqdm.write("no TensorBoard records: pip install tensorboard")
+    def __call__(self, step: int, losses: Record, task: Task) -> None:
+        """Take note of a finished step."""
+        now, done = time.monotonic(), step + 1
+        if self.bar is not None:
+            self.bar.update()
+        elif done == self.train.max_iteration or now - self.said >= EVERY:
+            left = (now - self.begin) / (done - self.first) * (self.train.max_iteration - done)
+            line = f"{self.train.task} {done}/{self.train.max_iteration}: {self._terms(done, losses)}, {_clock(left)} left"
+            print(line, file=sys.stderr, flush=True)
+            self.said = now
+        if self.bar is not None and done % self.train.log_step == 0:
+            self.bar.set_postfix_str(self._terms(done, losses), refresh=False)
 
-    def record(
-        self, step: int, losses: Mapping[str, Tensor], optimizer: StepMomentumSGD, batch: Mapping[str, Any], task: Any
-    ) -> None:
-        """Take note of a finished step; `losses` are scalars by name."""
-        if not self.active:
-            return
-        train = self.config.train
-        if (step + 1) % train.log_step == 0:
-            seconds = time.monotonic() - self.since
-            speed = (step + 1 - self.since_step) * self.images / max(seconds, 1e-9)
-            shown = {short(name): f"{float(value):.3f}" for name, value in losses.items()}
-            self.bar.set_postfix({**shown, "images/s": f"{speed:.1f}"}, refresh=False)
-            self.since, self.since_step = time.monotonic(), step + 1
-        self.bar.update()
-        if self.writer is not None and (step + 1) % train.tensorboard_step == 0:
-            for name, value in losses.items():
-                self.writer.add_scalar(f"loss/{name}", float(value), step)
-            self.writer.add_scalar("learning_rate", optimizer.param_groups[0]["lr"], step)
-            self.writer.add_image("batch", _picture(self.config, batch, task), step, dataformats="HWC")
+    def _terms(self, done: int, losses: Record) -> str:
+        """The terms of a step, and images a second since the last call."""
+        now = time.monotonic()
+        speed = (done - self.since_step) * self.images / max(now - self.since, 1e-9)
+        self.since, self.since_step = now, done
+        terms = [f"{short(name)}={value:.3f}" for name, value in losses.items() if name != "step"]
+        return ", ".join([*terms, f"{speed:.1f} images/s"])
 
     def close(self) -> None:
-        """Finish bar and records."""
-        if self.active:
+        """End the bar's line."""
+        if self.bar is not None:
             self.bar.close()
-            if self.writer is not None:
-                self.writer.close()
+
+
+class TensorBoard:
+    """Scalars, and pictures of the first image of the batch, each `train.tensorboard_step` and at the last step.
+
+    A short run has at least ten records.
+    """
+
+    def __init__(self, config: Any, folder: Path, first: int, dataset: TrainingDataset, processes: int = 1) -> None:
+        """`dataset`: the training data, of which the step's first image is read once more.
+
+        Raises:
+            ImportError: the package is missing.
+        """
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.config, self.dataset, self.images = config, dataset, config.train.batch_size * processes
+        self.every = min(config.train.tensorboard_step, max(1, config.train.max_iteration // POINTS))
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
+
+    def __call__(self, step: int, losses: Record, task: Task) -> None:
+        """Record the step if its turn has come."""
+        done = step + 1
+        if done % self.every and done != self.config.train.max_iteration:
+            return
+        for name, value in losses.items():
+            if name != "step":
+                known = name == "total" or name in task.weights
+                self.writer.add_scalar(f"loss/{name}" if known else name, value, step)
+        self.writer.add_scalar("learning_rate", learning_rate(self.config.train, step), step)
+        self.writer.add_image("batch", self._sheet(step, task), step, dataformats="HWC")
+
+    @torch.no_grad()
+    def _sheet(self, step: int, task: Task) -> np.ndarray:
+        """(H, W, 3) uint8: the batch's first image, what the task makes of it, and the names of the classes."""
+        item = self.dataset[step * self.images]
+        batch = {key: value[None] if isinstance(value, Tensor) else [value] for key, value in item.items()}
+        mode = task.training
+        task.eval()
+        pictures = task.pictures(to_device(batch, next(task.parameters()).device))
+        task.train(mode)
+        cells = {"image": photo(self.config, batch), **pictures}
+        sheet = grid([list(cells.values())], list(cells))
+        names = self.config.dataset.class_names
+        if names:
+            sheet = np.concatenate([sheet, legend(names, voc_palette()[: len(names)], sheet.shape[1])])
+        return sheet
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.writer.close()
 
 
 def short(name: str) -> str:
@@ -69,28 +117,6 @@ def short(name: str) -> str:
     return name if "_" not in name else "".join(word[0] for word in name.split("_"))
 
 
-@torch.no_grad()
-def _picture(config: Any, batch: Mapping[str, Any], task: Any) -> np.ndarray:
-    """Return (H, W, 3) uint8: the batch's first image and what the network makes of it."""
-    mode = task.training
-    task.eval()
-    cells = task.picture(batch) if hasattr(task, "picture") else _embedding_cells(batch, task)
-    task.train(mode)
-    network, image = config.network, batch["image"][0].permute(1, 2, 0).numpy()
-    image = image * np.array(network.pixel_stds) + np.array(network.pixel_means)
-    cells = {"image": (image * 255).clip(0, 255).astype(np.uint8), **cells}
-    return grid([list(cells.values())], list(cells))
-
-
-def _embedding_cells(batch: Mapping[str, Any], task: Any) -> dict[str, np.ndarray]:
-    """Return the labels of the first image, its embedding and the classifier's answer."""
-    image = batch["image"][:1].to(next(task.parameters()).device)
-    embedding = task.embedding_model(image, image.shape[-2:])
-    embedding = torch.where(torch.isfinite(embedding), embedding, 0)  # the loss says that a run diverged, not a picture
-    prediction = task.classifier(embedding).argmax(dim=1)[0].cpu().numpy().astype(np.uint8)
-    return {
-        "annotation": colourise(batch["semantic_label"][0].numpy().astype(np.uint8)),
-        "over-segmentation": colourise(batch["instance_label"][0].numpy().astype(np.uint8)),
-        "embedding": embedding_to_rgb(embedding[0].float().cpu()),
-        "classifier": colourise(prediction),
-    }
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -1,6 +1,7 @@
 """Several processes: who we are, how segments travel, batch norm over all. Pixels never leave their process."""
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from spml.errors import UserError
 from spml.grouping.memory import ALONE, Exchange, Gathered, Prototypes
+from spml.processes import rank, world_size
 
 # Seconds in which gloo's threads let go of the last tensors. DistributedDataParallel keeps these threads alive beyond
 # the group. About one run in ten ended in an abort on a loaded CPU, none of about 35 with the wait; that a thread then
@@ -20,18 +22,8 @@ from spml.grouping.memory import ALONE, Exchange, Gathered, Prototypes
 GRACE = 0.2
 
 
-def rank() -> int:
-    """Return the number of this process, 0 in a single-process run."""
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world_size() -> int:
-    """Return the number of processes."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 def start(device: torch.device) -> torch.device:
-    """Join the processes that torchrun started, if it did, and return this process's device.
+    """Join the processes that torchrun started, if it did and nobody has yet, and return this process's device.
 
     Raises:
         UserError: more processes on this machine than CUDA devices.
@@ -46,7 +38,8 @@ def start(device: torch.device) -> torch.device:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
 
 
@@ -70,7 +63,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
 
 
 @contextmanager
-def together(device: torch.device) -> Iterator[None]:
+def all_or_none(device: torch.device) -> Iterator[None]:
     """A UserError inside, of one process, ends all: there with its line, elsewhere without a word."""
     try:
         yield
@@ -83,6 +76,10 @@ def together(device: torch.device) -> Iterator[None]:
 
 class _AllProcesses:
     """Every process gathers the prototypes and labels of all: bytes grow with segments, not with pixels."""
+
+    @property
+    def processes(self) -> int:
+        return world_size()
 
     def gather(self, rows: Prototypes, num_images: int) -> Gathered:
         """As `Exchange.gather`: sizes first, then each column, padded to the longest process."""
@@ -162,8 +159,13 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W) float; statistics in float32, the result in the type of `x`."""
-        if not self.training:
-            return super().forward(x)
+        x = self.synchronised(x) if self.training else super().forward(x)
+        for layer in self.children():  # what follows in a batch norm of timm: dropout, activation
+            x = layer(x)
+        return x
+
+    def synchronised(self, x: Tensor) -> Tensor:
+        """Normalise by the statistics of all processes' batches, and keep them."""
         count = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float32, device=x.device)
         sums = _SumOverProcesses.apply(torch.cat([x.float().sum((0, 2, 3)), count]))
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()
@@ -182,13 +184,18 @@ class SyncBatchNorm(nn.BatchNorm2d):
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     """Return `model` with every batch norm synchronised: torch's on CUDA, ours elsewhere. State-dict keys stay."""
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        # Batch norms of timm hold the activation, too, which torch's conversion drops.
+        converter: Any = sys.modules.get("timm.layers", nn.SyncBatchNorm)
+        return converter.convert_sync_batchnorm(model)
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if type(child) is nn.BatchNorm2d:
+            if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm):
                 synced = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
                 synced.weight, synced.bias = child.weight, child.bias  # the same objects: an optimizer may hold them
                 synced.running_mean, synced.running_var = child.running_mean, child.running_var
                 synced.num_batches_tracked = child.num_batches_tracked
+                synced.training = child.training  # a frozen network's statistics stay
+                for follows, layer in child.named_children():
+                    synced.add_module(follows, layer)
                 setattr(module, name, synced)
     return model

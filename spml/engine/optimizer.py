@@ -1,14 +1,11 @@
-"""The release's optimizer: SGD whose momentum accumulates steps, and its four learning-rate groups."""
+"""The release's optimizer: SGD whose momentum accumulates steps."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
 
-from spml.models.embedding import split_parameters
-
-MULTIPLIER = {"backbone_weight": 1, "backbone_bias": 2, "head_weight": 10, "head_bias": 20}
+from spml.tasks import Task
 
 
 class StepMomentumSGD(torch.optim.Optimizer):
@@ -45,27 +42,13 @@ class StepMomentumSGD(torch.optim.Optimizer):
             group["lr"] = rate * group["multiplier"]
 
 
-def build_optimizer(
-    models: Iterable[nn.Module], weight_decay: float, momentum: float, freeze_stem: bool
-) -> StepMomentumSGD:
-    """Group the parameters of `models` as the release does: x1 backbone, x10 heads, biases twice that without decay.
+def build_optimizer(task: Task, momentum: float) -> StepMomentumSGD:
+    """The optimizer of the task's parameter groups; what is in no group stops asking for gradients.
 
-    With `freeze_stem` the stem and res2 are in no group and stop asking for gradients; their batch-norm statistics
-    still move, as in the release.
+    Batch-norm statistics of networks in training mode still move, as in the release.
     """
-    groups: dict[str, list[nn.Parameter]] = {name: [] for name in MULTIPLIER}
-    for model in models:
-        for name, parameters in split_parameters(model, freeze_stem).items():
-            groups[name] += parameters
-        taken = {id(p) for parameters in groups.values() for p in parameters}
-        for parameter in model.parameters():
-            parameter.requires_grad_(id(parameter) in taken)
-    decay = {name: 0.0 if name.endswith("bias") else weight_decay for name in groups}
-    return StepMomentumSGD(
-        [
-            {"params": groups[name], "multiplier": MULTIPLIER[name], "weight_decay": decay[name]}
-            for name in groups
-            if groups[name]
-        ],
-        momentum,
-    )
+    groups = task.parameter_groups()
+    taken = {id(parameter) for group in groups for parameter in group["params"]}
+    for parameter in task.parameters():
+        parameter.requires_grad_(id(parameter) in taken)
+    return StepMomentumSGD(groups, momentum)

@@ -1,46 +1,46 @@
-"""Snapshots of a run: `model-<i>.pth` in the released format, `model-<i>.state.pth` with all that resuming needs."""
+"""Snapshots of a run: `model-<i>.pth` with the networks, `model-<i>.state.pth` with what else resuming needs."""
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+from spml.engine.optimizer import StepMomentumSGD
 from spml.errors import UserError
-from spml.models import load_checkpoint
-from spml.models.checkpoint import list_snapshots, refusal, save_checkpoint
+from spml.models.checkpoint import list_snapshots, load_parts, refusal, save_parts, write_tensors
+from spml.tasks import Task
 
 
-def save_snapshot(
-    folder: Path, last_step: int, embedding_model: nn.Module, classifier: nn.Module | None, state: dict[str, Any]
-) -> Path:
-    """Write both files of a snapshot, each under a temporary name first, the model last, and return the model's path.
+def save_snapshot(folder: Path, last_step: int, task: Task, optimizer: StepMomentumSGD, images: int) -> Path:
+    """Write both files of a snapshot, the model last, and return its path.
 
-    `last_step` is the index of the last finished step. A state file without its model is an interrupted save.
+    A state file without its model is an interrupted save.
+
+    Args:
+        last_step: the index of the last finished step.
+        images: of a step, over all processes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"model-{last_step}.pth"
-    temporary = folder / f".model-{last_step}.state.pth.{os.getpid()}"
-    try:
-        with open(temporary, "wb") as file:
-            torch.save({"step": last_step, **state}, file)
-        os.replace(temporary, path.with_suffix(".state.pth"))
-    except RuntimeError as error:  # PyTorch's writer turns a full disk into one
-        raise UserError(f"{path.with_suffix('.state.pth')}: cannot be written: {str(error).splitlines()[0]}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    save_checkpoint(path, embedding_model, classifier)
+    config = task.config
+    state = {
+        "step": last_step,
+        "optimizer": optimizer.state_dict(),
+        "extra": task.state(),
+        "config": plain(config),
+        "random": {"seed": config.train.seed, "next_sample": (last_step + 1) * images},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(path.with_suffix(".state.pth"), state)
+    save_parts(path, task.parts)
     return path
 
 
-def load_snapshot(
-    folder: Path, embedding_model: nn.Module, classifier: nn.Module | None, device: torch.device
-) -> tuple[Path, dict[str, Any]] | None:
-    """Load the newest snapshot of a folder into the models and return its state's path and content; None without any.
+def load_snapshot(folder: Path, task: Task, optimizer: StepMomentumSGD, device: torch.device) -> int | None:
+    """Take up the newest snapshot of a folder and return its step; None where there is none.
 
     Raises:
-        UserError: a state file that is missing or cannot be read.
+        UserError: files that are missing or cannot be read, or that another config or task wrote.
     """
     snapshots = list_snapshots(folder)
     if not snapshots:
@@ -51,7 +51,20 @@ def load_snapshot(
         raise UserError(
             f"--resume: {path} has no {state_path.name} beside it; it can be used by network.pretrained only"
         )
-    load_checkpoint(path, embedding_model, classifier)
+    load_parts(path, task.parts)
+    state = _read_state(state_path, path, device)
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+        task.load_state(state["extra"], device)
+        return int(state["step"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"--resume: {state_path} is not of this config and task: expected the same trained layers and losses, got "
+            f"{type(error).__name__}: {error}; it can be used by network.pretrained in another folder"
+        ) from error
+
+
+def _read_state(state_path: Path, path: Path, device: torch.device) -> dict[str, Any]:
     try:
         state = torch.load(state_path, map_location=device, weights_only=True)
     except Exception as error:  # torch.load has no one error for a file that is cut off or not its own
@@ -61,4 +74,11 @@ def load_snapshot(
         ) from error
     if not isinstance(state, dict):
         raise UserError(f"--resume: {state_path}: expected what training wrote, got {type(state).__name__}")
-    return state_path, state
+    return state
+
+
+def plain(tree: Any) -> Any:
+    """Return a config as plain dicts, lists and numbers, which weights_only loading accepts."""
+    if isinstance(tree, Mapping):
+        return {key: plain(value) for key, value in tree.items()}
+    return [plain(value) for value in tree] if isinstance(tree, (list, tuple)) else tree

@@ -54,6 +54,10 @@ class Gathered:
 class Exchange(Protocol):
     """How the processes of a distributed run see each other's segments; pixels stay where they are."""
 
+    @property
+    def processes(self) -> int:
+        """How many there are; each has equally many images."""
+
     def gather(self, rows: Prototypes, num_images: int) -> Gathered:
         """Return the rows of all processes, given those of this one and its images; prototypes keep their gradient."""
 
@@ -63,6 +67,8 @@ class Exchange(Protocol):
 
 class _Alone:
     """The exchange of a single process."""
+
+    processes = 1
 
     def gather(self, rows: Prototypes, num_images: int) -> Gathered:
         return Gathered(rows, 0, num_images)

@@ -18,7 +18,7 @@ from spml.inference.loop import Job, go_through
 from spml.inference.outputs import Refining
 from spml.inference.views import ViewPlan
 from spml.inference.whole_views import unmirrored
-from spml.models.heads.pyramid import resize
+from spml.models.layers import resize
 from spml.propagate.cam import foreground_classes
 from spml.records import hash_json
 

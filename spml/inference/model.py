@@ -47,7 +47,7 @@ from spml.inference.segmenter import Segmenter
 from spml.inference.views import MAX_PIXELS, ViewPlan, resize_image, resize_label, to_pixels
 from spml.models import build_classifier, build_embedding_model, load_checkpoint, save_checkpoint
 from spml.models.checkpoint import find_snapshot, held_parts, list_snapshots
-from spml.models.heads.pyramid import resize
+from spml.models.layers import resize
 from spml.propagate import DenseCRF
 
 Picture = str | Path | Image.Image | np.ndarray

@@ -20,7 +20,7 @@ from spml.inference.segmenter import Segmenter
 from spml.inference.views import ViewPlan, resize_label, slide
 from spml.inference.whole_views import unmirrored
 from spml.models import build_classifier, build_embedding_model, load_checkpoint
-from spml.models.heads.pyramid import resize
+from spml.models.layers import resize
 from spml.processes import say
 from spml.propagate import DenseCRF, label_share, retrieve
 from spml.propagate.approximate import ApproximateMemory

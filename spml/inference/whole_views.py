@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spml.inference.views import ViewPlan
-from spml.models.heads.pyramid import resize
+from spml.models.layers import resize
 
 STRIDE = 8  # pixels of the image to one of the walk
 

@@ -1,4 +1,8 @@
-"""Reading and writing weights: released and own snapshots, and ImageNet backbones. Nothing in a file is ever run."""
+"""Reading and writing weights: released and own snapshots, and ImageNet backbones. Nothing in a file is ever run.
+
+A snapshot is a file `{part: state dict}`. `embedding_model` and `prediction_model`, the release's parts, always stand
+in it, empty where a task has other networks.
+"""
 
 import os
 import re
@@ -15,6 +19,8 @@ from spml.errors import UserError
 SMOOTH_KERNEL = "lfn.smooth_kernel.weight"
 CLASSIFIER_PREFIX = "semantic_classifier."
 WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # left by DataParallel, DistributedDataParallel, torch.compile
+RELEASED_PARTS = ("embedding_model", "prediction_model")
+OLDER_NAMES = {"cam_model": "embedding_model"}  # of a part in snapshots that older versions wrote
 SHOWN_KEYS = 3
 _MODEL_FILE = re.compile(r"model-(\d+)\.pth")
 
@@ -24,35 +30,38 @@ class CheckpointError(UserError):
 
 
 def load_checkpoint(path: str | Path, embedding_model: nn.Module, classifier: nn.Module | None = None) -> str:
-    """Copy the weights of a file into the models; nothing is copied unless all of it fits.
+    """Copy the weights of a file into an embedding network and its classifier; see `load_parts`.
 
-    Read are snapshots `{"embedding_model": .., "prediction_model": ..}` and ImageNet backbones, a flat dict with keys
-    `conv1.*, bn1.*, layer1.* .. layer4.*, fc.*`, also under "state_dict"; of those `fc.*` is dropped and the heads keep
-    their initial weights. Prefixes `module.` are removed. A snapshot of a segment-sorting release may lack
-    `lfn.smooth_kernel.weight` (then the closed form stays) or hold it repeated. Batch-norm counters may be missing, as
-    in files older than they are. Without a classifier the file's one is ignored.
+    Without a classifier the file's one is ignored.
+    """
+    parts = {"embedding_model": embedding_model}
+    return load_parts(path, parts if classifier is None else {**parts, "prediction_model": classifier})
+
+
+def load_parts(path: str | Path, parts: Mapping[str, nn.Module]) -> str:
+    """Copy the weights of a file into networks by their names in a snapshot; nothing is copied unless all of it fits.
+
+    Accepts snapshots `{"embedding_model": .., "prediction_model": .., ..}` and ImageNet backbones, a flat dict of keys
+    `conv1.*, bn1.*, layer1.* .. layer4.*, fc.*`, also under "state_dict"; a backbone goes to the first of the parts,
+    `fc.*` is dropped and everything else keeps its initial weights. Prefixes `module.` are removed. A snapshot of a
+    segment-sorting release may lack `lfn.smooth_kernel.weight` (then the closed form stays) or hold it repeated.
+    Batch-norm counters may be missing, as in files older than they are. Other parts of a file are ignored.
 
     Returns:
         One line saying what was loaded.
 
     Raises:
         CheckpointError: missing, unreadable or malicious file; no known format; keys missing, unexpected or of another
-            shape; no classifier in a snapshot that one is wanted from.
+            shape; no part of a wanted name.
     """
-    content = _read(path)
+    content = read_weights(path)
     if "embedding_model" in content:
-        fitted = [(embedding_model, _fit(path, embedding_model, _state(path, content, "embedding_model")))]
-        summary = f"{path}: snapshot, embedding"
-        if classifier is not None:
-            prediction = _state(path, content, "prediction_model")
-            prediction = {key: value for key, value in prediction.items() if key.startswith(CLASSIFIER_PREFIX)}
-            if not prediction:
-                raise CheckpointError(f"{path}: expected a classifier ({CLASSIFIER_PREFIX}*) in it; found none")
-            fitted.append((classifier, _fit(path, classifier, prediction)))
-            summary += " and classifier"
+        fitted = [(model, fit(path, model, _part(path, content, name))) for name, model in parts.items()]
+        told = {"embedding_model": "embedding", "prediction_model": "classifier"}
+        summary = f"{path}: snapshot, {' and '.join(told.get(name, name) for name in parts)}"
     else:
-        backbone = _fit(path, embedding_model, _imagenet_state(path, content), part="resnet_backbone.")
-        fitted = [(embedding_model, backbone)]
+        model = next(iter(parts.values()))
+        fitted = [(model, fit(path, model, _imagenet_state(path, content), part="resnet_backbone."))]
         summary = f"{path}: ImageNet backbone, heads keep their initial weights"
     for model, state in fitted:
         model.load_state_dict(state, strict=False)
@@ -60,12 +69,24 @@ def load_checkpoint(path: str | Path, embedding_model: nn.Module, classifier: nn
 
 
 def save_checkpoint(path: str | Path, embedding_model: nn.Module, classifier: nn.Module | None = None) -> None:
-    """Write a snapshot in the released format, atomically: CPU tensors, keys without the prefixes of wrappers."""
+    """Write a snapshot of an embedding network and its classifier; see `save_parts`."""
+    parts = {"embedding_model": embedding_model}
+    save_parts(path, parts if classifier is None else {**parts, "prediction_model": classifier})
+
+
+def save_parts(path: str | Path, parts: Mapping[str, nn.Module]) -> None:
+    """Write a snapshot of named networks, atomically: CPU tensors, keys without the prefixes of wrappers.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    states = {name: _portable_state(model) for name, model in parts.items()}
+    write_tensors(path, {**{name: {} for name in RELEASED_PARTS}, **states})
+
+
+def write_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
+    """`torch.save`, atomically. Raises CheckpointError where the file cannot be written."""
     path = Path(path)
-    content = {
-        "embedding_model": _portable_state(embedding_model),
-        "prediction_model": {} if classifier is None else _portable_state(classifier),
-    }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -86,11 +107,20 @@ def _portable_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """What a file of weights holds, on the CPU: of PyTorch, or, by its suffix, of safetensors.
+
+    Raises:
+        CheckpointError: missing, unreadable or malicious file.
+    """
     try:
+        if Path(path).suffix == ".safetensors":
+            return _read_safetensors(path)
         with warnings.catch_warnings():  # the one line of the error says enough
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # the unpickler of a stranger's bytes may raise anything
@@ -99,6 +129,14 @@ def _read(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a dict of weights, got {type(content).__name__}")
     return dict(content)
+
+
+def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(f"{path}: needs the package safetensors: pip install safetensors") from error
+    return load_file(path)
 
 
 def refusal(error: Exception) -> str:
@@ -117,6 +155,21 @@ def _state(path: str | Path, content: Mapping[str, Any], name: str) -> dict[str,
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: {name}.{key}: expected a tensor, got {type(value).__name__}")
     return {WRAPPERS.sub("", key): value for key, value in state.items()}
+
+
+def _part(path: str | Path, content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    """The state of one part of a snapshot; of the classifier what is its own, as released files hold more."""
+    if name not in content and name in OLDER_NAMES:
+        name = OLDER_NAMES[name]
+    state = _state(path, content, name)
+    if name == "prediction_model":
+        state = {key: value for key, value in state.items() if key.startswith(CLASSIFIER_PREFIX)}
+        if not state:
+            raise CheckpointError(f"{path}: expected a classifier ({CLASSIFIER_PREFIX}*) in it; found none")
+    if not state:
+        held = [part for part, found in content.items() if found]
+        raise CheckpointError(f"{path}: expected the weights of {name} in it; found {', '.join(held) or 'nothing'}")
+    return state
 
 
 def _imagenet_state(path: str | Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -141,8 +194,12 @@ def _imagenet_state(path: str | Path, content: Mapping[str, Any]) -> dict[str, T
     return state
 
 
-def _fit(path: str | Path, model: nn.Module, state: dict[str, Tensor], part: str = "") -> dict[str, Tensor]:
-    """The entries to load, after all of them were compared with what that part (a prefix of keys) of a model holds."""
+def fit(path: str | Path, model: nn.Module, state: dict[str, Tensor], part: str = "") -> dict[str, Tensor]:
+    """The entries to load, after all of them were compared with what that part (a prefix of keys) of a model holds.
+
+    Raises:
+        CheckpointError: keys missing (but for counters of batch norms), unexpected or of another shape; it names them.
+    """
     own = model.state_dict()
     wanted = {key for key in own if key.startswith(part)}
     optional = {key for key in wanted if key.endswith("num_batches_tracked")} | {SMOOTH_KERNEL}
@@ -193,7 +250,7 @@ def held_parts(path: str | Path) -> tuple[str, ...]:
     Raises:
         CheckpointError: missing, unreadable or malicious file.
     """
-    states = {name: state for name, state in _read(path).items() if isinstance(state, Mapping) and state}
+    states = {name: state for name, state in read_weights(path).items() if isinstance(state, Mapping) and state}
     if not any(WRAPPERS.sub("", str(key)).startswith(CLASSIFIER_PREFIX) for key in states.get("prediction_model", ())):
         states.pop("prediction_model", None)
     return tuple(name for name in states if name != "state_dict")

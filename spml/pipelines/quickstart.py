@@ -1,6 +1,7 @@
 """The quickstart: built-in data, SPML and its baseline from points, a result and a picture of it."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from spml.files import write_json
 from spml.inference.predictors import build_predictor, load_models, predict_list
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import ViewPlan
-from spml.pipelines.compare import Run, compare, plan_runs
+from spml.pipelines.compare import ComparedRun, Guard, compare_runs, plan_runs
 from spml.visualize.report import PictureRow, quickstart_picture
 
 NUM_TRAIN, NUM_VAL = 300, 80
@@ -28,12 +29,14 @@ def quickstart(
     seeds: Sequence[int],
     device: torch.device,
     overrides: Sequence[str] = (),
+    guard: Guard = nullcontext,
 ) -> dict[str, Any]:
     """Make the data, compare both methods, write `result.json` and `result.png`, and return the result.
 
     Args:
         cfg_path: its data lie in `<save_dir>/data`, whatever it says itself.
         save_dir: gets everything; finished parts are kept by later calls.
+        guard: see `compare`.
     """
     folder = Path(save_dir)
     data = folder / "data"
@@ -42,13 +45,13 @@ def quickstart(
     lists = [f"dataset.train_data_list={data / 'train.txt'}", f"dataset.test_data_list={data / 'val.txt'}"]
     own = [f"dataset.data_dir={data}", f"dataset.classes={data / 'classes.txt'}", *lists]
     runs = plan_runs(cfg_path, folder, seeds, [*own, *overrides])
-    result = compare(runs, device)
+    result = compare_runs(runs, device, guard)
     write_json(folder / "result.json", result)
     picture(runs[:2], data, folder / "result.png", device)
     return result
 
 
-def picture(runs: Sequence[Run], data: Path, path: Path, device: torch.device) -> None:
+def picture(runs: Sequence[ComparedRun], data: Path, path: Path, device: torch.device) -> None:
     """Write what SPML and the baseline make of some training images, of which they knew the points alone."""
     spml, baseline = runs
     config, plan = spml.config, ViewPlan.from_config(spml.config)

@@ -14,7 +14,7 @@ from spml.errors import UserError
 from spml.inference.cams import background_of
 from spml.inference.predictors import load_models
 from spml.inference.whole_views import STRIDE, WholeViews, eighth, working_size
-from spml.models.heads.pyramid import resize
+from spml.models.layers import resize
 from spml.propagate.cam import cam_scores
 from spml.pseudo.base import WALK_STEPS, Evidence, Labeller, Materials, Recipe, Source
 from spml.records import hash_files

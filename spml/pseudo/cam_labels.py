@@ -1,6 +1,5 @@
 """Labels of tags and boxes from class activation maps (CAMs), by the thresholds of the release."""
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -226,15 +225,3 @@ def draw_cams(
         cams = read_cam_file(save_dir / "cam" / f"{sample.name}.npy")
         labels = {f"{kind} label": read_label(save_dir / f"{kind}_label" / f"{sample.name}.png") for kind in kinds}
         cam_picture(read_image(sample), cams, labels, save_dir / "picture" / f"{sample.name}.png", classes)
-
-
-def add_label_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of labels made of CAMs, of their pictures and of their mIoU."""
-    add = parser.add_argument
-    add("--boxes", default=None, help="boxes.json, or a folder of VOC annotations <name>.xml: box labels as well")
-    add("--instance_dir", default=None, help="over-segmentations <name>.png for the lists; else those of --data_list")
-    add("--alpha", type=float, default=ALPHA, help="the background's score is (1 - max)^alpha")
-    add("--threshold", type=float, default=TAG_THRESHOLD, help="least score of a tag label")
-    add("--box_threshold", type=float, default=BOX_THRESHOLD, help="least share of a box's own range of a box label")
-    add("--pictures", type=int, default=16, help="images to draw heat maps of, spread over the list")
-    add("--gt_list", default=None, metavar="LIST", help="`image mask` lines: mIoU over thresholds, a diagnostic")

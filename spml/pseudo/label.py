@@ -17,7 +17,7 @@ from spml.errors import UserError
 from spml.inference.loop import Done, Job, go_through
 from spml.inference.outputs import GREY, LABELS, Refining, label_file, with_void, write_image, write_labels
 from spml.inference.views import ViewPlan
-from spml.models.heads.pyramid import resize
+from spml.models.layers import resize
 from spml.propagate import DenseCRF, random_walk
 from spml.pseudo import SOURCES
 from spml.pseudo.base import Labeller, Materials, Recipe, Source

@@ -13,7 +13,7 @@ from spml.grouping import segment_by_kmeans
 from spml.grouping.segments import Segments
 from spml.inference.predictors import load_models
 from spml.inference.whole_views import WholeViews, cut, eighth, unmirrored, working_size
-from spml.models.heads.pyramid import resize
+from spml.models.layers import resize
 from spml.propagate import retrieve
 from spml.pseudo.base import (
     WALK_STEPS,

@@ -8,7 +8,7 @@ from torch import nn
 from spml.data.dataset import EvaluationSample
 from spml.inference.predictors import load_models
 from spml.inference.whole_views import WholeViews, cut, eighth, unmirrored, working_size
-from spml.models.heads.pyramid import resize
+from spml.models.layers import resize
 from spml.pseudo.base import (
     WALK_STEPS,
     Evidence,

@@ -1,97 +1,85 @@
-"""Class activation maps from tags: plain CAM (Zhou et al., 2016) and SEAM (Wang et al., CVPR 2020)."""
+"""Class activation maps from tags (Zhou et al., 2016): a network that learns which classes an image has."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spml.engine.distributed import world_size
-from spml.models.cam import CamModel, CamOutput
-from spml.models.heads.pyramid import resize
-from spml.models.seam import (
-    classification_loss,
-    cross_refinement_loss,
-    equivariance_loss,
-    min_pool_loss,
-    shown,
-    with_background,
-)
+from spml.data.needs import Needs
+from spml.errors import UserError
+from spml.losses.seam import classification_loss, of_tags, with_background
+from spml.models import CamModel, build_cam_model, load_pretrained
+from spml.models.cam import CamOutput
+from spml.models.layers import resize
 from spml.propagate.cam import ALPHA
-from spml.visualize.palette import colourise
+from spml.tasks.base import Task, batch_too_small, photo
+from spml.visualize import overlay
+from spml.visualize.heat import heat_overlay
 
 
-class CamTask(nn.Module):
-    """Batch in, named raw losses out: everything of a step but the update. Each loss is a mean over all images.
+class CamTask(Task):
+    """The classification alone. The tags of a crop are those of the whole image: a crop may have lost an object."""
 
-    Plain CAM has the classification alone. SEAM sees every image twice, the second time `train.second_view_scale`
-    small, and adds min-pooling, equivariance and cross refinement; classification and min-pooling are the mean of
-    both views. All weights are 1, as published.
-    """
+    name = "cam"
+    help = "network of class activation maps (CAMs) from tags"
+    # With train.image_size 608 the range is SEAM's longest side of 448 to 768.
+    needs = Needs(columns=1, tags=True, scale=(448 / 608, 768 / 608))
+    terms: tuple[str, ...] = ("classification",)
+    smallest_view = 1.0  # the smallest size of an image in a step, as a share of the crop
 
-    classifier = None  # a snapshot holds the network alone
+    def __init__(self, config: Any, cam_model: CamModel) -> None:
+        """All weights are 1, as published."""
+        super().__init__(config, dict.fromkeys(self.terms, 1.0))
+        self.cam_model: CamModel = cam_model
 
-    def __init__(self, config: Any, model: CamModel) -> None:
-        super().__init__()
-        self.config = config
-        self.embedding_model: CamModel = model  # the name under which snapshots hold a network
-        self.trained = [model]
-        seam = model.pixel_correlation is not None
-        names = ("classification", "min_pool", "equivariance", "cross_refinement") if seam else ("classification",)
-        self.weights = dict.fromkeys(names, 1.0)
+    @classmethod
+    def from_config(cls, config: Any) -> "CamTask":
+        """Build the network; `network.pretrained` fills it, or its backbone alone."""
+        if config.dataset.background != 0:
+            raise UserError(f"dataset.background: CAMs tell objects from a background, expected 0, got {config.dataset.background}")
+        pretrained = config.network.pretrained
+        model = build_cam_model(config, None if pretrained else 0.1)
+        loaded = load_pretrained(pretrained, model, "cam_model")
+        task = cls(config, model)
+        task.notes += [loaded] if loaded else []
+        task.check_stem()
+        return task
 
-    def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return each term of the loss, raw; their sum, weighted by `self.weights`, is what training minimises.
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        return {"cam_model": self.cam_model}
 
-        The tags of a crop are those of the whole image, as everywhere: a crop may have lost an object.
-        """
-        image, tag = batch["image"], batch["semantic_tag"][:, 1:]  # (B, 3, H, W), (B, K - 1)
-        first = self.run(image, tag)
-        losses = {"classification": classification_loss(first.logit, tag)}
-        if first.refined is not None:
-            small = F.interpolate(
-                image, scale_factor=self.config.train.second_view_scale, mode="bilinear", antialias=True
-            )
-            second = self.run(small, tag)
-            assert second.refined is not None
-            losses = {
-                "classification": (losses["classification"] + classification_loss(second.logit, tag)) / 2,
-                "min_pool": (min_pool_loss(first.refined, tag) + min_pool_loss(second.refined, tag)) / 2,
-                "equivariance": equivariance_loss(first.activation, second.activation, tag),
-                "cross_refinement": cross_refinement_loss(
-                    first.activation, second.activation, (first.refined, second.refined), tag
-                ),
-            }
-        # The engine sums over processes, which have equally many images.
-        return {name: loss / world_size() for name, loss in losses.items()}
+    def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        tag = batch["semantic_tag"][:, 1:]  # (B, K - 1)
+        return self.shares({"classification": classification_loss(self.run(batch["image"], tag).logit, tag)})
+
+    def shares(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """This process's share of means over its own images, of which each process has equally many."""
+        return {name: mean / self.exchange.processes for name, mean in means.items()}
 
     def run(self, image: Tensor, tag: Tensor) -> CamOutput:
         """Everything of one view, in float32 whatever the network computed in."""
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.config.train.amp == "bf16"):
-            output = self.embedding_model(image, tag)
+        with self.autocast(image.device):
+            output = self.cam_model(image, tag)
         refined = None if output.refined is None else output.refined.float()
         return CamOutput(output.activation.float(), output.logit.float(), refined)
 
+    def check_batch(self, images: int) -> None:
+        if images == 1 and max(self.config.train.crop_size) * self.smallest_view <= 8:  # one cell of the map
+            raise batch_too_small(self.config)
+
     @torch.no_grad()
-    def picture(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """What TensorBoard shows of the batch's first image: the maps of its tags as a label, uint8 (H, W, 3)."""
-        device = next(self.parameters()).device
-        image, tag = batch["image"][:1].to(device), batch["semantic_tag"][:1, 1:].to(device)
-        maps = torch.nan_to_num(self.embedding_model.maps(image, tag))  # of a run that diverged, too
-        maps = resize(shown(maps, tag, maps.shape[-2:]), image.shape[-2:])
+    def pictures(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The strongest map of the image's tags, and the label that the maps make, over the image."""
+        image, tag = batch["image"][:1], batch["semantic_tag"][:1, 1:]
+        maps = torch.nan_to_num(self.cam_model.maps(image, tag))  # of a run that diverged, too
+        maps = resize(of_tags(maps, tag, maps.shape[-2:]), image.shape[-2:])
         score = with_background(maps)[0]  # (K, H, W)
         score[0] = score[0] ** ALPHA
-        strongest = (score[1:].amax(0) * 255).byte().cpu().numpy()
+        pixels = photo(self.config, batch)
         return {
-            "strongest map": np.repeat(strongest[..., None], 3, axis=2),
-            f"label at alpha {ALPHA:g}": colourise(score.argmax(0).byte().cpu().numpy()),
+            "strongest map": heat_overlay(pixels, score[1:].amax(0).cpu().numpy()),
+            f"label at alpha {ALPHA:g}": overlay(pixels, score.argmax(0).cpu().numpy()),
         }
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return what a resumed run needs beside models and optimizer: nothing."""
-        return {}
-
-    def load_extra_state(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Take back `extra_state()`."""

@@ -1,23 +1,48 @@
 """Stage 2: the softmax classifier on a frozen embedding (SPML, section 4)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spml.losses.cross_entropy import cross_entropy
+from spml.data.needs import Needs
+from spml.errors import UserError
+from spml.models import build_classifier, build_embedding_model, load_pretrained
+from spml.models.classifier import SoftmaxClassifier
+from spml.models.embedding import EmbeddingModel
+from spml.tasks.segmentation import SegmentationTask
+
+DROPOUT = 0.65  # as released
 
 
-class ClassifierTask(nn.Module):
-    """Batch in, cross-entropy out; the embedding network is in eval mode and gets no gradient."""
+class ClassifierTask(SegmentationTask):
+    """Cross-entropy of the classifier; the embedding network is in eval mode and gets no gradient.
 
-    def __init__(self, config: Any, embedding_model: nn.Module, classifier: nn.Module) -> None:
-        super().__init__()
-        self.config, self.classifier = config, classifier
-        self.embedding_model = embedding_model.requires_grad_(False)
-        self.trained = [classifier]
-        self.weights = {"cross_entropy": 1.0}
+    The config's losses are those of stage 1, which stage 2 has never used.
+    """
+
+    name = "classifier"
+    help = "stage 2: the softmax classifier on the frozen embedding of network.pretrained"
+    needs = Needs(scale=(0.5, 2.0), grey=0.3, blur=0.5)
+    reaches_embedding = False
+
+    def __init__(self, config: Any, embedding_model: EmbeddingModel, classifier: SoftmaxClassifier) -> None:
+        super().__init__(config, embedding_model, classifier, {"cross_entropy": {"weight": 1.0}})
+
+    @classmethod
+    def from_config(cls, config: Any) -> "ClassifierTask":
+        """Build both networks, the embedding from the snapshot `network.pretrained`."""
+        if not config.network.pretrained:
+            raise UserError("network.pretrained: stage 2 needs the snapshot of stage 1, got nothing")
+        model = build_embedding_model(config)
+        loaded = load_pretrained(config.network.pretrained, model)
+        task = cls(config, model, build_classifier(config, DROPOUT))
+        task.notes.append(loaded)
+        return task
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        return [self.classifier]
 
     def train(self, mode: bool = True) -> "ClassifierTask":
         """Set the mode of the classifier alone."""
@@ -25,18 +50,9 @@ class ClassifierTask(nn.Module):
         self.embedding_model.eval()
         return self
 
-    def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return {"cross_entropy": ...}, the mean over labelled pixels."""
-        image = batch["image"]  # (B, 3, H, W)
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.config.train.amp == "bf16"):
-            with torch.no_grad():
-                embedding = self.embedding_model(image)  # (B, D, h, w)
-            logit = self.classifier(embedding)
-        return {"cross_entropy": cross_entropy(logit, batch["semantic_label"])}
+    def embed(self, image: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().embed(image)
 
-    def extra_state(self) -> dict[str, Any]:
-        """Return what a resumed run needs beside models and optimizer: nothing."""
-        return {}
-
-    def load_extra_state(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Take back `extra_state()`."""
+    def check_batch(self, images: int) -> None:
+        """The frozen network takes any."""

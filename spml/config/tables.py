@@ -1,0 +1,62 @@
+"""The tables of losses, tasks, backbones and heads, whose names and settings a config is checked against.
+
+They lie above this package, so they are imported by name when a config first needs one: the one exception to the rule
+that imports run downwards. `import spml.config` stays light, as all of them need torch.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spml.config.kinds import number
+from spml.config.settings import Key, keys_of, setting
+
+
+@dataclass(frozen=True)
+class _Seam:
+    second_view_scale: float = setting(0.3, number(above=0, below=1), "size of the second view")
+
+
+# Until `spml.tasks` has a table.
+_TASKS: dict[str, type | None] = {"spml": None, "segmentation": None, "classifier": None, "cam": None, "seam": _Seam}
+
+
+def losses() -> Mapping[str, Any]:
+    """`spml.losses.TABLE`: name -> Loss."""
+    return importlib.import_module("spml.losses").TABLE
+
+
+def tasks() -> dict[str, type | None]:
+    """Name -> the dataclass of its settings, None for a task without, of `spml.tasks.TABLE`."""
+    table = getattr(importlib.import_module("spml.tasks"), "TABLE", None)
+    return _TASKS if table is None else {name: task.settings for name, task in table.items()}
+
+
+def backbones() -> tuple[str, ...]:
+    """The names of `spml.models.BACKBONES`."""
+    return tuple(importlib.import_module("spml.models.registry").BACKBONES)
+
+
+def heads() -> tuple[str, ...]:
+    """The names of `spml.models.HEADS`."""
+    return tuple(importlib.import_module("spml.models.registry").HEADS)
+
+
+def normalisation(backbone: str, pretrained: str) -> tuple[list[float], list[float]]:
+    """Mean and deviation of the images that a backbone's weights were trained with; see `spml.models.normalisation`."""
+    return importlib.import_module("spml.models.pretrained").normalisation(backbone, pretrained)
+
+
+def loss_keys() -> dict[str, Key]:
+    """`losses.<loss>.<setting>` of every loss of the table."""
+    return {f"losses.{name}.{key}": value for name, loss in losses().items() for key, value in _keys(loss.settings)}
+
+
+def task_keys() -> dict[str, Key]:
+    """`<task>.<setting>` of every task that has settings."""
+    return {f"{name}.{key}": value for name, settings in tasks().items() for key, value in _keys(settings)}
+
+
+def _keys(settings: type | None) -> list[tuple[str, Key]]:
+    return list(keys_of(settings).items()) if settings else []

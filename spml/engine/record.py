@@ -1,0 +1,61 @@
+"""The record of a training folder: a run goes on there only with the settings and data that it began with."""
+
+from pathlib import Path
+from typing import Any
+
+from spml.data.dataset import TrainingDataset
+from spml.data.samples import Sample
+from spml.engine.snapshot import plain
+from spml.errors import UserError
+from spml.models import weights_file
+from spml.models.checkpoint import list_snapshots
+from spml.records import Record, differences, hash_file, hash_files, read, start
+
+MADE = ("model-*.pth",)
+# What decides when a person sees something, or where it is computed, and not what is learned.
+NEUTRAL = {
+    "train": ("resume", "log_step", "snapshot_step", "tensorboard_step", "validation_step"),
+    "dataset": ("data_dir", "train_data_list", "test_data_list", "classes", "tags", "color_map_path"),
+    "network": ("pretrained",),
+}
+NEUTRAL_TOP = ("gpus", "num_threads", "test", "expected")
+
+
+def training_record(config: Any, dataset: TrainingDataset, processes: int) -> Record:
+    """What the snapshots of a run follow from: its settings, the weights it starts from, and its training data.
+
+    The size of a batch counts over all processes, so that 2 with 4 images each go on where 4 with 2 stopped.
+    """
+    settings = {name: value for name, value in plain(config).items() if name not in NEUTRAL_TOP}
+    for section, names in NEUTRAL.items():
+        settings[section] = {name: value for name, value in settings[section].items() if name not in names}
+    settings["train"]["batch_size"] = config.train.batch_size * processes
+    pretrained = config.network.pretrained
+    file = weights_file(pretrained)
+    weights = {"network.pretrained": pretrained if file is None else hash_file(file)} if pretrained else {}
+    contents = {"samples": hash_files(part for sample in dataset.samples for part in _parts(sample))}
+    if dataset.tags:
+        contents["tags"] = hash_files(tag for _, tag in sorted(dataset.tags.items()))
+    return Record("snapshots", weights, settings, contents)
+
+
+def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes: int) -> None:
+    """Write the record of a new run, or compare it with that of the run that goes on.
+
+    Temporary files of killed processes go. Folders of older versions, without a record, count as this run's own.
+
+    Raises:
+        UserError: snapshots of other settings, weights or data are there; names what differs.
+    """
+    record = training_record(config, dataset, processes)
+    before = read(folder)
+    if before is not None and before != record and list_snapshots(folder):
+        raise UserError(
+            f"--resume: the snapshots of {folder} follow from other settings or data "
+            f"({'; '.join(differences(before, record))}): expected the same, or another folder"
+        )
+    start(folder, record, made=MADE)
+
+
+def _parts(sample: Sample) -> list[Any]:
+    return [part for part in (sample.image, sample.label, sample.regions) if part is not None]

@@ -1,0 +1,55 @@
+"""SEAM (Wang et al., CVPR 2020): class activation maps that stay the same when the image is made smaller."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from spml.config.kinds import number
+from spml.config.settings import setting
+from spml.losses.seam import classification_loss, cross_refinement_loss, equivariance_loss, min_pool_loss
+from spml.models import CamModel
+from spml.tasks.cam import CamTask
+
+
+@dataclass(frozen=True)
+class SeamSettings:
+    """The section `seam` of a config."""
+
+    second_view_scale: float = setting(0.3, number(above=0, below=1), "size of the second view")
+
+
+class SeamTask(CamTask):
+    """Every image twice, the second time `seam.second_view_scale` small.
+
+    Beside the classification: min-pooling, equivariance and cross refinement. Classification and min-pooling are the
+    mean of both views.
+    """
+
+    name = "seam"
+    help = "network of class activation maps by SEAM: two views of an image agree in their maps"
+    settings = SeamSettings
+    terms = ("classification", "min_pool", "equivariance", "cross_refinement")
+
+    def __init__(self, config: Any, cam_model: CamModel) -> None:
+        super().__init__(config, cam_model)
+        self.smallest_view = float(config.seam.second_view_scale)
+
+    def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        image, tag = batch["image"], batch["semantic_tag"][:, 1:]  # (B, 3, H, W), (B, K - 1)
+        first = self.run(image, tag)
+        small = F.interpolate(image, scale_factor=self.smallest_view, mode="bilinear", antialias=True)
+        second = self.run(small, tag)
+        assert first.refined is not None and second.refined is not None
+        return self.shares(
+            {
+                "classification": (classification_loss(first.logit, tag) + classification_loss(second.logit, tag)) / 2,
+                "min_pool": (min_pool_loss(first.refined, tag) + min_pool_loss(second.refined, tag)) / 2,
+                "equivariance": equivariance_loss(first.activation, second.activation, tag),
+                "cross_refinement": cross_refinement_loss(
+                    first.activation, second.activation, (first.refined, second.refined), tag
+                ),
+            }
+        )
