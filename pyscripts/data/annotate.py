@@ -34,10 +34,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--instance_dir", default=argparse.SUPPRESS, help="folder of over-segmentations, for the third column"
     )
+    parser.add_argument("--num_workers", type=int, default=argparse.SUPPRESS, help="processes (default: one a core)")
+    parser.add_argument("--overwrite", action="store_true", help="replace annotations of other options, or make again")
     args = vars(parser.parse_args(argv))
-    names = args.pop("classes", None)
-    if names:
-        args["num_classes"] = len(class_names(path=names))
+    if names := args.pop("classes", None):
+        args["classes"] = class_names(path=names)
+        args["num_classes"] = len(args["classes"])
     print(annotate_list(**args))
 
 

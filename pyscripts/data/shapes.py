@@ -4,7 +4,8 @@ import argparse
 import os
 
 from spml.cli.exits import run
-from spml.data.shapes import colour_baseline, make_shapes
+from spml.data.shapes import make_shapes
+from spml.evaluation.colour_baseline import colour_baseline
 
 
 def main() -> None:

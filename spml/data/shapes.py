@@ -1,28 +1,24 @@
 """The built-in data set: drawn scenes (`spml.data.scenes`) with weak annotations, over-segmentations and lists."""
 
 import json
-import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, nullcontext
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
-from tqdm import tqdm
 
 from spml.data import annotate
 from spml.data.lists import read_list, write_list
 from spml.data.oversegment import load_method, oversegment
 from spml.data.samples import read_sample_files
 from spml.data.scenes import CLASSES, make_scene
+from spml.data.work import each
 from spml.errors import UserError
 from spml.evaluation.iou import ConfusionMatrix
 from spml.files import write_atomically
-from spml.processes import deaf_children
+from spml.progress import progress
 
 VERSION = 1  # of the drawing; another one is other data
 META = "meta.json"
@@ -73,16 +69,8 @@ def make_shapes(
     load_method("hierarchy")  # a missing package shows here, not in a process
     save_dir.mkdir(parents=True, exist_ok=True)  # as does a folder that cannot be
     names = [f"{split}_{i:05d}" for split, count in (("train", num_train), ("val", num_val)) for i in range(count)]
-    with ExitStack() as stack:
-        each: Callable[..., Iterable[str]] = map
-        if (workers := min(processes, len(names) // IMAGES_PER_PROCESS)) > 1:
-            spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
-            pool = ProcessPoolExecutor(workers, spawn)
-            stack.callback(pool.shutdown, cancel_futures=True)  # Ctrl-C ends it after the images that are begun
-            each = pool.map
-        with deaf_children() if workers > 1 else nullcontext():
-            drawn = each(partial(_write_sample, save_dir, seed), names)
-        tags = list(tqdm(drawn, "shapes", len(names), unit="image"))
+    tasks = [(save_dir, seed, name) for name in names]
+    tags = list(each(_write_sample, tasks, min(processes, len(names) // IMAGES_PER_PROCESS), "shapes"))
     for file, layers in LISTS.items():
         split = file.removesuffix(".txt").split("_")[0]
         rows = [[f"{layer}/{name}.png" for layer in layers] for name in names if name.startswith(split)]
@@ -155,7 +143,7 @@ def colour_baseline(data_dir: str | Path, *, window: int = 9, num_samples: int =
         bank_label.append(mask.ravel()[chosen])
     histogram, label = np.concatenate(bank), np.concatenate(bank_label)
     matrix = ConfusionMatrix(len(CLASSES))
-    for sample in tqdm(read_list(data_dir / "val.txt", data_dir, columns=2), desc="colour baseline", unit="image"):
+    for sample in progress(read_list(data_dir / "val.txt", data_dir, columns=2), "colour baseline"):
         image, mask, _ = read_sample_files(sample)
         assert mask is not None  # two columns were asked for
         query = _colour_histogram(image, window).reshape(*mask.shape, -1)[2::4, 2::4]

@@ -81,6 +81,11 @@ def overlay(image: np.ndarray, label: np.ndarray, alpha: float = 0.6, background
     return np.where((label < UNLABELLED)[..., None], mixed, image)
 
 
+def pale(image: np.ndarray) -> np.ndarray:
+    """An image as light grey, on which colours stand out: (H, W, 3) uint8 -> the same."""
+    return np.rint(0.45 * image.mean(2, keepdims=True).repeat(3, 2) + 0.55 * 255).astype(np.uint8)
+
+
 def draw_borders(
     image: np.ndarray, segment_ids: np.ndarray, colour: tuple[int, int, int] = (255, 255, 0)
 ) -> np.ndarray:
