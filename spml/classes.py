@@ -12,7 +12,8 @@ DENSEPOSE_CLASSES = tuple(
     "background torso right_hand left_hand left_foot right_foot right_upper_leg left_upper_leg right_lower_leg "
     "left_lower_leg left_upper_arm right_upper_arm left_lower_arm right_lower_arm head".split()
 )
-MAX_CLASSES = 254  # 254 and 255 mark unlabelled and ignored pixels
+KNOWN_CLASSES = {"VOC2012": VOC_CLASSES, "Densepose": DENSEPOSE_CLASSES}  # by `dataset.dataset`
+MAX_CLASSES = 254  # 254 and 255 say that a pixel is unlabelled or ignored
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
@@ -34,13 +35,16 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     return names
 
 
-def class_names(num_classes: int | None = None, path: str | Path | None = None) -> tuple[str, ...]:
-    """Names of all classes, the one of label 0 first.
+def class_names(
+    num_classes: int | None = None, path: str | Path | None = None, dataset: str | None = None
+) -> tuple[str, ...]:
+    """Names of all classes, the one of label 0 first: of a file or a known data set, else "class 0", "class 1", ..
 
     Args:
-        num_classes: how many there are, 2..254; None = as many as the file names, or the 21 of VOC without a file.
-        path: a text file with one name a line; without one, 21 classes are VOC's, 15 are DensePose's, and others are
-            called by their number.
+        num_classes: how many there are, 2..254; None: as many as there are names, or 21 without any.
+        path: a text file with one name a line.
+        dataset: VOC2012 or Densepose for their names, where `num_classes` fits; no other data set gets names that were
+            not given.
 
     Raises:
         UserError: see `read_class_names`; a file with another number of names, or a number out of range.
@@ -50,10 +54,10 @@ def class_names(num_classes: int | None = None, path: str | Path | None = None) 
         if num_classes not in (None, len(names)):
             raise UserError(f"{path}: expected {num_classes} class names, one a line, got {len(names)}")
         return names
-    num_classes = len(VOC_CLASSES) if num_classes is None else num_classes
-    for names in (VOC_CLASSES, DENSEPOSE_CLASSES):
-        if num_classes == len(names):
-            return names
+    known = KNOWN_CLASSES.get(dataset or "", ())
+    if known and num_classes in (None, len(known)):
+        return known
+    num_classes = 21 if num_classes is None else num_classes
     if not 2 <= num_classes <= MAX_CLASSES:
         raise UserError(f"--num_classes: expected 2 to {MAX_CLASSES} classes, got {num_classes}")
     return tuple(f"class {index}" for index in range(num_classes))

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spml.config import ConfigError, load_config, save_config
-from spml.config.keys import COMPATIBILITY, KEYS, RELATIONS
+from spml.config import ConfigError, load_config, save_config, tables
+from spml.config.keys import COMPATIBILITY, KEYS
+from spml.config.released import RELATIONS
+from spml.config.settings import defaults_of, keys_of
 from spml.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +38,10 @@ network:
     - {grid}
   backbone_types: panoptic_deeplab_101
   prediction_types: {prediction}
+  pixel_means: [0.485, 0.456, 0.406]
+  pixel_stds: [0.229, 0.224, 0.225]
+  aspp_feature_dim: 512
+  pspp_feature_dim: 512
 train:
   resume: false
   lr_policy: poly
@@ -46,7 +52,9 @@ train:
   random_mirror: true
   random_scale: true
   random_crop: true
+  shuffle: true
   warmup_iteration: 100
+  decay_iterations: []
   base_lr: 3e-3
   weight_decay: 5e-4
   momentum: 0.9
@@ -107,17 +115,25 @@ def refusal(*overrides: str) -> str:
 def test_defaults_are_complete_valid_and_the_scribble_recipe():
     config = load_config()
     for name, key in KEYS.items():
-        assert get(config, name) == key.default
+        assert get(config, name) == (key.default if name != "train.task" else "spml")
         assert key.kind.read(key.default) == key.default
         assert len(key.help) > 4
-    assert config.train.sem_occ_concentration == 12 and config.network.kmeans_num_clusters == [6, 6]
-    assert config.train.base_lr == 3e-3 and config.network.label_divisor == 2048
+    assert config.losses == {
+        "cross_entropy": {"weight": 1.0},
+        "semantic_annotation": {"weight": 1.0, "concentration": 6.0},
+        "semantic_cooccurrence": {"weight": 0.5, "concentration": 12.0},
+        "image_similarity": {"weight": 0.1, "concentration": 16.0},
+    }
+    assert config.train.base_lr == 3e-3 and config.network.kmeans_num_clusters == [6, 6]
+    assert set(config) == {"gpus", "num_threads", "dataset", "network", "train", "losses", "test", "expected"}
+    assert config.expected is None and config.dataset.background == 0 and config.test.scales == []
     assert issubclass(ConfigError, UserError)
 
 
 def test_two_configs_share_no_list():
     one, other = load_config(), load_config()
     one.train.crop_size[0] = 1
+    one.losses.image_similarity.weight = 9
     one.dataset.class_names.append("x")
     assert other == load_config()
 
@@ -127,27 +143,33 @@ def test_base_yaml_is_the_defaults_key_by_key_with_their_help():
     given = set()
     for name, value in yaml.safe_load(text).items():
         given |= {f"{name}.{leaf}" for leaf in value} if isinstance(value, dict) else {name}
-    assert given == set(KEYS) - {"dataset.class_names"}
+    known = {**KEYS, **tables.task_keys()}
+    assert set(KEYS) - {"dataset.class_names"} <= given - {"expected"} <= set(known)
     assert load_config(ROOT / "configs/base.yaml") == load_config()
-    for name in given:
-        assert re.search(rf"^ *{name.split('.')[-1]}:.*  # {re.escape(KEYS[name].help)}$", text, re.M), name
+    for name in given - {"expected"}:
+        assert re.search(rf"^ *{name.split('.')[-1]}:.*  # {re.escape(known[name].help)}$", text, re.M), name
 
 
-def test_every_key_is_read_by_something():
-    sources = [p for p in (ROOT / "spml").rglob("*.py") if not p.name.startswith("config")]
-    texts = [path.read_text(encoding="utf-8") for path in sources]
-    code = "\n".join(text for text in texts if "config" in text)
-    parts = ("loss_types", "concentration", "loss_weight")
-    relation_keys = {f"train.{short}_{part}": part for short in RELATIONS for part in parts}
-    unread = []
-    for name in set(KEYS) - set(COMPATIBILITY) - {"dataset.classes"}:  # which loading turns into names and their number
-        leaf = name.split(".")[-1]
-        found = re.search(rf"""\.{leaf}\b|["']{leaf}["']""", code)
-        if name in relation_keys:  # read for one relation after the other, as train[f"{short}_loss_weight"]
-            found = found or re.search(rf"""\}}_{relation_keys[name]}["']""", code)
-        if not found:
-            unread.append(name)
-    assert not unread, f"keys that nothing reads: {sorted(unread)}"
+def test_base_yaml_explains_losses_as_the_table_does_and_switches_none_on():
+    text = (ROOT / "configs/base.yaml").read_text(encoding="utf-8")
+    assert "losses" not in yaml.safe_load(text)
+    lines = re.findall(r"^#   (\w+): (\{.*\})  # (.*)$", text, re.M)
+    assert len(lines) >= 6
+    for name, settings, meaning in lines:
+        loss = tables.losses()[name]
+        assert yaml.safe_load(settings) == defaults_of(loss.settings) and meaning == loss.help
+
+
+@pytest.mark.parametrize("name", tables.losses())
+def test_settings_of_losses(name):
+    loss = tables.losses()[name]
+    keys = keys_of(loss.settings)
+    assert next(iter(keys)) == "weight" and len(loss.help) > 4
+    for key in keys.values():
+        assert key.kind.read(key.default) == key.default and len(key.help) > 4
+    assert load_config(None, ["losses=none", f"losses.{name}.weight=2", "train.classifier_gradient=true"]).losses == {
+        name: {**defaults_of(loss.settings), "weight": 2.0}
+    }
 
 
 def test_compatibility_keys_are_keys_with_reasons():
@@ -159,8 +181,12 @@ def test_released_stage1_file_loads_as_it_is(tmp_path):
     assert config.gpus == "0,1,2,3"
     assert config.train.base_lr == 3e-3 and config.train.weight_decay == 5e-4
     assert config.network.kmeans_num_clusters == [6, 6] and config.test.scales == [1.0]
-    assert [config.train[f"{s}_concentration"] for s in RELATIONS] == [6, 8, 16, 0]
-    assert [config.train[f"{s}_loss_types"] for s in RELATIONS] == ["segsort"] * 3 + ["none"]
+    assert config.losses == {
+        "cross_entropy": {"weight": 0.3},
+        "semantic_annotation": {"weight": 0.3, "concentration": 6.0},
+        "semantic_cooccurrence": {"weight": 0.3, "concentration": 8.0},
+        "image_similarity": {"weight": 0.1, "concentration": 16.0},
+    }
     assert config.dataset.data_dir == config.dataset.train_data_list == config.dataset.test_data_list == ""
 
 
@@ -169,6 +195,7 @@ def test_released_stage2_file_loads_with_the_words_its_script_left(tmp_path):
     assert config.network.prediction_types == "softmax_classifier" and config.network.kmeans_iterations == 0
     assert config.network.kmeans_num_clusters == [1, 1] and config.train.batch_size == 16
     assert config.train.memory_bank_size == KEYS["train.memory_bank_size"].default
+    assert config.train.task == "classifier" and config.losses == {}
 
 
 @pytest.mark.parametrize("word", ["memory_bank_size: MEMORY_BANK_SIZE", "batch_size: BATCH_SIZE"])
@@ -185,13 +212,21 @@ def test_old_python_tuple_and_dos_file_and_bom(tmp_path):
 
 
 def test_round_trip_is_exact_and_leaves_no_other_file(tmp_path):
-    config = load_config(None, ["train.base_lr=1e-7", "dataset.data_dir=/dätä/off", "train.amp=bf16", "gpus=0"])
-    save_config(config, tmp_path / "config.yaml")
-    assert load_config(tmp_path / "config.yaml") == config
-    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
-    save_config(load_config(), tmp_path / "config.yaml")
-    assert load_config(tmp_path / "config.yaml") == load_config()
-    assert "!!" not in (tmp_path / "config.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "folder" / "config.yaml"
+    for overrides in (
+        ["train.base_lr=1e-7", "dataset.data_dir=/dätä/off", "train.amp=bf16", "gpus=0", "dataset.background=none"],
+        [],
+        ["losses=none", "network.pretrained=model.pth"],
+        ["losses.image_similarity=none", "losses.feature_affinity.threshold=-1", "test.scales=1"],
+        ["train.task=seam", "seam.second_view_scale=0.5", "expected.mean_iou=55.4"],
+        ["train.task=segmentation", "losses.cross_entropy.weight=1", "network.backbone_types=timm:resnet18"],
+        ["network.prediction_types=softmax_classifier"],
+    ):
+        config = load_config(None, overrides)
+        save_config(config, path)
+        assert load_config(path) == config
+        assert [path.name for path in path.parent.iterdir()] == ["config.yaml"]
+        assert "!!" not in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -223,11 +258,11 @@ RECIPES = [
 def test_released_recipes(name, classes, weights, concentrations, steps, dim, bank, cut):
     config = load_config(ROOT / f"configs/{name}.yaml")
     train = config.train
-    assert [train[f"{short}_loss_weight"] for short in RELATIONS] == weights
-    active = [train[f"{short}_loss_types"] == "segsort" for short in RELATIONS]
-    assert active == [weight > 0 for weight in weights]
-    got = [train[f"{s}_concentration"] for s in RELATIONS]
-    assert got == concentrations
+    values = zip(RELATIONS.values(), weights, concentrations, strict=True)
+    relations = {name: {"weight": w, "concentration": k} for name, w, k in values if w}
+    if "feature_affinity" in relations:
+        relations["feature_affinity"]["threshold"] = 0.95
+    assert config.losses == {"cross_entropy": {"weight": weights[0]}, **relations}
     assert (train.max_iteration, config.network.embedding_dim, train.memory_bank_size) == (steps, dim, bank)
     assert config.dataset.num_classes == classes and cut in config.dataset.train_data_list
     assert config.network.backbone_types.startswith("panoptic_pspnet" if "dense" in name else "panoptic_deeplab")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from spml.config import ConfigError, load_config, save_config
+from spml.config import ConfigError, load_config, save_config, shipped, shipped_config
+from spml.config.shipped import shipped_names
 
 
 def write(folder: Path, text: str, name: str = "x.yaml") -> Path:
@@ -34,6 +35,26 @@ def write(folder: Path, text: str, name: str = "x.yaml") -> Path:
         ("? [a]\n: 1\n", r"expected"),
         ("? {a: 1}\n: 1\n", r"expected YAML"),
         ("base: 5\n", r"base: expected the path of a YAML file, got 5"),
+        ("losses: 5\n", r"losses: expected losses by name, .* or none, got 5 \(int\), in .*x\.yaml"),
+        ("losses: [cross_entropy]\n", r"losses: expected losses by name"),
+        ("losses:\n", r"losses: expected losses by name, .* or none, got nothing, in .*x\.yaml"),
+        (
+            "losses: {cross_entropy: 1}\n",
+            r"losses\.cross_entropy: expected settings such as \{weight: 1\}, or none, got 1",
+        ),
+        (
+            "losses: {cros_entropy: {weight: 1}}\n",
+            r"losses\.cros_entropy: unknown key.*did you mean losses\.cross_entropy\?",
+        ),
+        ("losses: {image_similarity: {k: 8}}\n", r"losses\.image_similarity\.k: unknown key"),
+        ("losses: {image_similarity.weight: 1}\n", r"losses\.image_similarity\.weight: expected settings inside"),
+        ("losses.image_similarity: none\n", r"losses\.image_similarity: expected `image_similarity` inside a section"),
+        ("cross_entropy: {weight: 1}\n", r"cross_entropy\.weight: unknown key"),
+        ("seam: {second: 1}\n", r"seam\.second: unknown key.*did you mean seam\.second_view_scale\?"),
+        ("seam: 5\n", r"seam: unknown key"),
+        ("off: {a: 1}\n", r"False\.a: unknown key"),
+        ("5: {}\n", r"5: unknown key"),
+        ("expected: 47\n", r"expected: expected a section with keys, got 47"),
         ("train: {seed: " + "9" * 200 + "}\n", r"train\.seed: expected an integer.*9\.\.\.9+ \(int\)"),
     ],
 )
@@ -53,7 +74,9 @@ def test_a_file_of_nested_aliases_gives_a_short_message(tmp_path):
     assert len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "train:\n", "base:\n", "---\n"])
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "train:\n", "base:\n", "---\n", "seam:\n", "expected:\n", "expected: none\n"]
+)
 def test_files_that_say_nothing(tmp_path, text):
     assert load_config(write(tmp_path, text)) == load_config()
 
@@ -124,5 +147,70 @@ def test_saved_config_keeps_names_when_their_file_has_gone(tmp_path):
 
 @pytest.mark.parametrize(("text", "got"), [("", "0 names"), ("one\n", "1 names"), ("a\nb\na\n", "3 names, 'a' twice")])
 def test_bad_classes_files(tmp_path, text, got):
-    with pytest.raises(ConfigError, match=rf"dataset\.classes: expected 2\.\.254 different class names .* got {got}"):
+    pattern = rf"dataset\.classes: expected 2\.\.254 different class names in .*n\.txt.* got {got}, in the overrides"
+    with pytest.raises(ConfigError, match=pattern):
         load_config(None, [f"dataset.classes={write(tmp_path, text, 'n.txt')}"])
+
+
+@pytest.mark.parametrize("number", [3, 6])
+def test_a_number_of_classes_beside_their_names_must_be_theirs(tmp_path, number):
+    write(tmp_path, "\n".join("abcdef"), "names.txt")
+    write(tmp_path, "dataset: {num_classes: 21}\n", "base.yaml")
+    both = write(tmp_path, f"dataset: {{classes: names.txt, num_classes: {number}}}\n", "both.yaml")
+    alone = write(tmp_path, "base: base.yaml\ndataset: {classes: names.txt}\n", "alone.yaml")
+    assert load_config(alone).dataset.num_classes == 6
+    for path, overrides in ((both, []), (alone, [f"dataset.num_classes={number}"])):
+        if number == 6:
+            assert load_config(path, overrides).dataset.num_classes == 6
+        else:
+            with pytest.raises(
+                ConfigError, match=r"dataset\.num_classes: expected 6, the names in .*names\.txt, got 3"
+            ):
+                load_config(path, overrides)
+    saved = tmp_path / "saved.yaml"
+    save_config(load_config(alone), saved)
+    write(tmp_path, "a\nb\n", "names.txt")
+    with pytest.raises(ConfigError, match=r"dataset\.num_classes: expected 2, the names in .*, got 6 .*saved\.yaml"):
+        load_config(saved)
+
+
+def test_expected_figures_are_of_the_file_that_names_them(tmp_path):
+    path = write(tmp_path, "expected: {split: dev, mean_iou: 47.2}\n", "a.yaml")
+    figure = {"split": "dev", "mean_iou": 47.2, "tolerance": 2.0}
+    assert load_config(path).expected == figure
+    assert load_config(path, ["expected.tolerance=1"]).expected == {**figure, "tolerance": 1.0}
+    assert load_config(path, ["expected=none"]).expected is None
+    derived = write(tmp_path, "base: a.yaml\n", "b.yaml")
+    assert load_config(derived).expected is None
+    saved = tmp_path / "saved.yaml"
+    save_config(load_config(path), saved)
+    assert load_config(saved) == load_config(path)
+
+
+def test_a_base_is_found_beside_the_file_or_among_the_shipped_configs(tmp_path):
+    path = write(tmp_path, "base: quickstart.yaml\ndataset: {classes: names.txt}\n")
+    write(tmp_path, "a\nb\nc\n", "names.txt")
+    assert load_config(path).losses == load_config("quickstart", [f"dataset.classes={tmp_path / 'names.txt'}"]).losses
+    for base in ("voc12/point.yaml", "voc12/point"):
+        config = load_config(write(tmp_path, f"base: {base}\n", "point.yaml"))
+        assert config == load_config("voc12/point") == load_config(shipped_config("voc12/point.yaml"))
+    write(tmp_path, "train: {seed: 5}\n", "quickstart.yaml")  # the one beside the file comes first
+    assert load_config(path).train.seed == 5 and load_config(path).train.base_lr == 3e-3
+    itself = write(tmp_path, "base: base.yaml\ntrain: {seed: 7}\n", "base.yaml")  # the shipped file of the same name
+    assert load_config(itself).train.seed == 7
+
+
+def test_shipped_configs_by_name():
+    assert shipped_config("base") == shipped_config("base.yaml")
+    assert {"base", "quickstart", "voc12/cam"} <= set(shipped_names())
+    with pytest.raises(ConfigError, match=r"config: expected one of .*, got 'qickstart'; did you mean quickstart\?"):
+        shipped_config("qickstart")
+    with pytest.raises(ConfigError, match=r"qickstart: expected a readable .*No such file .*mean quickstart\?"):
+        load_config("qickstart")
+
+
+def test_shipped_configs_of_an_installed_package(tmp_path, monkeypatch):
+    write(tmp_path, "train: {seed: 3}\n", "site/spml/configs/base.yaml")
+    write(tmp_path, "train: {seed: 4}\n", "site/configs/base.yaml")  # of another package
+    monkeypatch.setattr(shipped, "FOLDERS", (tmp_path / "site/spml/configs", tmp_path / "site/configs"))
+    assert load_config(write(tmp_path, "base: base.yaml\n")).train.seed == 3

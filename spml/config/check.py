@@ -56,13 +56,13 @@ def did_you_mean(word: str, options: tuple[str, ...], cutoff: float) -> str:
 
 def _nearest(name: str) -> str:
     """The same leaf elsewhere, a like leaf in its section, or the key that looks most like `name`."""
-    names = [*KEYS, *tables.task_keys(), *EXPECTED, *FLAT_KEYS]
-    if name.startswith("losses"):
-        losses = tables.losses()
-        names = [f"losses.{loss}" for loss in losses] if name.count(".") == 1 else list(tables.loss_keys())
+    losses, settings = [f"losses.{loss}" for loss in tables.losses()], list(tables.loss_keys())
+    if name.startswith("losses") or name.count(".") > 1:
+        names = losses if name.count(".") == 1 else settings
         return difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+    names = [*KEYS, *tables.task_keys(), *EXPECTED, *FLAT_KEYS, *losses, *settings]
     section, _, leaf = name.rpartition(".")
     elsewhere = [path for path in names if path.rpartition(".")[2] == leaf]
     inside = [path for path in names if section and path.startswith(f"{section}.")]
-    close = difflib.get_close_matches(name, inside, n=1, cutoff=0.75)
-    return (elsewhere or close or difflib.get_close_matches(name, names, n=1, cutoff=0.0))[0]
+    close = [] if elsewhere else difflib.get_close_matches(name, inside, n=1, cutoff=0.75)
+    return (close or difflib.get_close_matches(name, elsewhere or names, n=1, cutoff=0.0))[0]

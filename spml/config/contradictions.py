@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from spml.classes import DENSEPOSE_CLASSES
 from spml.config import tables
 
 
@@ -17,8 +18,8 @@ def contradictions(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def _data_contradictions(dataset: Any) -> Iterator[tuple[str, str]]:
-    if dataset.dataset == "Densepose" and not dataset.class_names and dataset.num_classes != 15:
-        yield "dataset.num_classes", "15, the classes of Densepose (or a file dataset.classes)"
+    if dataset.dataset == "Densepose" and not dataset.class_names and dataset.num_classes != len(DENSEPOSE_CLASSES):
+        yield "dataset.num_classes", f"{len(DENSEPOSE_CLASSES)}, the classes of Densepose (or a file dataset.classes)"
     if dataset.class_names and len(dataset.class_names) != dataset.num_classes:
         yield "dataset.num_classes", f"the number of dataset.class_names ({len(dataset.class_names)})"
     if dataset.unlabelled_index is not None and dataset.unlabelled_index < dataset.num_classes:

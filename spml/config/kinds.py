@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from spml.classes import KNOWN_CLASSES
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -146,7 +148,7 @@ def _read_gpus(value: Any) -> str:
     return ",".join(str(index) for index in indexes)
 
 
-KNOWN_DATASETS = ("VOC2012", "Densepose")
+KNOWN_DATASETS = tuple(KNOWN_CLASSES)
 BOOLEAN = Kind("true or false", _read_boolean)
 PATH = Kind("a path (text) or nothing", _read_text, textual=True)
 DATASET = Kind("VOC2012, Densepose or your own data's name", _read_dataset, options=KNOWN_DATASETS, textual=True)

@@ -51,7 +51,7 @@ class _Values:
 
     def error(self, name: str, expected: str) -> ConfigError:
         """The error of a key that should have another value."""
-        return ConfigError(f"{name}: expected {expected}, got {show(self.value[name])}, in {self.source(name)}")
+        return ConfigError(f"{name}: expected {expected}, got {show(self.value.get(name))}, in {self.source(name)}")
 
 
 def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()) -> EasyDict:
@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
 
 def _config_path(path: str | os.PathLike[str]) -> Path:
     given = Path(path)
-    return given if given.exists() else find_shipped(given.as_posix()) or given
+    return given if given.is_file() else find_shipped(given.as_posix()) or given
 
 
 def _tree(values: _Values, task: str, losses: Losses, expected: dict[str, Any] | None) -> dict[str, Any]:

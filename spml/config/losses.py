@@ -43,6 +43,8 @@ def read_changes(key: str, value: Any, where: str, source: str) -> Iterator[Chan
     if isinstance(value, dict):
         yield Change(key, {}, source)
         for name, item in value.items():
+            if "." in str(name):
+                raise ConfigError(f"{key}.{name}: expected settings inside `{key}:`, got a dotted key, {where}")
             yield from read_changes(f"{key}.{name}", item, where, source)
     elif value in NONE and not (depth == 0 and value is None):
         yield Change(key, None, source)
