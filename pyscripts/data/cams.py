@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--num_workers", type=int, default=argparse.SUPPRESS, help="processes (default: one a core)")
     parser.add_argument("--overwrite", action="store_true", help="make files again that are there already")
     args = vars(parser.parse_args(argv))
-    print(convert_cams(**{**args, "classes": class_names(path=args["classes"])}))
+    print(convert_cams(**{**args, "classes": class_names(path=args["classes"], dataset="VOC2012")}))
 
 
 if __name__ == "__main__":

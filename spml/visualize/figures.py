@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from spml.data.samples import UNLABELLED
+from spml.classes import UNLABELLED
 from spml.visualize.palette import colourise
 
 if TYPE_CHECKING:

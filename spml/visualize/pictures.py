@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from spml.data.samples import UNLABELLED
+from spml.classes import UNLABELLED
 from spml.files import write_atomically
 from spml.visualize.figures import draw_borders, grid, legend, mean_colours, overlay, pale, resize, width_at
 from spml.visualize.palette import class_palette
