@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from spml.classes import UNLABELLED
 from spml.files import write_atomically
-from spml.visualize.figures import draw_borders, grid, legend, mean_colours, overlay, pale, resize, width_at
+from spml.visualize.figures import INK, draw_borders, grid, legend, mean_colours, overlay, pale, resize, width_at
 from spml.visualize.palette import class_palette
 
 PICTURES = "pictures"  # the folder, beside what they show
@@ -45,7 +45,8 @@ def annotation_picture(
     """
     height = min(HEIGHT, len(image))
     small, ids = resize(image, height, width_at(height, image)), _thick(label, height)
-    annotated = overlay(pale(small), ids, 0.85, background)
+    # Outlined, as some colours of the palette are greys.
+    annotated = draw_borders(overlay(pale(small), ids, 0.85, background), ids, INK)
     present = [int(value) for value in np.unique(label) if value < UNLABELLED]
     _write(path, grid([[small, annotated]], ["image", "annotation"], height), present, classes, background)
 
