@@ -11,7 +11,7 @@ import torch
 
 from spml.config import load_config
 from spml.data.lists import read_label
-from spml.engine.loop import train
+from spml.engine.run import train
 from spml.errors import UserError
 from spml.models import build_classifier, build_embedding_model, save_checkpoint
 
@@ -113,8 +113,8 @@ def test_memory_and_cam_labels(released: Path, tiny_data: Path, monkeypatch) -> 
     held = np.load(released / "out" / "semantic_prototype" / "0.npy", allow_pickle=True).item()  # as the release reads
     assert held["prototype"].dtype == np.float32 and held["prototype"].shape == (len(held["prototype_label"]), 64)
     words = ("--source", "cam", "--cam_dir", released / "cam", "--walk_steps", "0", "--no-crf")
-    run_script(monkeypatch, released, tiny_data, "pseudo_label.py", *words)
-    label = read_label(released / "out" / "semantic_gray" / "0.png")
+    run_script(monkeypatch, released, tiny_data, "pseudo_label.py", *words, "--save_dir", released / "labels")
+    label = read_label(released / "labels" / "semantic_gray" / "0.png")
     assert (label[:12] == 5).all() and (label[28:] == 0).all()  # class 4 of the CAM file is the fifth after background
 
 
@@ -138,5 +138,5 @@ def test_a_hostile_state_runs_nothing(tiny_config, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "model-0.pth", build_embedding_model(tiny_config), build_classifier(tiny_config))
     torch.save({"step": 0, "optimizer": Attack(tmp_path / "attacked")}, tmp_path / "model-0.state.pth")
     with pytest.raises(UserError, match=r"model-0.state.pth cannot be read, refused: .*mkdir") as caught:
-        train(tiny_config, tmp_path, torch.device("cpu"), resume=True)
+        train(tiny_config, tmp_path, device="cpu", resume=True)
     assert "\n" not in str(caught.value) and not (tmp_path / "attacked").exists()

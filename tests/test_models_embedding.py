@@ -6,7 +6,7 @@ from easydict import EasyDict
 
 from spml.errors import UserError
 from spml.models import build_classifier, build_embedding_model, split_parameters
-from spml.models.embedding import LocalFeatures
+from spml.models.location import LocalFeatures
 
 
 def make_config(backbone="panoptic_deeplab_tiny", dataset="VOC2012"):

@@ -38,6 +38,8 @@ def _training_contradictions(config: Any) -> Iterator[tuple[str, str]]:
         yield "train.decay_iterations", "at least one step, because train.lr_policy is step"
     if sorted(set(train.decay_iterations)) != train.decay_iterations:
         yield "train.decay_iterations", "steps that grow"
+    if network.freeze_backbone and not network.pretrained:
+        yield "network.pretrained", "weights, because network.freeze_backbone leaves the backbone as it is"
     if any(4 * grid > crop for grid, crop in zip(network.kmeans_num_clusters, train.crop_size, strict=True)):
         yield "network.kmeans_num_clusters", f"at most a quarter of train.crop_size ({train.crop_size})"
 

@@ -26,11 +26,13 @@ from spml.config.settings import Key, keys_of, setting
 
 AMP = choice("off", "bf16", aliases={False: "off"})  # YAML 1.1 reads a bare off as false
 BACKBONE = name_of("a name of spml.models.BACKBONES", tables.backbones, prefix="timm:")
+HEAD = name_of("a name of spml.models.HEADS", tables.heads)
 TASK = name_of("a name of spml.tasks.TABLE", tables.tasks)
 MEANS = sequence(number(low=0, below=2), "a list of three", length=3)  # of images in [0, 1], not 0..255
 STDS = sequence(number(above=0, below=2), "a list of three", length=3)
 SCALES = sequence(number(above=0), "a list")
 STEPS = sequence(integer(0), "a list")
+LEVELS = sequence(integer(0), "a list")
 PREDICTION_TYPES = ("segsort", "softmax_classifier", "cam", "seam")
 
 
@@ -66,18 +68,33 @@ class Dataset:
 class Network:
     """`network:`, what computes the embedding and the classes."""
 
-    pretrained: str = setting("", PATH, "ImageNet weights or a snapshot to start from; empty starts at random")
+    pretrained: str = setting(
+        "", PATH, "weights to start from: a file, package:efficientnet_lite0, or timm; empty starts at random"
+    )
     embedding_dim: int = setting(64, integer(1), "channels D of the embedding")
     label_divisor: int = setting(2048, integer(256), "accepted from released files; segments need no such number")
     use_syncbn: bool = setting(True, BOOLEAN, "batch statistics over all processes")
     kmeans_iterations: int = setting(10, integer(0), "rounds of spherical k-means")
     kmeans_num_clusters: list[int] = setting([6, 6], pair(1), "grid of initial clusters in training")
     backbone_types: str = setting("panoptic_deeplab_101", BACKBONE, "a name of spml.models.BACKBONES, or timm:<name>")
+    output_stride: int | None = setting(
+        None, optional(integer(1, 64)), "of the coarsest map, for timm:<name>; empty: the backbone's own"
+    )
+    levels: list[int] = setting([], LEVELS, "maps of the backbone that the head gets, from 0, the finest; empty: all")
+    freeze_backbone: bool = setting(False, BOOLEAN, "the backbone learns nothing, batch norms included")
+    freeze_bn: bool = setting(False, BOOLEAN, "the backbone's batch norms keep their statistics")
+    backbone_lr: float = setting(1.0, number(above=0), "learning rate of the backbone, as a multiple of train.base_lr")
+    head: str | None = setting(None, optional(HEAD), "a name of spml.models.HEADS; empty: the backbone's own")
+    joined_dim: int = setting(128, integer(1), "inner channels of the heads joined, unet and deeplab_v3plus")
     prediction_types: str = setting(
         "segsort", choice(*PREDICTION_TYPES), "stage 1 (segsort), stage 2 (softmax_classifier), or a network of CAMs"
     )
-    pixel_means: list[float] = setting([0.485, 0.456, 0.406], MEANS, "RGB mean of images in [0, 1]")
-    pixel_stds: list[float] = setting([0.229, 0.224, 0.225], STDS, "RGB standard deviation of images in [0, 1]")
+    pixel_means: list[float] | None = setting(
+        None, optional(MEANS), "RGB mean of images in [0, 1]; empty: as the backbone's weights were trained"
+    )
+    pixel_stds: list[float] | None = setting(
+        None, optional(STDS), "RGB deviation of images in [0, 1]; empty: as the backbone's weights were trained"
+    )
     aspp_feature_dim: int = setting(512, integer(1), "accepted from released files; the head has no such layer")
     pspp_feature_dim: int = setting(512, integer(1), "accepted from released files; the width is always 512")
 

@@ -67,9 +67,10 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[
         section of the task's own settings, named after it, where it has some; and `expected`, None unless the file
         itself has it. `losses` holds what is on, each with all of its settings: what files and overrides name, or the
         released recipe if they name none and the task is spml. `train.task` is always filled. With `dataset.classes`,
-        `dataset.class_names` holds the file's lines and `dataset.num_classes` their number. An inherited warm-up
-        longer than the run and an inherited stride larger than the test crop are cut; where the same source says both,
-        that is an error.
+        `dataset.class_names` holds the file's lines and `dataset.num_classes` their number. `network.pixel_means` and
+        `.pixel_stds` are those of the backbone's weights where nobody gives any. An inherited warm-up longer than the
+        run and an inherited stride larger than the test crop are cut; where the same source says both, that is an
+        error.
 
     Raises:
         ConfigError: unknown key, wrong kind of value, values that contradict each other, unreadable file.
@@ -80,6 +81,7 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[
     values = _Values(layers)
     task = _choose_task(values)
     _read_classes(values)
+    _fill_normalisation(values)
     for name, limit in (("train.warmup_iteration", "train.max_iteration"), ("test.stride", "test.crop_size")):
         if values.rank_of(name) < values.rank_of(limit):
             values.value[name] = _at_most(values.value[name], values.value[limit])
@@ -176,6 +178,19 @@ def _expected(layers: Sequence[Layer]) -> dict[str, Any] | None:
         if said:
             figure = {**(figure or defaults_of(Expected)), **said}
     return figure
+
+
+def _fill_normalisation(values: _Values) -> None:
+    """Give `pixel_means` and `pixel_stds` the numbers of the backbone's weights where nobody says any."""
+    keys = ("network.pixel_means", "network.pixel_stds")
+    if all(values.value[key] is not None for key in keys):
+        return
+    try:
+        found = tables.normalisation(values.value["network.backbone_types"], values.value["network.pretrained"])
+    except UserError as error:
+        raise ConfigError(str(error)) from error
+    for key, own in zip(keys, found, strict=True):
+        values.value[key] = own if values.value[key] is None else values.value[key]
 
 
 def _at_most(value: Any, limit: Any) -> Any:

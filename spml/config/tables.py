@@ -1,4 +1,4 @@
-"""The tables of losses, tasks and backbones, whose names and settings a config is checked against.
+"""The tables of losses, tasks, backbones and heads, whose names and settings a config is checked against.
 
 They lie above this package, so they are imported by name when a config first needs one: the one exception to the rule
 that imports run downwards. `import spml.config` stays light, as all of them need torch.
@@ -34,12 +34,18 @@ def tasks() -> dict[str, type | None]:
 
 
 def backbones() -> tuple[str, ...]:
-    """The names of `spml.models.registry.BACKBONES`."""
-    try:
-        module = importlib.import_module("spml.models.registry")
-    except ModuleNotFoundError:
-        module = importlib.import_module("spml.models.embedding")
-    return tuple(module.BACKBONES)
+    """The names of `spml.models.BACKBONES`."""
+    return tuple(importlib.import_module("spml.models.registry").BACKBONES)
+
+
+def heads() -> tuple[str, ...]:
+    """The names of `spml.models.HEADS`."""
+    return tuple(importlib.import_module("spml.models.registry").HEADS)
+
+
+def normalisation(backbone: str, pretrained: str) -> tuple[list[float], list[float]]:
+    """Mean and deviation of the images that a backbone's weights were trained with; see `spml.models.normalisation`."""
+    return importlib.import_module("spml.models.pretrained").normalisation(backbone, pretrained)
 
 
 def loss_keys() -> dict[str, Key]:

@@ -1,6 +1,7 @@
 """Several processes: who we are, how segments travel, batch norm over all. Pixels never leave their process."""
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,8 +159,13 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W) float; statistics in float32, the result in the type of `x`."""
-        if not self.training:
-            return super().forward(x)
+        x = self.synchronised(x) if self.training else super().forward(x)
+        for layer in self.children():  # what follows in a batch norm of timm: dropout, activation
+            x = layer(x)
+        return x
+
+    def synchronised(self, x: Tensor) -> Tensor:
+        """Normalise by the statistics of all processes' batches, and keep them."""
         count = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float32, device=x.device)
         sums = _SumOverProcesses.apply(torch.cat([x.float().sum((0, 2, 3)), count]))
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()
@@ -178,13 +184,18 @@ class SyncBatchNorm(nn.BatchNorm2d):
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     """Return `model` with every batch norm synchronised: torch's on CUDA, ours elsewhere. State-dict keys stay."""
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        # Batch norms of timm hold the activation, too, which torch's conversion drops.
+        converter: Any = sys.modules.get("timm.layers", nn.SyncBatchNorm)
+        return converter.convert_sync_batchnorm(model)
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if type(child) is nn.BatchNorm2d:
+            if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm):
                 synced = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
                 synced.weight, synced.bias = child.weight, child.bias  # the same objects: an optimizer may hold them
                 synced.running_mean, synced.running_var = child.running_mean, child.running_var
                 synced.num_batches_tracked = child.num_batches_tracked
+                synced.training = child.training  # a frozen network's statistics stay
+                for follows, layer in child.named_children():
+                    synced.add_module(follows, layer)
                 setattr(module, name, synced)
     return model

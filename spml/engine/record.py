@@ -6,8 +6,10 @@ from typing import Any
 from spml.data.dataset import TrainingDataset
 from spml.data.samples import Sample
 from spml.engine.snapshot import plain
-from spml.models.checkpoint import find_snapshot
-from spml.records import Record, hash_files, hash_file, start
+from spml.errors import UserError
+from spml.models import weights_file
+from spml.models.checkpoint import list_snapshots
+from spml.records import Record, differences, hash_file, hash_files, read, start
 
 MADE = ("model-*.pth",)
 # What decides when a person sees something, or where it is computed, and not what is learned.
@@ -29,7 +31,8 @@ def training_record(config: Any, dataset: TrainingDataset, processes: int) -> Re
         settings[section] = {name: value for name, value in settings[section].items() if name not in names}
     settings["train"]["batch_size"] = config.train.batch_size * processes
     pretrained = config.network.pretrained
-    weights = {"network.pretrained": hash_file(find_snapshot(pretrained, "network.pretrained"))} if pretrained else {}
+    file = weights_file(pretrained)
+    weights = {"network.pretrained": pretrained if file is None else hash_file(file)} if pretrained else {}
     contents = {"samples": hash_files(part for sample in dataset.samples for part in _parts(sample))}
     if dataset.tags:
         contents["tags"] = hash_files(tag for _, tag in sorted(dataset.tags.items()))
@@ -44,7 +47,14 @@ def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes:
     Raises:
         UserError: snapshots of other settings, weights or data are there; names what differs.
     """
-    start(folder, training_record(config, dataset, processes), made=MADE)
+    record = training_record(config, dataset, processes)
+    before = read(folder)
+    if before is not None and before != record and list_snapshots(folder):
+        raise UserError(
+            f"--resume: the snapshots of {folder} follow from other settings or data "
+            f"({'; '.join(differences(before, record))}): expected the same, or another folder"
+        )
+    start(folder, record, made=MADE)
 
 
 def _parts(sample: Sample) -> list[Any]:

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spml.errors import UserError
-from spml.models.backbones.resnet import ResNet, convolution
+from spml.models.backbones.base import Encoder
 from spml.models.checkpoint import load_parts
 from spml.models.embedding import build_backbone
+from spml.models.layers import convolution
 from spml.models.pixel_correlation import PixelCorrelation
 
 CAM_KINDS = ("cam", "seam")
@@ -21,7 +22,7 @@ CAM_KINDS = ("cam", "seam")
 class CamOutput:
     """What a CAM network makes of a batch; K counts the background, which has no map."""
 
-    activation: Tensor  # (B, K - 1, h, w), raw, stride 8
+    activation: Tensor  # (B, K - 1, h, w), raw, of the backbone's stride: 8 as released
     logit: Tensor  # (B, K - 1), the mean of the activation
     refined: Tensor | None  # (B, K - 1, h, w) in [0, 1]: SEAM's pixel correlation; None in plain CAM
 
@@ -29,17 +30,19 @@ class CamOutput:
 class CamModel(nn.Module):
     """Backbone, 1x1 convolution without bias, global average pooling; SEAM adds the pixel correlation module.
 
-    Keys: `resnet_backbone.*`, `class_weight.weight` (K - 1, C, 1, 1), and `pixel_correlation.*` for SEAM.
+    Keys: `resnet_backbone.*` (of timm's networks `backbone.*`), `class_weight.weight` (K - 1, C, 1, 1), and
+    `pixel_correlation.*` for SEAM.
     """
 
-    def __init__(self, backbone: ResNet, num_classes: int, seam: bool) -> None:
+    def __init__(self, backbone: Encoder, num_classes: int, seam: bool) -> None:
         """`num_classes` counts the background."""
         super().__init__()
-        self.resnet_backbone = backbone
-        self.class_weight = convolution(backbone.out_channels, num_classes - 1, kernel=1)
+        self.backbone_name = backbone.key
+        self.add_module(backbone.key, backbone)
+        self.class_weight = convolution(backbone.channels[-1], num_classes - 1, kernel=1)
         # By inputs, not by the few outputs as elsewhere: the first logits would saturate.
         nn.init.xavier_uniform_(self.class_weight.weight)
-        middle, late = backbone.stage_channels[-3:-1]
+        middle, late = backbone.channels[-3:-1]
         self.pixel_correlation = PixelCorrelation(middle, late) if seam else None
 
     def forward(self, image: Tensor, tag: Tensor | None = None) -> CamOutput:
@@ -52,8 +55,9 @@ class CamModel(nn.Module):
         """
         if image.dim() != 4 or image.shape[1] != 3:
             raise ValueError(f"image: expected (B, 3, H, W), got {tuple(image.shape)}")
-        *_, middle, late, last = self.resnet_backbone.stages(image)
-        activation = self.class_weight(last)  # (B, K - 1, H / 8, W / 8)
+        backbone: Any = self.get_submodule(self.backbone_name)
+        *_, middle, late, last = backbone.stages(image)
+        activation = self.class_weight(last)  # (B, K - 1, H / 8, W / 8) as released
         refined = None
         if self.pixel_correlation is not None:
             competing = activation if tag is None else activation * tag[:, :, None, None]
@@ -62,7 +66,7 @@ class CamModel(nn.Module):
 
     @torch.no_grad()
     def maps(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        """(B, K - 1, h, w) >= 0, stride 8, not normalised: for SEAM the refined maps, else ReLU of the activation."""
+        """(B, K - 1, h, w) >= 0, not normalised: for SEAM the refined maps, else ReLU of the activation."""
         output = self(image, tag)
         return F.relu(output.activation if output.refined is None else output.refined)
 
@@ -81,7 +85,7 @@ def build_cam_model(config: Any, bn_momentum: float | None = None) -> CamModel:
     kind = config.train.task
     if kind not in CAM_KINDS:
         raise UserError(f"train.task: expected {' or '.join(CAM_KINDS)} for a CAM network, got {kind!r}")
-    backbone = build_backbone(config.network.backbone_types, bn_momentum)
+    backbone = build_backbone(config, bn_momentum)
     return CamModel(backbone, int(config.dataset.num_classes), seam=kind == "seam")
 
 

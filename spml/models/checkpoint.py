@@ -1,7 +1,7 @@
 """Reading and writing weights: released and own snapshots, and ImageNet backbones. Nothing in a file is ever run.
 
-A snapshot is a file `{part: state dict}`. `embedding_model` and `prediction_model`, the release's parts, always stand in
-it, empty where a task has other networks.
+A snapshot is a file `{part: state dict}`. `embedding_model` and `prediction_model`, the release's parts, always stand
+in it, empty where a task has other networks.
 """
 
 import os
@@ -41,7 +41,7 @@ def load_checkpoint(path: str | Path, embedding_model: nn.Module, classifier: nn
 def load_parts(path: str | Path, parts: Mapping[str, nn.Module]) -> str:
     """Copy the weights of a file into networks by their names in a snapshot; nothing is copied unless all of it fits.
 
-    Accepts snapshots `{"embedding_model": .., "prediction_model": .., ..}` and ImageNet backbones, a flat dict with keys
+    Accepts snapshots `{"embedding_model": .., "prediction_model": .., ..}` and ImageNet backbones, a flat dict of keys
     `conv1.*, bn1.*, layer1.* .. layer4.*, fc.*`, also under "state_dict"; a backbone goes to the first of the parts,
     `fc.*` is dropped and everything else keeps its initial weights. Prefixes `module.` are removed. A snapshot of a
     segment-sorting release may lack `lfn.smooth_kernel.weight` (then the closed form stays) or hold it repeated.
@@ -54,14 +54,14 @@ def load_parts(path: str | Path, parts: Mapping[str, nn.Module]) -> str:
         CheckpointError: missing, unreadable or malicious file; no known format; keys missing, unexpected or of another
             shape; no part of a wanted name.
     """
-    content = _read(path)
+    content = read_weights(path)
     if "embedding_model" in content:
-        fitted = [(model, _fit(path, model, _part(path, content, name))) for name, model in parts.items()]
+        fitted = [(model, fit(path, model, _part(path, content, name))) for name, model in parts.items()]
         told = {"embedding_model": "embedding", "prediction_model": "classifier"}
         summary = f"{path}: snapshot, {' and '.join(told.get(name, name) for name in parts)}"
     else:
         model = next(iter(parts.values()))
-        fitted = [(model, _fit(path, model, _imagenet_state(path, content), part="resnet_backbone."))]
+        fitted = [(model, fit(path, model, _imagenet_state(path, content), part="resnet_backbone."))]
         summary = f"{path}: ImageNet backbone, heads keep their initial weights"
     for model, state in fitted:
         model.load_state_dict(state, strict=False)
@@ -107,11 +107,20 @@ def _portable_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """What a file of weights holds, on the CPU: of PyTorch, or, by its suffix, of safetensors.
+
+    Raises:
+        CheckpointError: missing, unreadable or malicious file.
+    """
     try:
+        if Path(path).suffix == ".safetensors":
+            return _read_safetensors(path)
         with warnings.catch_warnings():  # the one line of the error says enough
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # the unpickler of a stranger's bytes may raise anything
@@ -120,6 +129,14 @@ def _read(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a dict of weights, got {type(content).__name__}")
     return dict(content)
+
+
+def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(f"{path}: needs the package safetensors: pip install safetensors") from error
+    return load_file(path)
 
 
 def refusal(error: Exception) -> str:
@@ -177,8 +194,12 @@ def _imagenet_state(path: str | Path, content: Mapping[str, Any]) -> dict[str, T
     return state
 
 
-def _fit(path: str | Path, model: nn.Module, state: dict[str, Tensor], part: str = "") -> dict[str, Tensor]:
-    """The entries to load, after all of them were compared with what that part (a prefix of keys) of a model holds."""
+def fit(path: str | Path, model: nn.Module, state: dict[str, Tensor], part: str = "") -> dict[str, Tensor]:
+    """The entries to load, after all of them were compared with what that part (a prefix of keys) of a model holds.
+
+    Raises:
+        CheckpointError: keys missing (but for counters of batch norms), unexpected or of another shape; it names them.
+    """
     own = model.state_dict()
     wanted = {key for key in own if key.startswith(part)}
     optional = {key for key in wanted if key.endswith("num_batches_tracked")} | {SMOOTH_KERNEL}
@@ -221,6 +242,18 @@ def _one_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
     if len(maps) not in (1, 3):
         return kernel
     return maps.unsqueeze(1).expand(shape).clone()
+
+
+def held_parts(path: str | Path) -> tuple[str, ...]:
+    """The names of the networks whose weights a snapshot holds; none for the weights of a backbone alone.
+
+    Raises:
+        CheckpointError: missing, unreadable or malicious file.
+    """
+    states = {name: state for name, state in read_weights(path).items() if isinstance(state, Mapping) and state}
+    if not any(WRAPPERS.sub("", str(key)).startswith(CLASSIFIER_PREFIX) for key in states.get("prediction_model", ())):
+        states.pop("prediction_model", None)
+    return tuple(name for name in states if name != "state_dict")
 
 
 def list_snapshots(folder: Path) -> list[tuple[int, Path]]:

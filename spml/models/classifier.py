@@ -5,7 +5,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spml.models.backbones.resnet import convolution, initialise
+from spml.models.layers import convolution, initialise
 
 
 class SoftmaxClassifier(nn.Module):

@@ -1,102 +1,64 @@
-"""The embedding network: a backbone of stride 8, a multi-scale head, and the features that say where a pixel lies."""
+"""The embedding network: a backbone, a head, and the features that say where a pixel lies."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spml.errors import UserError
-from spml.models.backbones.resnet import RELEASED_BN_MOMENTUM, SCRATCH_BN_MOMENTUM, ResNet, resnet, tiny_resnet
-from spml.models.heads.pyramid import AtrousPyramid, pyramid_pooling_head, resize
+from spml.models.backbones.base import Encoder, Options
+from spml.models.layers import rescale, resize
+from spml.models.location import LocalFeatures, location_features
+from spml.models.registry import find_backbone, find_head
 
-KERNEL_SIZE = 5
-RESNET_101, RESNET_50 = (3, 4, 23, 3), (3, 4, 6, 3)
-
-
-def location_features(batch: int, size: Sequence[int], like: Tensor) -> Tensor:
-    """(batch, h, w, 2): y and x of every cell, each linspace(0, 1) - 0.5 along its axis, on the device of `like`."""
-    y, x = (torch.linspace(0, 1, int(n), device=like.device) - 0.5 for n in size)
-    grid = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)  # (h, w, 2)
-    return grid.expand(batch, -1, -1, -1)
-
-
-class DistanceKernel(nn.Module):
-    """A fixed 5x5 filter, the same for each of three channels: weight = distance from the centre / sum of distances."""
-
-    weight: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        offset = torch.arange(KERNEL_SIZE, dtype=torch.float32) - KERNEL_SIZE // 2
-        distance = (offset[:, None] ** 2 + offset[None, :] ** 2).sqrt()
-        # A buffer: in the state dict as released, but no parameter that an optimizer could move.
-        self.register_buffer("weight", (distance / distance.sum()).repeat(3, 1, 1, 1))  # (3, 1, 5, 5)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return F.conv2d(image, self.weight.to(image.dtype), groups=3)  # (B, 3, H - 4, W - 4)
-
-
-class LocalFeatures(nn.Module):
-    """The location and colour features of the DensePose model."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.smooth_kernel = DistanceKernel()
-
-    @torch.no_grad()
-    def forward(self, image: Tensor, size: Sequence[int]) -> Tensor:
-        """(B, 3, H, W) normalised image -> (B, h, w, 5): y, x, and three colours in [-1, 1].
-
-        Colour: filtered without padding, resized, less its mean over the image, divided by the maximum of its absolute
-        value over the image. Unlike the release, an image of one colour gives zeros instead of NaN, and an image
-        under five pixels wide or high is extended by its border.
-        """
-        with torch.autocast(image.device.type, enabled=False):
-            image = image.float()
-            right, below = (max(0, KERNEL_SIZE - n) for n in (image.shape[-1], image.shape[-2]))
-            if right or below:
-                image = F.pad(image, (0, right, 0, below), mode="replicate")
-            colour = resize(self.smooth_kernel(image), size)  # (B, 3, h, w)
-            colour = colour - colour.mean((2, 3), keepdim=True)
-            colour = colour / colour.abs().amax((2, 3), keepdim=True).clamp(min=1e-6)
-            location = location_features(len(image), size, image)
-            return torch.cat([location, colour.permute(0, 2, 3, 1)], dim=-1)
+STRIDE, STEP = 4, 8  # of the embedding; as released its size is twice that of a map of stride 8
+JOINED_DIM = 128
 
 
 class EmbeddingModel(nn.Module):
-    """Image to embedding at stride 4; keys `resnet_backbone.*`, `aspp.*` or `pspp.*`, and `lfn.*` for DensePose."""
+    """Image to embedding at stride 4.
 
-    def __init__(self, backbone: ResNet, head_name: str, head: nn.Module, colour: bool = False) -> None:
+    Keys of the released networks: `resnet_backbone.*`, `aspp.*` or `pspp.*`, and `lfn.*` for DensePose; of the others
+    `backbone.*` and `head.*`.
+
+    Args:
+        encoder: the backbone.
+        head: a module from the list of the encoder's maps to (B, D, h, w).
+        head_name: what the state dict calls it.
+        head_stride: image pixels a cell of the head's map.
+        colour: five local features as in the DensePose model, not two.
+    """
+
+    backbone: Encoder
+    head: nn.Module
+
+    def __init__(
+        self, encoder: Encoder, head: nn.Module, head_name: str = "aspp", head_stride: int = 8, colour: bool = False
+    ) -> None:
         super().__init__()
-        self.resnet_backbone = backbone
-        self.head_name = head_name
+        self.backbone_name, self.head_name, self.head_stride = encoder.key, head_name, head_stride
+        self.add_module(encoder.key, encoder)
         self.add_module(head_name, head)
         self.lfn = LocalFeatures() if colour else None
 
-    @property
-    def backbone(self) -> ResNet:
-        return self.resnet_backbone
-
-    @property
-    def head(self) -> nn.Module:
-        return self.get_submodule(self.head_name)
+    def __getattr__(self, name: str) -> Any:
+        """`backbone` and `head` under any name that the state dict has for them."""
+        alias = {"backbone": "backbone_name", "head": "head_name"}.get(name)
+        return super().__getattr__(self.__dict__.get(alias, name) if alias else name)
 
     def forward(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """The raw embedding, not normalised.
 
         Args:
             image: (B, 3, H, W) float, normalised by the means and deviations of the config; any H, W >= 1.
-            size: (height, width) of the result. None keeps stride 4: twice the backbone's map, so 2 * ceil(H / 8) rows.
+            size: (height, width) of the result. None keeps stride 4, so 2 * ceil(H / 8) rows.
 
         Returns:
             (B, D, h, w). With a size, the stride-4 map is resized once more, as released.
         """
         if image.dim() != 4 or image.shape[1] != 3:
             raise ValueError(f"image: expected (B, 3, H, W), got {tuple(image.shape)}")
-        x = self.head(self.resnet_backbone(image))  # (B, D, h / 2, w / 2)
-        x = resize(x, (2 * x.shape[-2], 2 * x.shape[-1]))
+        coarse = [-(-n // STEP) * (STEP // STRIDE) for n in image.shape[-2:]]
+        x = rescale(self.head(self.backbone.stages(image)), self.head_stride, STRIDE, coarse)  # (B, D, h, w)
         return x if size is None else resize(x, size)
 
     def location(self, image: Tensor, size: Sequence[int]) -> Tensor:
@@ -106,70 +68,65 @@ class EmbeddingModel(nn.Module):
         return location_features(len(image), size, image)
 
 
-# Name in a config: blocks a stage of the released backbone (None: the tiny one), and the head's key.
-BACKBONES: dict[str, tuple[tuple[int, ...] | None, str]] = {
-    "panoptic_deeplab_101": (RESNET_101, "aspp"),
-    "panoptic_deeplab_50": (RESNET_50, "aspp"),
-    "panoptic_deeplab_tiny": (None, "aspp"),
-    "panoptic_pspnet_101": (RESNET_101, "pspp"),
-    "panoptic_pspnet_50": (RESNET_50, "pspp"),
-}
+def build_backbone(config: Any, bn_momentum: float | None = None) -> Encoder:
+    """The backbone of a config, with fresh weights.
 
-
-def build_backbone(name: str, bn_momentum: float | None = None) -> ResNet:
-    """The residual network of a backbone's name in a config; its batch norms as in `build_embedding_model`.
+    Args:
+        config: read are network.backbone_types, .output_stride, .levels, .freeze_backbone and .freeze_bn.
+        bn_momentum: of its batch norms, as in `build_embedding_model`.
 
     Raises:
-        UserError: an unknown backbone.
+        UserError: an unknown backbone, or one that lacks the levels or the stride.
     """
-    if name not in BACKBONES:
-        raise UserError(f"network.backbone_types: expected one of {', '.join(BACKBONES)}; got {name!r}")
-    depths = BACKBONES[name][0]
-    if bn_momentum is None:
-        bn_momentum = SCRATCH_BN_MOMENTUM if depths is None else RELEASED_BN_MOMENTUM
-    return tiny_resnet(bn_momentum) if depths is None else resnet(depths, bn_momentum)
+    network = config.network
+    options = Options(network.get("output_stride"), tuple(network.get("levels") or ()), bn_momentum)
+    encoder = find_backbone(network.backbone_types).build(options)
+    encoder.freeze(bool(network.get("freeze_backbone")), bool(network.get("freeze_bn")))
+    return encoder
 
 
 def build_embedding_model(config: Any, bn_momentum: float | None = None) -> EmbeddingModel:
-    """The embedding network of a config, with fresh weights (see `initialise`) drawn from torch's global generator.
+    """The embedding network of a config, with fresh weights drawn from torch's global generator.
 
     Args:
-        config: as `spml.config.load_config` returns it; read are network.backbone_types, .embedding_dim
-            and dataset.dataset (`Densepose` adds colour to the location).
+        config: as `spml.config.load_config` returns it; read are network.head, .joined_dim, .embedding_dim, what
+            `build_backbone` reads, and dataset.dataset (`Densepose` adds colour to the location).
         bn_momentum: of the backbone's batch norms. None: 3e-4 for the released backbones, which start from trained
-            statistics, 0.1 for the tiny one; pass 0.1 to train a released backbone from scratch.
+            statistics, 0.1 for the tiny one, their own for timm's; pass 0.1 to train a released one from scratch.
 
     Raises:
-        UserError: an unknown backbone.
+        UserError: an unknown backbone or head, or two that do not fit.
     """
-    backbone = build_backbone(config.network.backbone_types, bn_momentum)
-    depths, head_name = BACKBONES[config.network.backbone_types]
-    channels, dim = backbone.out_channels, int(config.network.embedding_dim)
-    head: nn.Module
-    if head_name == "pspp":
-        head = pyramid_pooling_head(channels, dim)
-    elif depths is None:  # dilations that fit the 12 x 12 to 40 x 40 maps of small images
-        head = AtrousPyramid(channels, dim, (1, 3, 6), context=True)
-    else:
-        head = AtrousPyramid(channels, dim, (6, 12, 18, 24))
-    return EmbeddingModel(backbone, head_name, head, colour=config.dataset.dataset == "Densepose")
+    network = config.network
+    head = find_head(network.get("head"), find_backbone(network.backbone_types))
+    encoder = build_backbone(config, bn_momentum)
+    module = head.build(encoder, int(network.embedding_dim), int(network.get("joined_dim", JOINED_DIM)))
+    colour = config.dataset.dataset == "Densepose"
+    return EmbeddingModel(encoder, module, head.key, head.stride(encoder.strides), colour)
 
 
 def split_parameters(model: nn.Module, freeze_stem: bool) -> dict[str, list[nn.Parameter]]:
     """The parameters by learning rate: `backbone_weight`, `backbone_bias`, `head_weight`, `head_bias`.
 
     Args:
-        model: an EmbeddingModel or a SoftmaxClassifier (all of it head), not wrapped.
-        freeze_stem: leave the backbone's stem and res2 out of every group, as released.
+        model: an EmbeddingModel, a CamModel or a SoftmaxClassifier (all of it head), not wrapped.
+        freeze_stem: leave the backbone's first layers out of every group: as released the stem and res2, in others the
+            layers down to the first map of stride 4, in a ViT what makes the tokens.
 
-    A bias is what is called so, batch norm's included. Nothing about the parameters is changed.
+    A bias is what is called so, batch norm's included. A frozen backbone is in no group. Nothing about the parameters
+    is changed.
     """
     groups: dict[str, list[nn.Parameter]] = {
         f"{part}_{kind}": [] for part in ("backbone", "head") for kind in ("weight", "bias")
     }
+    own = {}  # parameters of backbones: name inside, and the backbone
+    for encoder in (module for module in model.modules() if isinstance(module, Encoder)):
+        own.update({parameter: (name, encoder) for name, parameter in encoder.named_parameters()})
     for name, parameter in model.named_parameters():
-        if freeze_stem and name.startswith(("resnet_backbone.conv1.", "resnet_backbone.res2.")):
-            continue
-        part = "backbone" if name.startswith("resnet_backbone.") else "head"
+        if parameter in own:
+            inside, encoder = own[parameter]
+            if encoder.frozen or (freeze_stem and inside.startswith(encoder.stem)):
+                continue
+        part = "backbone" if parameter in own else "head"
         groups[f"{part}_{'bias' if name.endswith('.bias') else 'weight'}"].append(parameter)
     return groups

@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spml.models.backbones.resnet import convolution, initialise
-from spml.models.heads.pyramid import resize
+from spml.models.layers import convolution, initialise, resize
 
 IMAGE_WIDTH, SHRINK = 3, 8  # of ResNet's 512 and 1024 channels an eighth is the published 64 and 128
 ROWS = 4096  # pixels whose affinities are held at once: all in training, parts of a large test image

@@ -77,9 +77,10 @@ class Task(nn.Module):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The parameters to train, as the release groups them: x1 backbone, x10 heads, biases twice that without decay.
 
-        With `train.freeze_stem` the stem and res2 are in no group.
+        The backbone's rate is `network.backbone_lr` times that. With `train.freeze_stem` its first layers are in no
+        group, with `network.freeze_backbone` all of it.
         """
-        train = self.config.train
+        train, backbone_lr = self.config.train, self.config.network.backbone_lr
         groups: dict[str, list[nn.Parameter]] = {name: [] for name in MULTIPLIER}
         for model in self.trained:
             for name, parameters in split_parameters(model, train.freeze_stem).items():
@@ -87,7 +88,7 @@ class Task(nn.Module):
         return [
             {
                 "params": parameters,
-                "multiplier": MULTIPLIER[name],
+                "multiplier": MULTIPLIER[name] * (backbone_lr if name.startswith("backbone") else 1),
                 "weight_decay": 0.0 if name.endswith("bias") else train.weight_decay,
             }
             for name, parameters in groups.items()

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from spml.data.needs import Needs
 from spml.errors import UserError
 from spml.losses.seam import classification_loss, of_tags, with_background
-from spml.models import CamModel, build_cam_model
+from spml.models import CamModel, build_cam_model, load_pretrained
 from spml.models.cam import CamOutput
-from spml.models.checkpoint import find_snapshot, load_parts
-from spml.models.heads.pyramid import resize
+from spml.models.layers import resize
 from spml.propagate.cam import ALPHA
 from spml.tasks.base import Task, batch_too_small, photo
 from spml.visualize import overlay
@@ -38,14 +37,13 @@ class CamTask(Task):
     @classmethod
     def from_config(cls, config: Any) -> "CamTask":
         """Build the network; `network.pretrained` fills it, or its backbone alone."""
-        if config.dataset.background is None:
-            raise UserError("dataset.background: CAMs tell objects from a background, expected its class, got none")
+        if config.dataset.background != 0:
+            raise UserError(f"dataset.background: CAMs tell objects from a background, expected 0, got {config.dataset.background}")
         pretrained = config.network.pretrained
         model = build_cam_model(config, None if pretrained else 0.1)
-        found = find_snapshot(pretrained, "network.pretrained") if pretrained else None
-        loaded = [] if found is None else [load_parts(found, {"cam_model": model})]
+        loaded = load_pretrained(pretrained, model, "cam_model")
         task = cls(config, model)
-        task.notes += loaded
+        task.notes += [loaded] if loaded else []
         task.check_stem()
         return task
 

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from spml.data.needs import Needs
 from spml.errors import UserError
-from spml.models import build_classifier, build_embedding_model, load_checkpoint
-from spml.models.checkpoint import find_snapshot
+from spml.models import build_classifier, build_embedding_model, load_pretrained
 from spml.models.classifier import SoftmaxClassifier
 from spml.models.embedding import EmbeddingModel
 from spml.tasks.segmentation import SegmentationTask
@@ -36,7 +35,7 @@ class ClassifierTask(SegmentationTask):
         if not config.network.pretrained:
             raise UserError("network.pretrained: stage 2 needs the snapshot of stage 1, got nothing")
         model = build_embedding_model(config)
-        loaded = load_checkpoint(find_snapshot(config.network.pretrained, "network.pretrained"), model)
+        loaded = load_pretrained(config.network.pretrained, model)
         task = cls(config, model, build_classifier(config, DROPOUT))
         task.notes.append(loaded)
         return task

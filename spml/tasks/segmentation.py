@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from spml import losses
 from spml.errors import UserError
 from spml.grouping.memory import Exchange
-from spml.models import build_classifier, build_embedding_model, load_checkpoint
-from spml.models.checkpoint import find_snapshot
+from spml.models import build_classifier, build_embedding_model, load_pretrained
 from spml.models.classifier import SoftmaxClassifier
 from spml.models.embedding import EmbeddingModel
-from spml.models.heads.pyramid import PyramidPooling
+from spml.models.heads.pyramid_pooling import PyramidPooling
 from spml.tasks.base import Task, batch_too_small, photo
 from spml.visualize import colourise, embedding_to_rgb, overlay
 
@@ -62,9 +61,9 @@ class SegmentationTask(Task):
         pretrained = config.network.pretrained
         # Released backbones hardly move their batch-norm statistics; from random weights these have to be learned.
         model = build_embedding_model(config, None if pretrained else 0.1)
-        loaded = [load_checkpoint(find_snapshot(pretrained, "network.pretrained"), model)] if pretrained else []
+        loaded = load_pretrained(pretrained, model)
         task = cls(config, model, build_classifier(config, DROPOUT))
-        task.notes += loaded
+        task.notes += [loaded] if loaded else []
         task.check_stem()
         return task
 
@@ -105,7 +104,8 @@ class SegmentationTask(Task):
 
     def check_batch(self, images: int) -> None:
         pooled = any(isinstance(module, PyramidPooling) for module in self.embedding_model.modules())
-        if images == 1 and (pooled or max(self.config.train.crop_size) <= 8):  # one cell of pooling, or of the map
+        stride = max(self.embedding_model.backbone.strides)
+        if images == 1 and (pooled or max(self.config.train.crop_size) <= stride):  # one cell of pooling, or of the map
             raise batch_too_small(self.config)
 
     @torch.no_grad()

@@ -1,32 +1,16 @@
-"""Residual backbones of stride 8: the released ResNet-101 and -50 with a deep stem, and a tiny one for the CPU."""
+"""Residual backbones of stride 8: the released ResNet-101 and -50, whose stem has three convolutions."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-RELEASED_BN_MOMENTUM = 3e-4
-SCRATCH_BN_MOMENTUM = 0.1
+from spml.models.backbones.base import Backbone, Encoder, Options, chosen_levels, fixed_stride
+from spml.models.layers import convolution, initialise
 
-
-def convolution(
-    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1, bias: bool = False
-) -> nn.Conv2d:
-    """An odd-sized convolution padded so that stride 1 keeps the size."""
-    padding = dilation * (kernel // 2)
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=bias)
-
-
-def initialise(module: nn.Module) -> None:
-    """Fill every convolution with normal(0, sqrt(2 / (k * k * out))) and zero bias, every batch norm with 1 and 0."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels
-            nn.init.normal_(layer.weight, 0.0, (2.0 / fan_out) ** 0.5)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d):
-            nn.init.ones_(layer.weight)
-            nn.init.zeros_(layer.bias)
+RELEASED_BN_MOMENTUM = 3e-4  # trained statistics hardly move
+CHANNELS, STRIDES = (256, 512, 1024, 2048), (4, 8, 8, 8)
 
 
 def projection(in_channels: int, out_channels: int, stride: int, momentum: float) -> nn.Sequential | None:
@@ -100,8 +84,8 @@ class Stem(nn.Module):
         return self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (B, C, H / 4, W / 4)
 
 
-class ResNet(nn.Module):
-    """A stem and the stages `res2`, `res3`, ... in a row; `out_channels` wide at stride 8.
+class ResNet(Encoder):
+    """A stem and the stages `res2`, `res3`, ... in a row, the maps of which are the levels.
 
     Args:
         block: Bottleneck or BasicBlock.
@@ -109,7 +93,10 @@ class ResNet(nn.Module):
         depths, widths, strides, dilations: one number a stage. The first block of a stage still has the dilation of the
             stage before, as released.
         momentum: of every batch norm.
+        levels: the stages whose maps are asked for, from 0; none: all.
     """
+
+    key: ClassVar[str] = "resnet_backbone"
 
     def __init__(
         self,
@@ -120,8 +107,14 @@ class ResNet(nn.Module):
         strides: Sequence[int],
         dilations: Sequence[int],
         momentum: float,
+        levels: Sequence[int] = (),
     ) -> None:
-        super().__init__()
+        self.levels = tuple(levels) or tuple(range(len(depths)))
+        total = [4]
+        for stride in strides:
+            total.append(total[-1] * stride)
+        super().__init__([widths[i] * block.expansion for i in self.levels], [total[i + 1] for i in self.levels])
+        self.stem = ("conv1.", "res2.")
         self.conv1 = Stem(stem_widths, momentum)
         channels, dilation_before = stem_widths[-1], 1
         self.stage_names: list[str] = []
@@ -136,29 +129,39 @@ class ResNet(nn.Module):
             self.stage_names.append(f"res{number + 2}")
             self.add_module(self.stage_names[-1], nn.Sequential(*blocks))
             dilation_before = dilation
-        self.out_channels = channels
-        self.stage_channels = [width * block.expansion for width in widths]
         initialise(self)
 
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.conv1(image)  # (B, C, H / 4, W / 4)
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """What the chosen stages make of an image."""
+        x, found = self.conv1(image), []  # (B, C, H / 4, W / 4)
         for name in self.stage_names:
             x = self.get_submodule(name)(x)
-        return x  # (B, out_channels, H / 8, W / 8)
-
-    def stages(self, image: Tensor) -> list[Tensor]:
-        """What every stage makes of an image, in order; the last is what `forward` returns."""
-        found = [self.conv1(image)]
-        for name in self.stage_names:
-            found.append(self.get_submodule(name)(found[-1]))
-        return found[1:]
+            found.append(x)
+        return [found[level] for level in self.levels]
 
 
-def resnet(depths: Sequence[int], momentum: float) -> ResNet:
+def resnet(options: Options, depths: Sequence[int]) -> ResNet:
     """The released backbone: depths (3, 4, 23, 3) for ResNet-101, (3, 4, 6, 3) for ResNet-50."""
-    return ResNet(Bottleneck, (64, 64, 128), depths, (64, 128, 256, 512), (1, 2, 1, 1), (1, 1, 2, 4), momentum)
+    fixed_stride(options, STRIDES[-1], "this ResNet")
+    momentum = RELEASED_BN_MOMENTUM if options.bn_momentum is None else options.bn_momentum
+    levels = chosen_levels(options, len(depths), last=True)
+    widths = [width // Bottleneck.expansion for width in CHANNELS]
+    return ResNet(Bottleneck, (64, 64, 128), depths, widths, (1, 2, 1, 1), (1, 1, 2, 4), momentum, levels)
 
 
-def tiny_resnet(momentum: float) -> ResNet:
-    """1.2 M parameters with a head of 64; two CPU cores train it in minutes."""
-    return ResNet(BasicBlock, (24, 32), (1, 1, 1), (64, 128, 192), (1, 2, 1), (1, 1, 2), momentum)
+def entry(number: int, depths: Sequence[int], head: str, whose: str) -> Backbone:
+    """The entry of a released network."""
+    return Backbone(
+        help=f"ResNet-{number} of stride 8, with {whose} head as released",
+        build=partial(resnet, depths=depths),
+        channels=CHANNELS,
+        strides=STRIDES,
+        head=head,
+        weights="the release's ImageNet file (resnet-101-cuhk.pth) or a snapshot, as network.pretrained",
+    )
+
+
+DEEPLAB_101 = entry(101, (3, 4, 23, 3), "aspp", "DeepLab's")
+DEEPLAB_50 = entry(50, (3, 4, 6, 3), "aspp", "DeepLab's")
+PSPNET_101 = entry(101, (3, 4, 23, 3), "psp", "PSPNet's")
+PSPNET_50 = entry(50, (3, 4, 6, 3), "psp", "PSPNet's")

@@ -1,0 +1,41 @@
+"""All levels side by side at stride 8: the cheap way to a fine map from a backbone that was trained at stride 32."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from spml.models.backbones.base import Encoder
+from spml.models.heads.aspp import SMALL, AtrousPyramid
+from spml.models.heads.base import Head
+from spml.models.layers import initialise, normalised, rescale
+
+STRIDE = 8
+
+
+class JoinedLevels(nn.Module):
+    """Levels brought to stride 8 and concatenated, 1x1 to `width` with batch norm and ReLU, then a small pyramid."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], dim: int, width: int) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.join = normalised(sum(channels), width, kernel=1)
+        initialise(self.join)
+        self.pyramid = AtrousPyramid(width, dim, SMALL, context=True)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """List of (B, C, h, w) -> (B, D, H / 8, W / 8)."""
+        height, width = maps[0].shape[-2:]
+        size = -(-height * self.strides[0] // STRIDE), -(-width * self.strides[0] // STRIDE)
+        joined = [rescale(x, stride, STRIDE, size) for x, stride in zip(maps, self.strides, strict=True)]
+        return self.pyramid([self.join(torch.cat(joined, dim=1))])
+
+
+def build(encoder: Encoder, dim: int, width: int) -> JoinedLevels:
+    """The head of timm's backbones."""
+    return JoinedLevels(encoder.channels, encoder.strides, dim, width)
+
+
+JOINED = Head(
+    "all levels at stride 8 side by side, 1x1 to network.joined_dim, then aspp_small", build, lambda strides: STRIDE
+)

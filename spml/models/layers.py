@@ -1,0 +1,68 @@
+"""Convolutions, their first weights, and resizing: what backbones, heads and classifiers are made of."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def convolution(
+    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1, bias: bool = False
+) -> nn.Conv2d:
+    """An odd-sized convolution padded so that stride 1 keeps the size."""
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=bias)
+
+
+def normalised(in_channels: int, out_channels: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
+    """A convolution without bias, batch norm, ReLU."""
+    return nn.Sequential(
+        convolution(in_channels, out_channels, kernel, dilation=dilation),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def initialise(module: nn.Module) -> None:
+    """Fill every convolution with normal(0, sqrt(2 / (k * k * out))) and zero bias, every batch norm with 1 and 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels
+            nn.init.normal_(layer.weight, 0.0, (2.0 / fan_out) ** 0.5)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear (B, C, h, w) -> (B, C, *size), corners not aligned; a map of that size comes back as it is."""
+    if tuple(x.shape[-2:]) == (int(size[0]), int(size[1])):
+        return x
+    return F.interpolate(x, size=(int(size[0]), int(size[1])), mode="bilinear", align_corners=False)
+
+
+def rescale(x: Tensor, stride: int, target: int, size: Sequence[int]) -> Tensor:
+    """A map of one stride as a map of another, cell for cell over the same pixels.
+
+    `resize` squeezes a map into a size; where its last cells reach over the image's border, everything moves. Here
+    every cell keeps its place: what reaches over the border is cut, what is missing there repeats the last cell.
+
+    Args:
+        x: (B, C, h, w), a cell over stride x stride pixels.
+        stride, target: pixels a cell, now and after. Finer maps are averaged, coarser ones interpolated bilinearly.
+        size: (height, width) of the result.
+
+    Returns:
+        (B, C, *size).
+    """
+    height, width = int(size[0]), int(size[1])
+    below, right = (max(0, -(-n * target // stride) - x.shape[axis]) for n, axis in ((height, -2), (width, -1)))
+    if below or right:
+        x = F.pad(x, (0, right, 0, below), mode="replicate")
+    if target > stride and target % stride == 0:
+        x = F.avg_pool2d(x, target // stride)
+    elif target != stride:
+        x = F.interpolate(x, scale_factor=stride / target, mode="bilinear", align_corners=False)
+    return x[..., :height, :width]
