@@ -19,7 +19,7 @@ ORDER = (
     ("models", "propagate", "grouping"),
     ("evaluation", "visualize", "data"),
     ("config",),
-    ("records", "processes", "device", "allocator"),
+    ("records", "processes", "progress", "device", "allocator"),
     ("files",),
     ("classes",),
     ("errors",),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,12 +28,11 @@ def test_plan_crosses_seeds_and_methods(tiny_config_file, tmp_path):
     assert len({run.folder for run in runs}) == 4 and not list(tmp_path.iterdir())
     for run in runs:
         assert run.config.train.seed == run.seed and run.snapshot == run.folder / "model-1.pth"
-    spml, baseline = (runs[0].config.train, runs[1].config.train)
-    losses = [f"{short}_loss_types" for short in ("sem_ann", "sem_occ", "img_sim", "feat_aff")]
-    assert [spml[name] for name in losses] == ["segsort", "segsort", "segsort", "none"]
-    assert [baseline[name] for name in losses] == ["none"] * 4 and baseline.classifier_gradient
-    different = {name for name in spml if spml[name] != baseline[name]}
-    assert different <= {*losses, "lent_cross_entropy_weight", "classifier_gradient"}  # same network, data and steps
+    spml, baseline = (runs[0].config, runs[1].config)
+    assert {"semantic_annotation", "semantic_cooccurrence", "image_similarity", "cross_entropy"} == {*spml.losses}
+    assert [*baseline.losses] == ["cross_entropy"] and baseline.train.classifier_gradient
+    different = {name for name in spml.train if spml.train[name] != baseline.train[name]}
+    assert different <= {"classifier_gradient"}  # same network, data and steps
 
 
 def test_result_and_what_stays_behind(compared):
@@ -73,7 +73,7 @@ def test_another_config_in_the_folder_is_one_line(compared, tiny_config_file):
 def test_seeds_are_averaged_with_their_spread(compared, tiny_config_file, monkeypatch, tmp_path):
     outcomes = iter([(10.0, 20.0), (1.0, 2.0), (30.0, 24.0), (1.0, 2.0)])
 
-    def outcome(run, device):
+    def outcome(run, device, guard):
         classifier, retrieval = next(outcomes)
         return {"mean_iou": classifier, "retrieval_mean_iou": retrieval, "training_seconds": 2.0, "seconds": 3.0}
 
@@ -87,7 +87,7 @@ def test_seeds_are_averaged_with_their_spread(compared, tiny_config_file, monkey
 
 
 def test_an_interrupted_training_ends_the_comparison(tiny_config_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "train", lambda *args, **kwargs: comparison.INTERRUPTED)
+    monkeypatch.setattr(comparison, "train", lambda *args, **kwargs: SimpleNamespace(finished=False))
     with pytest.raises(KeyboardInterrupt):
         compare(plan_runs(tiny_config_file, tmp_path, [0], SHORT), CPU)
     assert not list(tmp_path.glob("*/*/outcome.json"))
