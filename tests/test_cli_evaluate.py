@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.cli.evaluate import benchmark
+from spml.cli.main import command
 from spml.errors import UserError
 from spml.evaluation import evaluate_folder
 
@@ -68,15 +68,15 @@ def test_scripts_explain_a_mistake_in_one_line(folders, tmp_path):
 
 def test_expectation_outside_tolerance_is_status_1(folders, capsys):
     arguments = options(folders, "--gt_dir", folders / "gt", "--expect", 80, "--tolerance")
-    assert benchmark("", False, [*arguments, "0.4"]) == 0
-    assert benchmark("", False, [*arguments, "0.3"]) == 1
+    assert command("evaluate", [*arguments, "0.4"]) == 0
+    assert command("evaluate", [*arguments, "0.3"]) == 1
     assert "mean IoU 80.36 is OUTSIDE the expected 80 +- 0.3" in capsys.readouterr().out
 
 
 def test_nothing_to_count_fails_an_expectation_and_is_null_in_json(folders, tmp_path, capsys):
     save(tmp_path / "gt/x.png", np.full((2, 4), 255))
     arguments = options(folders, "--gt_dir", tmp_path / "gt", "--expect", 50, "--tolerance", 100)
-    assert benchmark("", False, [*arguments, f"--json={tmp_path / 'out.json'}"]) == 1
+    assert command("evaluate", [*arguments, f"--json={tmp_path / 'out.json'}"]) == 1
     assert json.loads((tmp_path / "out.json").read_text())["mean_iou"] is None
 
 
@@ -86,7 +86,7 @@ def test_by_instance(folders, capsys):
     patches = evaluate_folder(folders / "pred", folders / "gt", classes="ab", by_instance=True)
     assert patches.iou[1] == pytest.approx(1 / 2)  # one patch in each image
     arguments = options(folders, f"--data_list={folders / 'list.txt'}", f"--data_dir={folders}")
-    assert benchmark("", True, arguments) == 0
+    assert command("evaluate", ["--by_instance", *arguments]) == 0
     assert "IoU by instance %" in capsys.readouterr().out
 
 

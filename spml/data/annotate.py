@@ -1,11 +1,15 @@
 """Weak annotations made from full masks: scribbles, points, boxes and tags, the same for the same seed and name.
 
-A mask is uint8 (H, W): 0 background, 1..num_classes-1 classes, 255 void; an instance mask is uint8 (H, W) of ids,
-0 background, 255 void. A label that comes back is uint8 (H, W) with `UNLABELLED` (254) wherever the annotator said
-nothing, void included: an annotator who draws scribbles does not know about void.
+A mask is uint8 (H, W): classes 0..num_classes-1, 255 void; an instance mask is uint8 (H, W) of ids, 0 no instance, 255
+void. `background` is the class that is no object, 0 unless said otherwise; with None every class is one.
+
+A label that comes back is uint8 (H, W) with `UNLABELLED` (254) wherever the annotator said nothing, void included: an
+annotator who draws scribbles does not know about void.
 """
 
+import math
 import zlib
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -17,10 +21,13 @@ from spml.data.samples import IGNORE, UNLABELLED
 from spml.data.strokes import draw_strokes, inner_distance
 
 MIN_AREA = 20  # pixels: a smaller piece gets no scribble
+MEGAPIXEL = 1_000_000  # pixels
 MIN_GROUND = 0.005  # of the image: background seen through the spokes of a wheel gets none either
 
 Seed = int | list[int]
 Array = NDArray
+Window = tuple[slice, slice]  # rows and columns
+WHOLE: Window = (slice(None), slice(None))
 
 
 class Box(NamedTuple):
@@ -33,11 +40,29 @@ class Box(NamedTuple):
     y1: int
 
 
-class Region(NamedTuple):
-    """What an annotator sees as one thing: its class, its pixels, and whether they came from the instance mask."""
+@dataclass(frozen=True, eq=False)
+class Region:
+    """What an annotator sees as one thing: its class and its pixels, held in the window that they lie in.
+
+    All work on a region is done in its window: on a photograph of 12 megapixels with dozens of regions whole frames
+    would take minutes and gigabytes.
+    """
 
     label: int
-    inside: Array  # (H, W) bool
+    part: Array  # (h, w) bool, the pixels of the window
+    window: Window
+    shape: tuple[int, int]  # (H, W) of the mask
+
+    @property
+    def area(self) -> int:
+        return int(np.count_nonzero(self.part))
+
+    @property
+    def inside(self) -> Array:
+        """(H, W) bool, the pixels in the whole frame."""
+        inside = np.zeros(self.shape, bool)
+        inside[self.window] = self.part
+        return inside
 
 
 def sample_seed(name: str, seed: int) -> list[int]:
@@ -45,7 +70,9 @@ def sample_seed(name: str, seed: int) -> list[int]:
     return [seed, zlib.crc32(name.encode())]
 
 
-def regions(mask: Array, instance: Array | None = None, *, num_classes: int = UNLABELLED) -> list[Region]:
+def regions(
+    mask: Array, instance: Array | None = None, *, num_classes: int = UNLABELLED, background: int | None = 0
+) -> list[Region]:
     """The objects of a mask and its connected pieces of background.
 
     With an instance mask an object is an instance, with the class that most of its pixels have; class pixels that no
@@ -54,21 +81,38 @@ def regions(mask: Array, instance: Array | None = None, *, num_classes: int = UN
     """
     if instance is not None and instance.shape != mask.shape:
         raise ValueError(f"mask and instance mask must have one shape, got {mask.shape} and {instance.shape}")
-    known = mask < num_classes
+    known, ground = mask < num_classes, _is_ground(mask, background)
     left = known.copy()
     found: list[Region] = []
     if instance is not None:
-        thing = known & (mask > 0) & (instance > 0) & (instance != IGNORE)
-        for index in np.unique(instance[thing]):
-            inside = thing & (instance == index)
-            label = int(np.bincount(mask[inside]).argmax())
-            found.append(Region(label, inside & (mask == label)))
-            left &= ~inside
-        left &= (mask == 0) | (instance != IGNORE)
-    for label in np.unique(mask[left]):
-        pieces, count = ndimage.label(left & (mask == label), np.ones((3, 3)))
-        found += [Region(int(label), pieces == piece) for piece in range(1, count + 1)]
+        thing = np.where(known & ~ground & (instance != IGNORE), instance, 0)
+        for index, window in _windows(thing):
+            inside = thing[window] == index
+            label = int(np.bincount(mask[window][inside]).argmax())
+            found.append(Region(label, inside & (mask[window] == label), window, mask.shape))
+            left[window] &= ~inside
+        left &= ground | (instance != IGNORE)
+    for label, window in _windows(np.where(left, mask.astype(np.int16) + 1, 0)):
+        for part, inner in _pieces(left[window] & (mask[window] == label - 1)):
+            found.append(Region(label - 1, part, _within(window, inner), mask.shape))
     return found
+
+
+def _windows(ids: Array) -> list[tuple[int, Window]]:
+    """The values from 1 on that occur in `ids` (H, W), ascending, each with the window that it lies in."""
+    return [(value, window) for value, window in enumerate(ndimage.find_objects(ids), start=1) if window is not None]
+
+
+def _pieces(inside: Array) -> list[tuple[Array, Window]]:
+    """The connected pieces (8 neighbours) of (h, w) bool, in the order of their first pixels, each in its window."""
+    pieces, _ = ndimage.label(inside, np.ones((3, 3)))
+    return [(pieces[window] == piece, window) for piece, window in _windows(pieces)]
+
+
+def _within(outer: Window, inner: Window) -> Window:
+    """A window of a window, in the frame of the outer one."""
+    rows, columns = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(outer, inner, strict=True))
+    return rows, columns
 
 
 def scribbles(
@@ -77,13 +121,14 @@ def scribbles(
     *,
     seed: Seed = 0,
     num_classes: int = UNLABELLED,
+    background: int | None = 0,
     length_ratio: float = 1.0,
     dilation: int = 3,
 ) -> Array:
     """Smooth strokes along the inside of every object and of the background, several in a large region.
 
     Args:
-        mask, instance: as in `regions`.
+        mask, instance, num_classes, background: as in `regions`.
         seed: of the random numbers, see `sample_seed`.
         length_ratio: in [0, 1], the part of each stroke's arc length that is drawn, around its middle. A shorter
             scribble is part of a longer one; 0 leaves the middle point.
@@ -95,14 +140,15 @@ def scribbles(
     _check_options(length_ratio, dilation)
     label = np.full(mask.shape, UNLABELLED, np.uint8)
     rng = np.random.default_rng(seed)
-    for region in _worth_drawing(regions(mask, instance, num_classes=num_classes), mask.size):
-        pieces, count = ndimage.label(region.inside, np.ones((3, 3)))
-        sizes = np.bincount(pieces.ravel(), minlength=count + 1)
-        for piece in range(1, count + 1):
-            if sizes[piece] >= min(MIN_AREA, sizes[1:].max()):
-                inside = pieces == piece
-                line = draw_strokes(inside, rng, length_ratio)
-                label[_dilate(line, dilation) & inside] = region.label
+    found = regions(mask, instance, num_classes=num_classes, background=background)
+    for region in _worth_drawing(found, mask.size, background):
+        pieces = _pieces(region.part)
+        areas = [int(np.count_nonzero(inside)) for inside, _ in pieces]
+        for area, (inside, inner) in zip(areas, pieces, strict=True):
+            if area >= min(MIN_AREA, max(areas)):
+                piece = Region(region.label, inside, _within(region.window, inner), region.shape)
+                line = draw_strokes(_depth(piece), rng, length_ratio, area / mask.size)
+                label[piece.window][_dilate(line, dilation) & inside] = region.label
     return label
 
 
@@ -112,6 +158,7 @@ def points(
     *,
     seed: Seed = 0,
     num_classes: int = UNLABELLED,
+    background: int | None = 0,
     dilation: int = 6,
 ) -> Array:
     """One disc of radius `dilation` inside every object and every large connected piece of background, clipped to it.
@@ -122,36 +169,42 @@ def points(
     _check_options(0, dilation)
     label = np.full(mask.shape, UNLABELLED, np.uint8)
     rng = np.random.default_rng(seed)
-    found = regions(mask, instance, num_classes=num_classes)
-    for region in _worth_drawing(found, mask.size, min_area=1 if instance is not None else MIN_AREA):
-        weight = np.square(inner_distance(region.inside)).ravel()
-        centre = np.zeros(mask.shape, bool)
+    found = regions(mask, instance, num_classes=num_classes, background=background)
+    for region in _worth_drawing(found, mask.size, background, min_area=1 if instance is not None else MIN_AREA):
+        # The rounding of the weights' sum, too, depends on the frame; see `_depth`.
+        inside, window = (region.inside, WHOLE) if mask.size <= MEGAPIXEL else (region.part, region.window)
+        weight = np.square(inner_distance(inside)).ravel()
+        centre = np.zeros(inside.shape, bool)
         centre.ravel()[rng.choice(weight.size, p=weight / weight.sum())] = True
-        pieces, _ = ndimage.label(region.inside, np.ones((3, 3)))
-        label[_dilate(centre, dilation) & (pieces == pieces[centre])] = region.label
+        pieces, _ = ndimage.label(inside, np.ones((3, 3)))
+        label[window][_dilate(centre, dilation) & (pieces == pieces[centre])] = region.label
     return label
 
 
-def boxes(mask: Array, instance: Array | None = None, *, num_classes: int = UNLABELLED) -> list[Box]:
+def boxes(
+    mask: Array, instance: Array | None = None, *, num_classes: int = UNLABELLED, background: int | None = 0
+) -> list[Box]:
     """The tight box of every object: `regions` less the background and, without instances, pieces under 20 pixels."""
-    found = regions(mask, instance, num_classes=num_classes)
-    kept = _worth_drawing(found, mask.size, min_area=1 if instance is not None else MIN_AREA)
+    found = regions(mask, instance, num_classes=num_classes, background=background)
+    kept = _worth_drawing(found, mask.size, background, min_area=1 if instance is not None else MIN_AREA)
     result = []
     for region in kept:
-        if region.label:
-            rows, columns = ndimage.find_objects(region.inside.astype(np.uint8))[0]
+        if region.label != background:
+            rows, columns = _within(region.window, _windows(region.part.astype(np.uint8))[0][1])
             result.append(Box(region.label, columns.start, rows.start, columns.stop, rows.stop))
     return result
 
 
-def box_label(found: list[Box], shape: tuple[int, int], *, core: float = 0.4) -> Array:
+def box_label(found: list[Box], shape: tuple[int, int], *, core: float = 0.4, background: int | None = 0) -> Array:
     """The label that boxes alone allow: background outside every box, a confident core inside, the rest unlabelled.
+
+    Without a background class nothing is known outside the boxes: it stays unlabelled.
 
     The core is the ellipse inscribed in the box, its axes scaled by `core` in (0, 1]. Where boxes meet, the smaller one
     is taken to lie in front: a larger one of another class says nothing inside it. Void counts for nothing here, as in
     the released box labels: outside every box is background. Returns: label uint8 of `shape`.
     """
-    label = np.zeros(shape, np.uint8)
+    label = np.full(shape, UNLABELLED if background is None else background, np.uint8)
     for box in found:
         label[box.y0 : box.y1, box.x0 : box.x1] = UNLABELLED
     for box in sorted(found, key=lambda box: (box.x0 - box.x1) * (box.y1 - box.y0)):
@@ -164,9 +217,24 @@ def box_label(found: list[Box], shape: tuple[int, int], *, core: float = 0.4) ->
     return label
 
 
-def tags(mask: Array, *, num_classes: int = UNLABELLED) -> list[int]:
-    """The foreground classes of a mask, ascending."""
-    return [int(value) for value in np.unique(mask) if 0 < value < num_classes]
+def tags(mask: Array, *, num_classes: int = UNLABELLED, background: int | None = 0) -> list[int]:
+    """The classes of a mask without the background, ascending."""
+    return [int(value) for value in np.unique(mask) if value < num_classes and value != background]
+
+
+def _is_ground(mask: Array, background: int | None) -> Array:
+    return np.zeros(mask.shape, bool) if background is None else mask == background
+
+
+def _depth(region: Region) -> Array:
+    """Distance (h, w) float32 of each pixel of a region to its border, in the region's window.
+
+    The last digit depends on the frame that it is computed in, and a path may turn on it. Up to a megapixel that is the
+    whole frame, so that annotations of images of usual sizes are what they always were.
+    """
+    if math.prod(region.shape) > MEGAPIXEL:
+        return inner_distance(region.part)
+    return inner_distance(region.inside)[region.window]
 
 
 def _check_options(length_ratio: float, dilation: int) -> None:
@@ -176,11 +244,18 @@ def _check_options(length_ratio: float, dilation: int) -> None:
         raise ValueError(f"dilation must be >= 0 pixels, got {dilation}")
 
 
-def _worth_drawing(found: list[Region], image_size: int, min_area: int = MIN_AREA) -> list[Region]:
+def _worth_drawing(
+    found: list[Region], image_size: int, background: int | None, min_area: int = MIN_AREA
+) -> list[Region]:
     """Regions of at least `min_area` pixels; of the background the large ones, or the largest where none is."""
-    ground = sorted((int(region.inside.sum()) for region in found if not region.label), reverse=True)
-    least = min(MIN_GROUND * image_size, ground[0]) if ground else 0
-    return [region for region in found if region.inside.sum() >= (min_area if region.label else max(1, least))]
+    areas = [region.area for region in found]
+    ground = [area for area, region in zip(areas, found, strict=True) if region.label == background]
+    least = max(1, min(MIN_GROUND * image_size, max(ground))) if ground else 0
+    return [
+        region
+        for area, region in zip(areas, found, strict=True)
+        if area >= (least if region.label == background else min_area)
+    ]
 
 
 def _dilate(line: Array, radius: int) -> Array:

@@ -1,15 +1,19 @@
 """The record of a training folder: a run goes on there only with the settings and data that it began with."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from spml.data.dataset import TrainingDataset
 from spml.data.samples import Sample
 from spml.engine.snapshot import plain
+from spml.errors import UserError
 from spml.models import weights_file
-from spml.records import Record, hash_files, hash_file, start
+from spml.models.checkpoint import list_snapshots
+from spml.records import Record, differences, hash_file, hash_files, read, reopen, start
 
 MADE = ("model-*.pth",)
+OLDER_TEMPORARY = re.compile(r"\.model-\d+\.state\.pth\.\d+")  # what killed runs of older versions left
 # What decides when a person sees something, or where it is computed, and not what is learned.
 NEUTRAL = {
     "train": ("resume", "log_step", "snapshot_step", "tensorboard_step", "validation_step"),
@@ -45,7 +49,18 @@ def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes:
     Raises:
         UserError: snapshots of other settings, weights or data are there; names what differs.
     """
-    start(folder, training_record(config, dataset, processes), made=MADE)
+    record = training_record(config, dataset, processes)
+    before = read(folder)
+    if before is not None and before != record and list_snapshots(folder):
+        raise UserError(
+            f"--resume: the snapshots of {folder} follow from other settings or data "
+            f"({'; '.join(differences(before, record))}): expected the same, or another folder"
+        )
+    for path in folder.glob(".model-*.state.pth.*"):
+        if OLDER_TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    if start(folder, record, made=MADE):
+        reopen(folder)
 
 
 def _parts(sample: Sample) -> list[Any]:
