@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spml.data.dataset import EvaluationSample, mark_unlabelled
+from spml.data.dataset import EvaluationSample, as_unlabelled
 from spml.data.pickled import write_cam_file
 from spml.data.samples import Sample, read_label
 from spml.data.tags import read_tags
@@ -63,7 +63,7 @@ def present_classes(data: Any, samples: Sequence[Sample], classes: Sequence[str]
         if tags is not None:
             present = tags[sample.name]
         elif sample.label is not None:
-            label = mark_unlabelled(read_label(sample.label, sample.where), data.unlabelled_index)
+            label = as_unlabelled(read_label(sample.label, sample.where), data.unlabelled_index)
             present = np.bincount(label.ravel(), minlength=256)[: len(classes)] > 0
         else:
             raise UserError(f"{sample.where}: no tags: expected a file dataset.tags, or a semantic label in column 2")
