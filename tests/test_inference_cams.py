@@ -186,7 +186,7 @@ def test_box_labels_from_json(made, tiny_data):
     boxes = boxes_of(folder / "boxes.json", [sample.name for sample in samples], "abcd")
     assert boxes["0"] == [Box(1, 4, 5, 30, 20)] and "another" not in boxes
     path = label_samples(samples, folder, LabelRule("box", 4), tiny_data, boxes)
-    label = read_label(read_list(path, tiny_data, columns=3)[0].semantic)
+    label = read_label(read_list(path, tiny_data, columns=3)[0].label)
     inside = np.zeros((40, 48), bool)
     inside[5:20, 4:30] = True
     cam = read_cam_file(folder / "cam" / "0.npy")[0][5:20, 4:30]
