@@ -7,6 +7,7 @@ from PIL import Image
 
 from spml.visualize import (
     PictureRow,
+    class_palette,
     colourise,
     draw_borders,
     embedding_to_rgb,
@@ -29,6 +30,16 @@ def test_palette_is_vocs():
     assert palette.dtype == np.uint8 and len({tuple(colour) for colour in palette.tolist()}) == 256
     assert voc_palette(21).shape == (21, 3)
     assert (colourise(np.array([[2, 255]])) == palette[[[2, 255]]]).all()
+
+
+def test_palette_without_a_background():
+    palette, without, other = voc_palette(), class_palette(None), class_palette(3)
+    assert (without[:254] == palette[1:255]).all() and (without[254:] == palette[254:]).all()
+    assert (without[:254].max(1) > 0).all()  # none is black
+    assert (other[3] == 0).all() and (other[0] == palette[3]).all() and (other[4:] == palette[4:]).all()
+    assert (class_palette() == palette).all()
+    image = np.full((1, 1, 3), 100, np.uint8)
+    assert (overlay(image, np.zeros((1, 1), int), 1.0, background=None) == palette[1]).all()
 
 
 def test_embedding_colours_keep_likeness_and_do_not_depend_on_signs():

@@ -29,6 +29,9 @@ def main(argv: list[str] | None = None) -> None:
         "--classes", default=argparse.SUPPRESS, help="file of class names, one a line, in place of --num_classes"
     )
     parser.add_argument(
+        "--background", type=_class_or_none, default=0, help="class that gets no tag and no box; none: every class does"
+    )
+    parser.add_argument(
         "--instance_dir", default=argparse.SUPPRESS, help="folder of over-segmentations, for the third column"
     )
     args = vars(parser.parse_args(argv))
@@ -36,6 +39,10 @@ def main(argv: list[str] | None = None) -> None:
     if names:
         args["num_classes"] = len(class_names(path=names))
     print(annotate_list(**args))
+
+
+def _class_or_none(word: str) -> int | None:
+    return None if word == "none" else int(word)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def annotate_list(
     length_ratio: float = 1.0,
     dilation: int | None = None,
     num_classes: int | None = None,
+    background: int | None = 0,
     instance_dir: str | Path | None = None,
 ) -> Path:
     """Make the weak annotations of every sample of a list `image mask [instance]`.
@@ -36,10 +37,11 @@ def annotate_list(
     Args:
         kind: `scribble`, `point` or `box` write `save_dir/<kind>/<name>.png` (uint8, 254 unlabelled), `box` also
             `save_dir/boxes.json` (name -> list of class, x0, y0, x1, y1; the last two lie outside); `tag` writes
-            `save_dir/tags.txt` (name and foreground classes of each image) and no PNG.
+            `save_dir/tags.txt` (name and classes of each image) and no PNG.
         length_ratio: part of each scribble that is drawn; other than 1 the folder is `<kind>_<length_ratio>`.
         dilation: pixels; None: 3 for scribbles, 6 for points.
         num_classes: mask values from here on are not annotated; None: every value below 254 is a class.
+        background: the class that gets neither tag nor box; None: every class does.
         instance_dir: folder of over-segmentations `<name>.png` to name in the third column.
 
     Returns: the list written, `save_dir/<stem of data_list>_<kind>.txt`, its paths relative to `data_dir`.
@@ -54,7 +56,7 @@ def annotate_list(
     rows = _rows(samples, pictures, Path(data_dir), instance_dir)
     list_path = save_dir / f"{Path(data_list).stem}_{folder}.txt"
     write_list(list_path, rows)  # before the pictures: a path that it cannot hold shows at once
-    classes = UNLABELLED if num_classes is None else num_classes
+    kinds: dict = {"num_classes": num_classes or UNLABELLED, "background": background}
     radius = DILATION[kind] if dilation is None else dilation
     lines = []  # of boxes.json or tags.txt
     for number, sample in enumerate(tqdm(samples, desc=kind, unit="image")):
@@ -62,16 +64,16 @@ def annotate_list(
         assert mask is not None
         own = sample_seed(sample.name, seed)
         if kind == "tag":
-            lines.append(" ".join([sample.name, *map(str, tags(mask, num_classes=classes))]) + "\n")
+            lines.append(" ".join([sample.name, *map(str, tags(mask, **kinds))]) + "\n")
             continue
         if kind == "box":
-            found = boxes(mask, instance, num_classes=classes)
+            found = boxes(mask, instance, **kinds)
             lines.append(f"{json.dumps(sample.name)}: {json.dumps([_box_entry(box) for box in found])}")
-            label = box_label(found, mask.shape)
+            label = box_label(found, mask.shape, background=background)
         elif kind == "point":
-            label = points(mask, instance, seed=own, num_classes=classes, dilation=radius)
+            label = points(mask, instance, seed=own, dilation=radius, **kinds)
         else:
-            label = scribbles(mask, instance, seed=own, num_classes=classes, length_ratio=length_ratio, dilation=radius)
+            label = scribbles(mask, instance, seed=own, length_ratio=length_ratio, dilation=radius, **kinds)
         write_label(pictures[number], label)
     if kind == "box":
         write_atomically(save_dir / "boxes.json", lambda file: file.write(("{" + ",\n".join(lines) + "}\n").encode()))

@@ -224,7 +224,7 @@ def take_samples(samples: Sequence[Sample], data: Any, needs: Needs) -> tuple[li
     if any(sample.tags is not None for sample in samples):
         check_unique_names(samples)
     tags = {
-        sample.name: given_tag(sample, data.num_classes, data.class_names)
+        sample.name: given_tag(sample, data.num_classes, data.class_names, data.background)
         for sample in samples
         if sample.tags is not None
     }
@@ -246,7 +246,7 @@ def read_tagged_samples(data: Any) -> tuple[list[Sample], dict[str, np.ndarray] 
     samples = [replace(sample, regions=None) for sample in read_list(data.train_data_list, data.data_dir)]
     if data.tags:
         check_unique_names(samples)
-        tags = read_tags(data.tags, samples, data.num_classes, data.class_names)
+        tags = read_tags(data.tags, samples, data.num_classes, data.class_names, data.background)
         return [replace(sample, label=None) for sample in samples], tags
     if samples[0].label is None:
         raise DataError(f"{samples[0].where}: no tags: expected a file dataset.tags, or a semantic label in column 2")

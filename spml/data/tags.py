@@ -1,7 +1,7 @@
 """Tags: the classes that an image shows, from a list file or from PASCAL VOC's annotations."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,22 @@ from spml.data.samples import DataError, Sample
 
 
 def read_tags(
-    path: str | Path, samples: Sequence[Sample], num_classes: int, class_names: Sequence[str] = ()
+    path: str | Path,
+    samples: Sequence[Sample],
+    num_classes: int,
+    class_names: Sequence[str] = (),
+    background: int | None = 0,
 ) -> dict[str, np.ndarray]:
     """The tags of every sample, by its name.
 
     Args:
         path: a text file, `name class class ..` on each line, where a name is the stem of an image's file and a class
-            its index, 1 to K - 1, or its name (as `annotate.py --kind tag` writes them; a name alone shows nothing);
+            its index, 0 to K - 1, or its name (as `annotate.py --kind tag` writes them; a name alone shows nothing);
             or a folder of VOC annotations `<name>.xml`, whose `<object><name>` count, difficult ones too.
         samples: of the data list; other images of the file are passed over, but read.
-        num_classes: K, background included, which is no tag.
-        class_names: K names, background first, compared without case, spaces, hyphens and underscores; without
+        num_classes: K, the background included.
+        background: the class that is no tag; None: every class is one.
+        class_names: K names, that of class 0 first, compared without case, spaces, hyphens and underscores; without
             them a file must hold indexes.
 
     Returns:
@@ -31,10 +36,10 @@ def read_tags(
         DataError: an unreadable file, an unknown class, an image twice, samples without tags; with file and line.
     """
     path = Path(path).expanduser()
-    known = {_plain(name): index for index, name in enumerate(class_names)}
+    classes = _Classes(num_classes, class_names, background)
     if path.is_dir():
-        return {sample.name: _of_xml(path / f"{sample.name}.xml", sample, num_classes, known) for sample in samples}
-    found = _of_list(path, num_classes, known)
+        return {sample.name: _of_xml(path / f"{sample.name}.xml", sample, classes) for sample in samples}
+    found = _of_list(path, classes)
     absent = [sample for sample in samples if sample.name not in found]
     if absent:
         raise DataError(
@@ -44,14 +49,41 @@ def read_tags(
     return {sample.name: found[sample.name] for sample in samples}
 
 
-def given_tag(sample: Sample, num_classes: int, class_names: Sequence[str] = ()) -> np.ndarray:
+def given_tag(
+    sample: Sample, num_classes: int, class_names: Sequence[str] = (), background: int | None = 0
+) -> np.ndarray:
     """(K,) bool: the tags that a sample brings itself, by name or index. Raises DataError for an unknown class."""
-    known = {_plain(name): index for index, name in enumerate(class_names)}
-    words = [str(word) for word in sample.tags or ()]
-    return _tag([_index(word, num_classes, known, sample.where) for word in words], num_classes)
+    classes = _Classes(num_classes, class_names, background)
+    return classes.tag((str(word), sample.where) for word in sample.tags or ())
 
 
-def _of_list(path: Path, num_classes: int, known: dict[str, int]) -> dict[str, np.ndarray]:
+class _Classes:
+    """The classes that words of a tag file can mean."""
+
+    def __init__(self, num_classes: int, class_names: Sequence[str], background: int | None) -> None:
+        self.count, self.background = num_classes, background
+        self.known = {_plain(name): index for index, name in enumerate(class_names)}
+
+    def tag(self, words: Iterable[tuple[str, str]]) -> np.ndarray:
+        """(K,) bool of words, each with the place where it stands."""
+        tag = np.zeros(self.count, bool)
+        tag[[self.index(word, where) for word, where in words]] = True
+        return tag
+
+    def index(self, word: str, where: str) -> int:
+        """The class of a word: a name goes before a number."""
+        index = self.known.get(_plain(word), int(word) if word.isascii() and word.isdigit() else -1)
+        if 0 <= index < self.count and index != self.background:
+            return index
+        close = difflib.get_close_matches(_plain(word), self.known, n=1)
+        hint = f"; did you mean {close[0]}?" if close and self.known[close[0]] != index else ""
+        first = 1 if self.background == 0 else 0
+        kinds = f"{first} to {self.count - 1}" + (" or its name" if self.known else " (names need dataset.classes)")
+        no_tag = " (the background is no tag)" if index == self.background else ""
+        raise DataError(f"{where}: expected a class, {kinds}, got {word!r}{no_tag}{hint}")
+
+
+def _of_list(path: Path, classes: _Classes) -> dict[str, np.ndarray]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -64,41 +96,24 @@ def _of_list(path: Path, num_classes: int, known: dict[str, int]) -> dict[str, n
         if not line.split():
             continue
         where = f"{path} line {number}"
-        name, *classes = line.split()
+        name, *words = line.split()
         if name in found:
             raise DataError(f"{where}: {name!r} has a line already; expected one line an image")
-        found[name] = _tag([_index(word, num_classes, known, where) for word in classes], num_classes)
+        found[name] = classes.tag((word, where) for word in words)
     return found
 
 
-def _of_xml(path: Path, sample: Sample, num_classes: int, known: dict[str, int]) -> np.ndarray:
+def _of_xml(path: Path, sample: Sample, classes: _Classes) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"dataset.tags: no file {path} for the image of {sample.where}")
-    if not known:
+    if not classes.known:
         raise DataError(
             f"dataset.tags {path.parent}: XML holds names of classes: give theirs in a file dataset.classes"
         )
     objects = read_xml(path).findall("object")
-    names = [(number, found.findtext("name") or "") for number, found in enumerate(objects, start=1)]
-    return _tag([_index(name, num_classes, known, f"{path} object {number}") for number, name in names], num_classes)
-
-
-def _index(word: str, num_classes: int, known: dict[str, int], where: str) -> int:
-    """The class of a word: a name goes before a number."""
-    index = known.get(_plain(word), int(word) if word.isascii() and word.isdigit() else -1)
-    if 0 < index < num_classes:
-        return index
-    close = difflib.get_close_matches(_plain(word), known, n=1)
-    hint = f"; did you mean {close[0]}?" if close and known[close[0]] != index else ""
-    kinds = f"1 to {num_classes - 1}" + (" or its name" if known else " (names need dataset.classes)")
-    no_tag = " (the background is no tag)" if index == 0 else ""
-    raise DataError(f"{where}: expected a class, {kinds}, got {word!r}{no_tag}{hint}")
-
-
-def _tag(indexes: Sequence[int], num_classes: int) -> np.ndarray:
-    tag = np.zeros(num_classes, bool)
-    tag[list(indexes)] = True
-    return tag
+    return classes.tag(
+        (found.findtext("name") or "", f"{path} object {number}") for number, found in enumerate(objects, start=1)
+    )
 
 
 def _plain(name: str) -> str:

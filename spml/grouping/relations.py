@@ -73,6 +73,7 @@ def grouping_losses(
     *,
     num_classes: int,
     concentration: Mapping[str, float],
+    background: int | None = 0,
     memory: MemoryBank | None = None,
     relations: Sequence[str] = RELATIONS,
     similarity_with_location: bool = True,
@@ -89,9 +90,10 @@ def grouping_losses(
 
     Args:
         segments: of the batch of this process.
-        semantic_tag: (B, num_classes) bool, the classes in each whole image; column 0, the background, is no tag.
+        semantic_tag: (B, num_classes) bool, the classes in each whole image.
         num_classes: labels from here on are unlabelled: they stand in no annotation, but in all other relations.
         concentration: k of each relation, by name.
+        background: the column of `semantic_tag` that is no tag; None: every class is one.
         memory: segments of past steps, without gradient.
         relations: names out of RELATIONS.
         similarity_with_location: False for DensePose, whose image similarity is on embeddings without location.
@@ -127,7 +129,8 @@ def grouping_losses(
         relation = same_label(segments.semantic_label[labelled], rows.semantic_label, num_classes)
         losses["semantic_annotation"] = loss(labelled, relation, "semantic_annotation")
     if "semantic_cooccurrence" in relations:
-        relation = shared_tag(segments.batch_index, semantic_tag[:, 1:], rows.semantic_tag[:, 1:])
+        tags = (_without(tag, background) for tag in (semantic_tag, rows.semantic_tag))
+        relation = shared_tag(segments.batch_index, *tags)
         losses["semantic_cooccurrence"] = loss(everything, relation, "semantic_cooccurrence")
     if "image_similarity" in relations:
         losses["image_similarity"] = _image_similarity(
@@ -140,6 +143,11 @@ def grouping_losses(
         relation = shared_tag(group[own], sets, label_set)
         losses["feature_affinity"] = loss(everything, relation, "feature_affinity")
     return losses
+
+
+def _without(tag: Tensor, column: int | None) -> Tensor:
+    """The tags (.., K) bool less one column, or all of them."""
+    return tag if column is None else torch.cat([tag[:, :column], tag[:, column + 1 :]], dim=1)
 
 
 def _image_similarity(

@@ -9,11 +9,12 @@ from spml.visualize.figures import (
     mean_colours,
     overlay,
 )
-from spml.visualize.palette import colourise, voc_palette
+from spml.visualize.palette import class_palette, colourise, voc_palette
 from spml.visualize.report import PictureRow, quickstart_picture, table
 
 __all__ = [
     "PictureRow",
+    "class_palette",
     "colourise",
     "draw_borders",
     "embedding_to_rgb",

@@ -65,18 +65,19 @@ def embeddings_to_rgb(embeddings: Sequence[np.ndarray | Tensor]) -> list[np.ndar
     return [colour.reshape(*array.shape[1:], 3) for colour, array in zip(colours, arrays, strict=True)]
 
 
-def overlay(image: np.ndarray, label: np.ndarray, alpha: float = 0.6) -> np.ndarray:
+def overlay(image: np.ndarray, label: np.ndarray, alpha: float = 0.6, background: int | None = 0) -> np.ndarray:
     """Class colours over an image; where the label is 254 (unlabelled) or 255 (ignored), the image stays as it is.
 
     Args:
         image: (H, W, 3) uint8.
         label: (H, W) integers in 0..255.
         alpha: weight of the colour, 0..1.
+        background: the class that is black; see `spml.visualize.palette.class_palette`.
 
     Returns:
         (H, W, 3) uint8.
     """
-    mixed = np.rint((1 - alpha) * image + alpha * colourise(label)).astype(np.uint8)
+    mixed = np.rint((1 - alpha) * image + alpha * colourise(label, background)).astype(np.uint8)
     return np.where((label < UNLABELLED)[..., None], mixed, image)
 
 

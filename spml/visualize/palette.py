@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from spml.data.samples import UNLABELLED
+
 
 def voc_palette(size: int = 256) -> np.ndarray:
     """The colours that PASCAL VOC gives to ids: bits 0, 3, 6 of the id are the highest bits of red, 1, 4, 7 of green,
@@ -22,6 +24,20 @@ def voc_palette(size: int = 256) -> np.ndarray:
     return palette
 
 
-def colourise(label: np.ndarray) -> np.ndarray:
-    """The VOC colour of each id: (H, W) integers in 0..255 -> (H, W, 3) uint8."""
-    return voc_palette()[label]
+def class_palette(background: int | None = 0) -> np.ndarray:
+    """VOC's colours with black for the background alone: without one, each class below 254 has the colour of the next.
+
+    Returns:
+        (256, 3) uint8.
+    """
+    palette = voc_palette()
+    if background is None:
+        palette[:UNLABELLED] = palette[1 : UNLABELLED + 1].copy()
+    else:
+        palette[[0, background]] = palette[[background, 0]]
+    return palette
+
+
+def colourise(label: np.ndarray, background: int | None = 0) -> np.ndarray:
+    """The colour of each id: (H, W) integers in 0..255 -> (H, W, 3) uint8; see `class_palette`."""
+    return class_palette(background)[label]
