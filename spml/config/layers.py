@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from spml.config import tables
-from spml.config.check import checked, find_key
+from spml.config.check import checked, did_you_mean, find_key
 from spml.config.errors import ConfigError, show
 from spml.config.keys import SECTIONS
 from spml.config.losses import NONE, Change, read_changes
 from spml.config.released import FLAT_KEYS, RENAMED, filled
-from spml.config.shipped import find_shipped
+from spml.config.shipped import find_shipped, shipped_names
 from spml.config.text import parse_yaml
 
 _SECTIONS = (*SECTIONS, "losses", "expected")
@@ -52,7 +52,8 @@ def read_layers(path: Path, above: tuple[Path, ...] = ()) -> list[Layer]:
     except (OSError, UnicodeDecodeError) as error:
         named = f", named as base in {above[-1]}" if above else ""
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"config {path}{named}: expected a readable text file, got: {reason}") from error
+        hint = did_you_mean(path.stem, shipped_names(), 0.6) if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(f"config {path}{named}: expected a readable text file, got: {reason}{hint}") from error
     tree = parse_yaml(text, str(path))
     if not isinstance(tree, dict | None):
         raise ConfigError(f"{path}: expected sections such as `train:` with keys, got {show(tree)}")
@@ -80,8 +81,9 @@ def _base_path(path: Path, base: str) -> Path:
 
 def _flatten(tree: dict[Any, Any], where: str) -> Iterator[tuple[str, Any]]:
     """`section.key`, value of each setting; sections must be real and hold keys. `losses` stays whole."""
-    for name, value in tree.items():
-        section, dot, key = str(name).partition(".")
+    for label, value in tree.items():
+        name = str(label)  # YAML reads off: as False
+        section, dot, key = name.partition(".")
         if dot and section in _SECTIONS:
             raise ConfigError(f"{name}: expected `{key}` inside a section `{section}:`, got a dotted key, in {where}")
         if name == "losses" or (name == "expected" and value in NONE):
@@ -90,8 +92,8 @@ def _flatten(tree: dict[Any, Any], where: str) -> Iterator[tuple[str, Any]]:
             raise ConfigError(f"{name}: expected a section with keys, got {show(value)}, in {where}")
         elif name in _SECTIONS or (isinstance(value, dict) and value and find_key(name) is None):  # or one misspelt
             yield from ((f"{name}.{leaf}", item) for leaf, item in (value or {}).items())
-        elif value or find_key(str(name)) or name not in tables.tasks():  # an empty section of a task says nothing
-            yield str(name), value
+        elif value or find_key(name) or name not in tables.tasks():  # an empty section of a task says nothing
+            yield name, value
 
 
 def read_overrides(overrides: Iterable[str]) -> Layer:

@@ -106,7 +106,7 @@ def _plain(value: Any) -> Any:
 
 def _config_path(path: str | os.PathLike[str]) -> Path:
     given = Path(path)
-    return given if given.exists() else find_shipped(given.as_posix()) or given
+    return given if given.is_file() else find_shipped(given.as_posix()) or given
 
 
 def _tree(values: _Values, task: str, losses: Losses, expected: dict[str, Any] | None) -> dict[str, Any]:
