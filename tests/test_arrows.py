@@ -19,7 +19,7 @@ ORDER = (
     ("models", "propagate", "grouping"),
     ("evaluation", "visualize", "data"),
     ("config",),
-    ("records", "processes", "device", "allocator"),
+    ("records", "processes", "progress", "device", "allocator", "tables"),
     ("files",),
     ("classes",),
     ("errors",),
@@ -55,7 +55,9 @@ def test_imports_run_downwards(path: Path) -> None:
         if not module.startswith("spml."):
             continue
         other = package_of(module)
-        assert LEVEL[other] >= LEVEL[own], f"{path.relative_to(ROOT)} imports {module}, which stands above it or on its left"
+        assert LEVEL[other] >= LEVEL[own], (
+            f"{path.relative_to(ROOT)} imports {module}, which stands above it or on its left"
+        )
 
 
 def test_the_mathematics_knows_tensors_only() -> None:

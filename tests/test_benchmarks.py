@@ -24,7 +24,7 @@ def benchmark(monkeypatch):
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", ("kmeans", "loader", "loss", "random_walk", "retrieval", "step"))
+@pytest.mark.parametrize("name", ("kmeans", "loader", "loss", "random_walk", "regularisers", "retrieval", "step"))
 def test_runs(benchmark, capsys, name):
     benchmark(name).main(QUICK)
     printed = capsys.readouterr().out

@@ -99,6 +99,16 @@ def test_a_far_point_keeps_its_own_value():
     torch.testing.assert_close(build_lattice(points[None]).normalised(3.0)(torch.eye(2)), 3 * torch.eye(2))
 
 
+@pytest.mark.parametrize("spread", (0.3, 1.0, 3.0))
+def test_symmetric_is_the_mean_of_the_filter_and_its_transpose(spread):
+    """Where corners are missing between points, at a spread of one, the filter itself is far from symmetric."""
+    lattice = build_lattice(spread * torch.randn(1, 200, 5))
+    once = lattice(torch.eye(200, dtype=torch.float64))
+    ours = lattice.symmetric(torch.eye(200, dtype=torch.float64))
+    torch.testing.assert_close(ours, (once + once.T) / 2, rtol=1e-6, atol=1e-7)
+    assert spread != 1 or (once - once.T).norm() > 0.1 * once.norm()
+
+
 def test_images_do_not_meet():
     points = torch.randn(3, 40, 5)
     points[1] = points[0]

@@ -39,7 +39,8 @@ class SparseMatrix:
 
     def __call__(self, values: Tensor) -> Tensor:
         """(rows of the input, K) -> (rows, K)."""
-        return F.embedding_bag(self.index, values, self.offset, mode="sum", per_sample_weights=self.weight)
+        weight = self.weight.to(values.dtype)
+        return F.embedding_bag(self.index, values, self.offset, mode="sum", per_sample_weights=weight)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,18 @@ class Lattice:
         for blur in self.blur:
             values = blur(values)
         return self.slice(values)  # (N, K)
+
+    def symmetric(self, values: Tensor) -> Tensor:
+        """Filter (N, K) float by (F + F') / 2, F being the filter of a call.
+
+        F is not symmetric where corners are missing, as its blurs then depend on their order. Its transpose blurs in
+        the reverse order; splat and slice are each other's transpose.
+        """
+        values = self.splat(values)  # (M, K)
+        ahead = back = values
+        for blur, other in zip(self.blur, reversed(self.blur), strict=True):
+            ahead, back = blur(ahead), other(back)
+        return self.slice((ahead + back) / 2)  # (N, K)
 
     def normalised(self, weight: float = 1.0) -> "Lattice":
         """The filter weight * D^-1/2 F D^-1/2, with D the filter F of ones: symmetric normalisation."""

@@ -1,0 +1,20 @@
+"""Pairs of pixels within a window: by shifts of the map, so that a map is never copied once for every neighbour."""
+
+from torch import Tensor
+
+Offset = tuple[int, int]
+
+
+def half_window(radius: int) -> list[Offset]:
+    """The offsets (dy, dx) of at most `radius` either way, one of each pair (dy, dx) and (-dy, -dx); not (0, 0)."""
+    span = range(-radius, radius + 1)
+    return [(dy, dx) for dy in span for dx in span if (dy, dx) > (0, 0)]
+
+
+def pair(maps: Tensor, offset: Offset) -> tuple[Tensor, Tensor]:
+    """Views of (B, C, h, w): pixels that have a neighbour at `offset` (dy, dx), and these neighbours."""
+    dy, dx = offset
+    height, width = maps.shape[-2:]
+    first = maps[..., max(-dy, 0) : max(height - max(dy, 0), 0), max(-dx, 0) : max(width - max(dx, 0), 0)]
+    second = maps[..., max(dy, 0) : max(height + min(dy, 0), 0), max(dx, 0) : max(width + min(dx, 0), 0)]
+    return first, second

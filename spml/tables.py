@@ -1,0 +1,45 @@
+"""Tables of what can be chosen by name: a line says in which file an entry stands, which is imported when it is used."""
+
+import importlib
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Generic, TypeVar
+
+Entry = TypeVar("Entry")
+
+
+class Table(MutableMapping[str, Entry], Generic[Entry]):
+    """Name -> entry, in the order of the lines.
+
+    An entry of your own, from a notebook, is set as in a dict: `TABLE["mine"] = entry`.
+
+    Args:
+        package: which the files stand in, as in "spml.losses".
+        where: name -> "file:attribute".
+    """
+
+    def __init__(self, package: str, where: Mapping[str, str]) -> None:
+        self._package, self._where = package, dict(where)
+        self._found: dict[str, Entry] = {}
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._found:
+            module, _, attribute = self._where[name].partition(":")
+            self._found[name] = getattr(importlib.import_module(f"{self._package}.{module}"), attribute)
+        return self._found[name]
+
+    def __setitem__(self, name: str, entry: Entry) -> None:
+        self._where.setdefault(name, "")
+        self._found[name] = entry
+
+    def __delitem__(self, name: str) -> None:
+        del self._where[name]
+        self._found.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._where
