@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.cli.evaluate import benchmark
+from spml.classes import DENSEPOSE_CLASSES, VOC_CLASSES, class_names
+from spml.cli.main import command
 from spml.errors import UserError
 from spml.evaluation import evaluate_folder
 
@@ -68,15 +69,15 @@ def test_scripts_explain_a_mistake_in_one_line(folders, tmp_path):
 
 def test_expectation_outside_tolerance_is_status_1(folders, capsys):
     arguments = options(folders, "--gt_dir", folders / "gt", "--expect", 80, "--tolerance")
-    assert benchmark("", False, [*arguments, "0.4"]) == 0
-    assert benchmark("", False, [*arguments, "0.3"]) == 1
+    assert command("evaluate", [*arguments, "0.4"]) == 0
+    assert command("evaluate", [*arguments, "0.3"]) == 1
     assert "mean IoU 80.36 is OUTSIDE the expected 80 +- 0.3" in capsys.readouterr().out
 
 
 def test_nothing_to_count_fails_an_expectation_and_is_null_in_json(folders, tmp_path, capsys):
     save(tmp_path / "gt/x.png", np.full((2, 4), 255))
     arguments = options(folders, "--gt_dir", tmp_path / "gt", "--expect", 50, "--tolerance", 100)
-    assert benchmark("", False, [*arguments, f"--json={tmp_path / 'out.json'}"]) == 1
+    assert command("evaluate", [*arguments, f"--json={tmp_path / 'out.json'}"]) == 1
     assert json.loads((tmp_path / "out.json").read_text())["mean_iou"] is None
 
 
@@ -86,7 +87,7 @@ def test_by_instance(folders, capsys):
     patches = evaluate_folder(folders / "pred", folders / "gt", classes="ab", by_instance=True)
     assert patches.iou[1] == pytest.approx(1 / 2)  # one patch in each image
     arguments = options(folders, f"--data_list={folders / 'list.txt'}", f"--data_dir={folders}")
-    assert benchmark("", True, arguments) == 0
+    assert command("evaluate", ["--by_instance", *arguments]) == 0
     assert "IoU by instance %" in capsys.readouterr().out
 
 
@@ -132,3 +133,19 @@ def test_values_that_look_like_classes_are_warned_of(folders, caplog):
     save(folders / "gt/y.png", [[0, 21, 40, 254], [255, 255, 255, 255]])
     evaluate_folder(folders / "pred", folders / "gt")
     assert "values [21, 40] are none of the 21 classes" in caplog.text
+
+
+def test_class_names(tmp_path):
+    assert class_names() == VOC_CLASSES and len(VOC_CLASSES) == 21
+    assert class_names(15) == DENSEPOSE_CLASSES and class_names(3) == ("class 0", "class 1", "class 2")
+    for name, expected in (("voc12", VOC_CLASSES), ("densepose", DENSEPOSE_CLASSES)):
+        assert class_names(path=ROOT / f"misc/classes_{name}.txt") == expected
+    path = tmp_path / "names.txt"
+    path.write_bytes(b"\xef\xbb\xbfground\r\ntraffic sign\r\n\r\n")
+    assert class_names(path=path) == ("ground", "traffic sign")
+    with pytest.raises(UserError, match="expected 5 class names, one a line, got 2"):
+        class_names(5, path)
+    with pytest.raises(UserError, match="expected 2 to 254 classes, got 300"):
+        class_names(300)
+    with pytest.raises(UserError, match="cannot read the class names"):
+        class_names(path=tmp_path / "none.txt")

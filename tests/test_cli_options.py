@@ -1,11 +1,12 @@
 """Command lines: released names, overrides, devices, snapshots."""
 
-import argparse
-
 import pytest
 import torch
 
-from spml.cli import options as arguments
+from spml.cli import settings
+from spml.cli.options import SEGMENTS, add, add_network
+from spml.cli.parser import Parser
+from spml.device import resolve_device
 from spml.errors import UserError
 from spml.models.checkpoint import find_snapshot
 from spml.propagate import DenseCRF
@@ -13,14 +14,15 @@ from spml.propagate import DenseCRF
 
 def parse(tmp_path, *words):
     (tmp_path / "c.yaml").write_text("test: {image_size: 100}\n")
-    parser = argparse.ArgumentParser()
-    arguments.add_common_arguments(parser)
-    arguments.add_segment_arguments(parser)
-    arguments.add_view_arguments(parser)
-    arguments.add_crf_arguments(parser)
-    return arguments.parse(
-        parser, ["--cfg_path", str(tmp_path / "c.yaml"), "--snapshot_dir", str(tmp_path), "--device", "cpu", *words]
+    parser = Parser("spml test")
+    add_network(parser)
+    add(parser, *SEGMENTS)
+    settings.add_views(parser)
+    settings.add_crf(parser)
+    args = parser.read(
+        ["--cfg_path", str(tmp_path / "c.yaml"), "--snapshot_dir", str(tmp_path), "--device", "cpu", *words]
     )
+    return args, *settings.read_config(args)
 
 
 def test_options_stand_in_the_config(tmp_path):
@@ -36,11 +38,11 @@ def test_options_stand_in_the_config(tmp_path):
 def test_defaults_leave_the_config(tmp_path):
     args, config, _ = parse(tmp_path)
     assert (config.network.kmeans_num_clusters, config.test.scales, config.test.flip) == ([6, 6], [1.0], False)
-    assert arguments.crf_of(args) is None
+    assert settings.crf_of(args) is None
     args, _, _ = parse(tmp_path, "--crf", "--crf_bi_xy_std", "50", "--crf_iter_max", "3")
-    assert arguments.crf_of(args) == DenseCRF(iterations=3, bi_xy_std=50)
+    assert settings.crf_of(args) == DenseCRF(iterations=3, bi_xy_std=50)
     args, _, device = parse(tmp_path, "--crf", "--crf_backend", "torch")
-    assert arguments.crf_of(args, device) == DenseCRF(backend="torch", device=torch.device("cpu"))
+    assert settings.crf_of(args, device) == DenseCRF(backend="torch", device=torch.device("cpu"))
 
 
 def test_pixels_of_a_view_are_bounded_by_what_follows(tmp_path):
@@ -53,7 +55,7 @@ def test_pixels_of_a_view_are_bounded_by_what_follows(tmp_path):
         (["--max_pixels", "77"], "softmax", 77),
     ):
         args, config, _ = parse(tmp_path, *words)
-        assert arguments.views_of(args, config, predictor).max_pixels == bound
+        assert settings.views_of(args, config, predictor).max_pixels == bound
 
 
 @pytest.mark.parametrize(
@@ -87,12 +89,12 @@ def test_options_are_checked_as_their_keys_are(tmp_path):
 
 
 def test_devices():
-    assert arguments.resolve_device("auto").type in ("cpu", "cuda")
+    assert resolve_device("auto").type in ("cpu", "cuda")
     for name in ("gpu", "mps", "meta", "cuda:-1"):
         with pytest.raises(UserError, match="expected cpu, cuda"):
-            arguments.resolve_device(name)
+            resolve_device(name)
     with pytest.raises(UserError, match="CUDA devices"):
-        arguments.resolve_device("cuda:99")
+        resolve_device("cuda:99")
 
 
 def test_the_newest_snapshot(tmp_path):

@@ -1,8 +1,6 @@
 """Every script of pyscripts/: what a user mistypes is one clear line and an exit status that is not zero."""
 
-import os
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -83,10 +81,3 @@ def test_a_misspelt_key(name: str, words, tiny_config_file: Path, capsys) -> Non
     assert "did you mean train.base_lr" in lines[0]
     status, lines = ended(name, [*right, "word"], capsys)
     assert status == 2 and "unknown argument 'word'" in lines[-1]
-
-
-def test_ctrl_c_while_torch_is_imported(tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    words = [sys.executable, str(ROOT / "pyscripts/inference/inference.py"), "--help"]
-    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
-    assert done.returncode == -2 and done.stderr == "interrupted\n"

@@ -1,11 +1,15 @@
-"""Mean IoU of a folder of predictions, each image's IoU weighted by its instances of the class."""
+"""Mean IoU of a folder of predictions, each image's IoU weighted by its instances of the class.
 
-from spml.cli.evaluate import benchmark
+The same as `spml evaluate`.
+"""
+
 from spml.cli.exits import run
 
 
-def main() -> int:
-    return benchmark(str(__doc__), by_instance=True)
+def main(words: list[str] | None = None) -> int:
+    from spml.cli.main import command  # here, where `run` listens for Ctrl-C
+
+    return command("evaluate", words, "benchmark_by_instance.py", by_instance=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""Mean IoU of a folder of predictions, over all pixels of the data set."""
+"""Mean IoU of a folder of predictions, over all pixels of the data set.
 
-from spml.cli.evaluate import benchmark
+The same as `spml evaluate`.
+"""
+
 from spml.cli.exits import run
 
 
-def main() -> int:
-    return benchmark(str(__doc__), by_instance=False)
+def main(words: list[str] | None = None) -> int:
+    from spml.cli.main import command  # here, where `run` listens for Ctrl-C
+
+    return command("evaluate", words, "benchmark_by_mIoU.py")
 
 
 if __name__ == "__main__":

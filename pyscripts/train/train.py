@@ -1,19 +1,15 @@
-"""Train what train.task says: stage 1, if nothing else is said.
+"""Stage 1: train the embedding under the four relations, with the classifier beside it; or another train.task.
 
-On several GPUs or machines: torchrun --nproc_per_node=N pyscripts/train/train.py ...
+The same as `spml train`.
 """
 
 from spml.cli.exits import run
-from spml.cli.interruption import INTERRUPTED, interruption
-from spml.cli.options import parse_training
-from spml.engine.run import train
 
 
-def main() -> int:
-    args, config, device = parse_training(__doc__)
-    with interruption() as stop:
-        done = train(config, args.snapshot_dir, stop=stop, device=device, resume=args.resume)
-    return 0 if done.finished else INTERRUPTED
+def main(words: list[str] | None = None) -> int:
+    from spml.cli.main import command  # here, where `run` listens for Ctrl-C
+
+    return command("train", words, "train.py")
 
 
 if __name__ == "__main__":

@@ -1,22 +1,15 @@
-"""Train a network of class activation maps from tags: plain CAM, or SEAM by network.prediction_types.
+"""Train a network of class activation maps from tags: plain CAM or SEAM, by the config's train.task.
 
-On several GPUs or machines: torchrun --nproc_per_node=N pyscripts/train/train_cam.py ...
+The same as `spml train`.
 """
 
 from spml.cli.exits import run
-from spml.cli.interruption import INTERRUPTED, interruption
-from spml.cli.options import parse_training
-from spml.engine.run import train
-from spml.errors import UserError
 
 
-def main() -> int:
-    args, config, device = parse_training(__doc__, tags=True)
-    if config.train.task not in ("cam", "seam"):
-        raise UserError(f"train.task: expected cam or seam for a CAM network, got {config.train.task}")
-    with interruption() as stop:
-        done = train(config, args.snapshot_dir, stop=stop, device=device, resume=args.resume)
-    return 0 if done.finished else INTERRUPTED
+def main(words: list[str] | None = None) -> int:
+    from spml.cli.main import command  # here, where `run` listens for Ctrl-C
+
+    return command("train", words, "train_cam.py", tasks=("cam", "seam"))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,15 @@
 """Stage 2: train the softmax classifier on the frozen embedding that network.pretrained names.
 
-On several GPUs or machines: torchrun --nproc_per_node=N pyscripts/train/train_classifier.py ...
+The same as `spml classifier`.
 """
 
 from spml.cli.exits import run
-from spml.cli.interruption import INTERRUPTED, interruption
-from spml.cli.options import parse_training
-from spml.engine.run import train
 
 
-def main() -> int:
-    args, config, device = parse_training(__doc__)
-    config.train.task, config.network.prediction_types = "classifier", "softmax_classifier"
-    with interruption() as stop:
-        done = train(config, args.snapshot_dir, stop=stop, device=device, resume=args.resume)
-    return 0 if done.finished else INTERRUPTED
+def main(words: list[str] | None = None) -> int:
+    from spml.cli.main import command  # here, where `run` listens for Ctrl-C
+
+    return command("classifier", words, "train_classifier.py")
 
 
 if __name__ == "__main__":

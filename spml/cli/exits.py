@@ -1,49 +1,63 @@
-"""What every command line shares: one clear line for a user's mistake, a traceback only for a bug."""
+"""How every command ends: one line for what the user can mend, a traceback for a bug, one word for Ctrl-C.
 
+This module imports nothing that takes time, and scripts import everything else inside `run`. So Ctrl-C during the
+import of torch, which takes seconds, ends as it does later.
+"""
+
+import errno
 import sys
+import traceback
 from collections.abc import Callable
-from pathlib import Path
-from types import TracebackType
 
 from spml.errors import UserError
 
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+TRACEBACK = "--traceback"
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+# What the machine refuses because of a path that the user gave. Without a path it is no mistake of the user.
+REFUSED_PATHS = (
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
+LESS_MEMORY = "smaller train.batch_size, train.crop_size or test.crop_size, --max_pixels or train.amp=bf16 take less"
+
 
 def run(main: Callable[[], int | None]) -> None:
-    """Call `main` and exit with its status: 0 for None, 1 with `error: ...` for a UserError, 130 for Ctrl-C.
+    """Call `main` and exit with its status: 0 for None, 1 with `error: ..` for a UserError, 130 for Ctrl-C.
 
-    What the machine refuses (a folder that cannot be written, a full disk, no GPU memory left) is one line too.
+    What the machine refuses is one line too: a path that cannot be read or written, a full disk, no GPU memory left.
+    All other exceptions are bugs and pass. With `--traceback` on the command line the lines come with their traceback.
     """
     try:
         status = main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        status = 130
+        status = INTERRUPTED
     except BrokenPipeError:  # the reader of our standard output went away, as in `| head`
         sys.stderr.close()
         status = 1
-    except OSError as error:
-        place = "" if error.filename is None else f"{error.filename}: "
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
-        status = 1
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, by name: no torch is needed to say what is wrong
+    except Exception as error:
+        line = explain(error)
+        if line is None:
             raise
-        hint = "smaller train.batch_size, train.crop_size or test.crop_size, --max_pixels or train.amp=bf16 take less"
-        print(f"error: no GPU memory left: {str(error).splitlines()[0]}; {hint}", file=sys.stderr)
+        if TRACEBACK in sys.argv:
+            traceback.print_exc()
+        print(f"error: {line}", file=sys.stderr)
         status = 1
     sys.exit(status or 0)
 
 
-def _say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """As `sys.__excepthook__`, but one word for Ctrl-C; the interpreter ends by SIGINT after it, 130 to a shell."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
+def explain(error: Exception) -> str | None:
+    """The line for an error that the user can mend; None for a bug."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and _is_the_users(error):
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{error.strerror or error}"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, by name: no torch is needed to say what is wrong
+        return f"no GPU memory left: {str(error).splitlines()[0]}; {LESS_MEMORY}"
+    return None
 
 
-if "pyscripts" in Path(*sys.argv[:1]).parts:  # before `run`: torch and others take seconds to import
-    sys.excepthook = _say_interrupted
+def _is_the_users(error: OSError) -> bool:
+    return error.errno in FULL_DISK or (error.filename is not None and error.errno in REFUSED_PATHS)

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
-
 
 @contextmanager
 def interruption() -> Iterator[threading.Event]:

@@ -1,199 +1,153 @@
-"""What the options of the scripts mean: released names, `key=value` at the end, the device, the snapshot."""
+"""Every option of every command, defined once. A command names those it takes: `add(parser, "data_dir", "seed")`."""
 
 import argparse
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import torch
-from easydict import EasyDict
+from spml.cli.exits import TRACEBACK
+from spml.cli.parser import (
+    OVERRIDES,
+    Parser,
+    integer_pair,
+    name_list,
+    named,
+    natural,
+    number_list,
+    positive,
+    seed_list,
+    word_list,
+)
 
-from spml.config import load_config
-from spml.device import resolve_device
-from spml.inference.views import MAX_PIXELS, ViewPlan
-from spml.propagate import DenseCRF
-from spml.propagate.crf import BACKENDS
+FLAG: dict[str, Any] = {"action": "store_true"}
+SWITCH: dict[str, Any] = {"action": argparse.BooleanOptionalAction, "default": None}  # None: the recipe's own
+OWN = '"key=value .."'
+DEVICE = "cpu, cuda, cuda:<i>, or auto: cuda where there is one"
 
-KEYS = {"label_divisor": "network.label_divisor", "scales": "test.scales", "flip": "test.flip"}  # by their options
+# By the name under which `main` finds the value: what `argparse.add_argument` takes.
+OPTIONS: dict[str, dict[str, Any]] = {
+    # what every command with a network takes
+    "config": {"required": True, "metavar": "FILE", "help": "YAML file of the experiment, or a shipped config's name"},
+    "snapshot_dir": {"required": True, "help": "folder of model-<i>.pth; to read: the newest, or one file"},
+    "device": {"default": "auto", "help": DEVICE},
+    "save_dir": {"required": True, "help": "folder that gets all that is written"},
+    "overwrite": {**FLAG, "help": "make again what is there already"},
+    "resume": {**FLAG, "help": "go on from the newest snapshot of --snapshot_dir"},
+    # data
+    "data_dir": {"help": "folder that the paths of the list start from"},
+    "data_list": {"metavar": "LIST", "help": "list of samples, in place of the one that the config names"},
+    "tags": {"help": "file `name class ..` or folder of VOC XML (dataset.tags)"},
+    "classes": {"metavar": "FILE", "help": "file of class names, one a line"},
+    "num_classes": {"type": int, "help": "number of classes"},
+    "instance_dir": {"help": "folder of over-segmentations <name>.png"},
+    "boxes": {"help": "boxes.json, or a folder of VOC annotations <name>.xml"},
+    "cam_dir": {"help": "folder of <name>.npy, a dict of class index to CAM each"},
+    "gt_list": {"metavar": "LIST", "help": "`image mask` lines of the training images, a diagnostic"},
+    "num_workers": {"type": int, "help": "processes; left out: one a core"},
+    "seed": {"type": int, "default": 0, "help": "what is random follows from it"},
+    "json": {"metavar": "FILE", "help": "also write the result to this file"},
+    # k-means and views
+    "kmeans_num_clusters": {"type": integer_pair, "metavar": "H,W", "help": "network.kmeans_num_clusters"},
+    "label_divisor": {"type": int, "help": "network.label_divisor"},
+    "scales": {"type": number_list, "metavar": "S,S,..", "help": "of the image, such as 0.5,0.75,1,1.25,1.5"},
+    "flip": {**SWITCH, "help": "also the mirror image of each scale"},
+    "max_pixels": {"type": natural, "help": "a view with more is made smaller, which bounds the memory; 0: no bound"},
+    # the dense CRF, with the released defaults
+    "crf": {**SWITCH, "help": "refine with a dense CRF"},
+    "crf_iter_max": {"type": natural, "default": 10, "help": "mean-field iterations"},
+    "crf_pos_xy_std": {"type": float, "default": 1, "help": "smoothness kernel, pixels"},
+    "crf_pos_w": {"type": float, "default": 3, "help": "weight of the smoothness kernel"},
+    "crf_bi_xy_std": {"type": float, "default": 67, "help": "appearance kernel, pixels"},
+    "crf_bi_w": {"type": float, "default": 4, "help": "weight of the appearance kernel"},
+    "crf_bi_rgb_std": {"type": float, "default": 3, "help": "appearance kernel, grey values"},
+    "crf_workers": {"type": natural, "default": 0, "help": "processes; 0: one fewer than the cores"},
+    "crf_backend": {"default": "auto", "help": "torch computes on --device; auto: pydensecrf on the CPU, if installed"},
+    # prediction and pseudo labels
+    "predictor": {"default": "retrieval", "help": "source of the labels"},
+    "semantic_memory_dir": {"help": "for retrieval: what `spml memory` saved"},
+    "approximate": {**FLAG, "help": "retrieval by an index (faiss): memories of millions"},
+    "full_masks": {"metavar": "LIST", "help": "fill from this list of full masks instead"},
+    "source": {"required": True, "help": "sets defaults of scales, flip, walk and CRF"},
+    "walk_steps": {"type": int, "help": "of the random walk; 0: none; released: 64, or 1"},
+    # labels of CAMs
+    "alpha": {"type": float, "help": "the background's score is (1 - max)^alpha"},
+    "threshold": {"type": float, "help": "least score of a label"},
+    "box_threshold": {"type": float, "help": "least share of a box's own range of a box label"},
+    "pictures": {"type": int, "default": 16, "help": "images to draw heat maps of, spread over the list"},
+    # evaluation
+    "pred_dir": {"required": True, "help": "folder of predicted class ids, such as <save_dir>/semantic_gray"},
+    "gt_dir": {"help": "folder of ground truth class ids; values from num_classes up, such as 255, do not count"},
+    "inst_dir": {"help": "folder of instance ids, with --by_instance; without one: connected patches of a class"},
+    "by_instance": {**FLAG, "help": "each image's IoU weighted by its instances of the class"},
+    "expect": {"type": float, "help": "mean IoU in per cent that must come out; else exit status 1"},
+    "tolerance": {"type": float, "default": 0.5, "help": "points that the mean IoU may differ from --expect"},
+    "labels": {"nargs": "*", "type": named, "default": [], "metavar": "NAME=DIR", "help": "folders of label PNGs"},
+    "results": {"nargs": "*", "type": named, "default": [], "metavar": "NAME=FILE", "help": "files of evaluate --json"},
+    # annotations and regions made from files
+    "kind": {"required": True, "help": "of annotation"},
+    "length_ratio": {"type": float, "default": 1.0, "help": "part of each line's length, 0 to 1; 0: its middle"},
+    "dilation": {"type": int, "help": "pen radius, pixels"},
+    "method": {"default": "hierarchy", "help": "hierarchy: watershed regions, merged"},
+    "max_segments": {"type": int, "help": "most regions of an image"},
+    "list_out": {"metavar": "LIST", "help": "list to write: `image mask over-segmentation`"},
+    "source_dir": {"required": True, "help": "folder of the files to read"},
+    "image_dir": {"help": "VOC2012/JPEGImages"},
+    "box_dir": {"help": "for boxes: VOC2012/Annotations"},
+    "core": {"type": float, "default": 0.4, "help": "part of each box, an ellipse, that gets its class"},
+    "dataset": {"required": True, "help": "which layout and lists"},
+    "list_dir": {"help": "folder of the lists; left out: datasets/<dataset>"},
+    "experiments": {
+        "nargs": "+",
+        "default": [],
+        "help": "tag box scribble point mask ..; left out: those of the pipelines",
+    },
+    "num_train": {"type": int, "default": 300, "help": "training images"},
+    "num_val": {"type": int, "default": 80, "help": "validation images"},
+    "processes": {"type": int, "help": "that draw at the same time"},
+    "colour_baseline": {**FLAG, "help": "print the mIoU that colours alone reach"},
+    # several runs, and pipelines
+    "seeds": {"type": seed_list, "default": [0], "help": "runs to average, such as 0,1,2"},
+    "methods": {"type": name_list, "help": "which to run, by commas"},
+    "snapshots": {"metavar": "DIR", "help": "gets everything; left out: snapshots/<name of the config>"},
+    "grid": {"type": integer_pair, "metavar": "H,W", "help": "k-means grid outside training; released: 12,12"},
+    "gpus": {"type": positive, "default": 1, "help": "processes in training, one a GPU; released: 4 of 4 images each"},
+    "dry": {**FLAG, "help": "print the commands and run none"},
+    "from": {"metavar": "STAGE", "help": "the first stage to run; those before must be there"},
+    "only": {"nargs": "+", "metavar": "STAGE", "help": "these stages alone, in the order of the pipeline"},
+    "classifier": {"type": word_list, "default": [], "metavar": OWN, "help": "for the classifier's training alone"},
+    "cam": {"type": word_list, "default": [], "metavar": OWN, "help": "for the CAM network's training alone"},
+    "cam_config": {"metavar": "FILE", "help": "config of the CAM network; left out: --config with `cam` for `tag`"},
+    "rounds": {"type": positive, "default": 1, "help": "2: train anew on the pseudo labels, and so on"},
+    "released_evaluation": {**FLAG, "help": "the last evaluation as the release's scripts do it"},
+}  # fmt: skip
+FLAGS = {"config": ("--config", "--cfg_path")}  # of options with two names
 
-
-def _split(text: str, kind: Callable[[str], Any]) -> list[Any]:
-    """The numbers between commas; none where one is no number."""
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        return []
-
-
-def natural(text: str) -> int:
-    """A whole number of at least 0; an argparse type."""
-    values = _split(text, int)
-    if len(values) != 1 or values[0] < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
-    return values[0]
-
-
-def number_list(text: str) -> list[float]:
-    """`0.5,1,1.5` as numbers above zero; an argparse type."""
-    values = _split(text, float)
-    if not values or not all(0 < value < float("inf") for value in values):
-        raise argparse.ArgumentTypeError(f"expected numbers above 0 separated by commas, got {text!r}")
-    return values
-
-
-def integer_pair(text: str) -> list[int]:
-    """`H,W` as two whole numbers of at least 1; an argparse type."""
-    values = _split(text, int)
-    if len(values) != 2 or min(values) < 1:
-        raise argparse.ArgumentTypeError(f"expected H,W, two whole numbers of at least 1, got {text!r}")
-    return values
-
-
-def seed_list(text: str) -> list[int]:
-    """`0,1,2` as whole numbers of at least 0; an argparse type."""
-    values = _split(text, int)
-    if not values or min(values) < 0 or len(set(values)) < len(values):
-        raise argparse.ArgumentTypeError(f"expected different whole numbers separated by commas, got {text!r}")
-    return values
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of every script with a network: `--cfg_path --snapshot_dir --data_dir --data_list --device`."""
-    parser.add_argument("--cfg_path", required=True, help="YAML file of the experiment")
-    parser.add_argument(
-        "--snapshot_dir", required=True, help="folder of model-<i>.pth; to read: the newest, or one file"
-    )
-    parser.add_argument("--data_dir", default=None, help="folder that the list's paths start from (dataset.data_dir)")
-    parser.add_argument(
-        "--data_list", default=None, help="list of samples, in place of the one that the YAML file names"
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:<i>, or auto: cuda where there is one")
-    parser.epilog = "Any key of the YAML file can be overridden at the end: train.max_iteration=100 test.image_size=640"
-
-
-def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of k-means: `--kmeans_num_clusters --label_divisor`."""
-    parser.add_argument(
-        "--kmeans_num_clusters", type=integer_pair, default=None, metavar="H,W", help="network.kmeans_num_clusters"
-    )
-    parser.add_argument("--label_divisor", type=int, default=None, help="network.label_divisor")
-
-
-def add_view_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of test-time views: `--scales --flip --max_pixels`."""
-    parser.add_argument(
-        "--scales", type=number_list, default=None, metavar="S,S,..", help="such as 0.5,0.75,1,1.25,1.5"
-    )
-    both = argparse.BooleanOptionalAction
-    parser.add_argument("--flip", action=both, default=None, help="also the mirror image of each scale")
-    parser.add_argument(
-        "--max_pixels",
-        type=natural,
-        default=None,
-        help="a view with more pixels is made smaller, which bounds the memory; 0: no bound; left out: "
-        + ", ".join(f"{pixels} for {name}" for name, pixels in MAX_PIXELS.items()),
-    )
-
-
-def add_crf_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the dense CRF, with the released defaults, its backend and the number of its processes."""
-    both = argparse.BooleanOptionalAction
-    parser.add_argument("--crf", action=both, default=None, help="refine with a dense CRF")
-    parser.add_argument("--crf_iter_max", type=natural, default=10, help="mean-field iterations")
-    parser.add_argument("--crf_pos_xy_std", type=float, default=1, help="smoothness kernel, pixels")
-    parser.add_argument("--crf_pos_w", type=float, default=3, help="weight of the smoothness kernel")
-    parser.add_argument("--crf_bi_xy_std", type=float, default=67, help="appearance kernel, pixels")
-    parser.add_argument("--crf_bi_w", type=float, default=4, help="weight of the appearance kernel")
-    parser.add_argument("--crf_bi_rgb_std", type=float, default=3, help="appearance kernel, grey values")
-    parser.add_argument("--crf_workers", type=natural, default=0, help="processes; 0: one fewer than the cores")
-    parser.add_argument(
-        "--crf_backend",
-        choices=BACKENDS,
-        default="auto",
-        help="torch computes on --device; auto: pydensecrf on the CPU where it is installed, else torch",
-    )
-
-
-def views_of(args: argparse.Namespace, config: EasyDict, predictor: str = "retrieval") -> ViewPlan:
-    """The views that add_view_arguments and the config describe, bounded as `retrieval` or `softmax` and a CRF need."""
-    bound = min(MAX_PIXELS[predictor], MAX_PIXELS["CRF"]) if getattr(args, "crf", False) else MAX_PIXELS[predictor]
-    return ViewPlan.from_config(config, bound if args.max_pixels is None else args.max_pixels)
-
-
-def crf_of(args: argparse.Namespace, device: torch.device | None = None) -> DenseCRF | None:
-    """The CRF on `device` that add_crf_arguments describes; None without `--crf`."""
-    if not args.crf:
-        return None
-    return DenseCRF(
-        iterations=args.crf_iter_max,
-        pos_w=args.crf_pos_w,
-        pos_xy_std=args.crf_pos_xy_std,
-        bi_w=args.crf_bi_w,
-        bi_xy_std=args.crf_bi_xy_std,
-        bi_rgb_std=args.crf_bi_rgb_std,
-        backend=args.crf_backend,
-        device=device,
-    )
+SEGMENTS = ("kmeans_num_clusters", "label_divisor")
+VIEWS = ("scales", "flip", "max_pixels")
+CRF = ("crf_iter_max", "crf_pos_xy_std", "crf_pos_w", "crf_bi_xy_std", "crf_bi_w", "crf_bi_rgb_std", "crf_workers")
 
 
-def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
-    """Read the command line: the options, and the `key=value` overrides. Exits with 2 for any other word."""
-    parser.allow_abbrev = False  # a misspelt option is a mistake, even where it begins like one that there is
-    args, overrides = parser.parse_known_args(argv)
-    for word in overrides:
-        if word.startswith("-") or "=" not in word:
-            parser.error(f"unknown argument {word!r}; overrides of the YAML file are written key=value")
-    return args, overrides
+def add(parser: Parser | argparse._MutuallyExclusiveGroup, *names: str, **changes: Any) -> None:
+    """Give a parser, or a group of which one may be given, options of OPTIONS, with `changes` (help, default, ..)."""
+    for name in names:
+        flags = FLAGS.get(name, (f"--{name}",))
+        parser.add_argument(*flags, dest=name, **{**OPTIONS[name], **changes})
 
 
-def parse(
-    parser: argparse.ArgumentParser, argv: list[str] | None = None
-) -> tuple[argparse.Namespace, EasyDict, torch.device]:
-    """Read the command line, the YAML file with the overrides at the end, and the device.
-
-    Args:
-        parser: holds add_common_arguments and what else the script takes.
-        argv: the words of the command line; None: those of this process.
-
-    Returns:
-        (args, config, device). The options that have a key of their own (data_dir, kmeans_num_clusters, label_divisor,
-        scales, flip) stand in the config already; `--data_list` is left to the script, which knows what it is for.
-        `dataset.tags` is looked for as it is, then in the data folder.
-
-    Raises:
-        SystemExit: 2 for an unknown option or a word that is not key=value.
-        UserError: for a config or device that cannot be used.
-    """
-    args, overrides = parse_words(parser, argv)
-    own = [f"{key}={getattr(args, option)}" for option, key in KEYS.items() if getattr(args, option, None) is not None]
-    config = load_config(args.cfg_path, [*overrides, *own])
-    if getattr(args, "kmeans_num_clusters", None) is not None:
-        config.network.kmeans_num_clusters = args.kmeans_num_clusters  # the training crop does not bound it
-    if args.data_dir is not None:
-        config.dataset.data_dir = args.data_dir
-    beside_data = Path(config.dataset.data_dir).expanduser() / config.dataset.tags
-    if not Path(config.dataset.tags).exists() and beside_data.exists():
-        config.dataset.tags = str(beside_data)  # VOC's annotations lie there
-    return args, config, resolve_device(args.device)
+def add_config(parser: Parser, **changes: Any) -> None:
+    """The config, `key=value` at the end of the line, and the device."""
+    add(parser, "config", **changes)
+    add(parser, "device")
+    parser.takes_overrides = True
+    parser.epilog = OVERRIDES
 
 
-def parse_training(
-    description: str, tags: bool = False, argv: list[str] | None = None
-) -> tuple[argparse.Namespace, EasyDict, torch.device]:
-    """`parse` for a training script: also `--resume`, and `--tags` with `tags`; `--data_list` is the training list.
+def add_network(parser: Parser) -> None:
+    """What every command with a network takes: `--config --snapshot_dir --data_dir --data_list --device`."""
+    add_config(parser)
+    add(parser, "snapshot_dir")
+    add(parser, "data_dir", help="folder that the list's paths start from (dataset.data_dir)")
+    add(parser, "data_list")
 
-    `description`: the script's docstring, of which the first line stands in `--help`.
-    """
-    parser = argparse.ArgumentParser(
-        description=description.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add_common_arguments(parser)
-    if tags:
-        parser.add_argument("--tags", default=None, help="file `name class ..` or folder of VOC XML (dataset.tags)")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest snapshot of --snapshot_dir")
-    args, config, device = parse(parser, argv)
-    if args.data_list:
-        config.dataset.train_data_list = args.data_list
-    if tags and args.tags:
-        config.dataset.tags = args.tags
-    return args, config, device
+
+def add_traceback(parser: Parser) -> None:
+    """`--traceback`, which `spml.cli.exits` reads from the command line itself."""
+    parser.add_argument(TRACEBACK, action="store_true", help="with a mistake's line, show where it was found")

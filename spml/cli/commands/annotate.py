@@ -1,0 +1,35 @@
+"""Weak annotations (scribbles, points, boxes, tags) made from full masks, with a seed."""
+
+import argparse
+
+from spml.classes import class_names
+from spml.cli.options import add
+from spml.cli.parser import Parser
+from spml.data.annotate_list import KINDS, annotate_list
+
+
+def add_arguments(parser: Parser) -> None:
+    add(parser, "data_dir", required=True)
+    add(parser, "data_list", required=True, help="list of `image mask [instance mask]`")
+    add(parser, "save_dir", help="gets <kind>/<name>.png and <list>_<kind>.txt")
+    add(parser, "kind", choices=KINDS, help="tag writes tags.txt and a list of images")
+    add(parser, "seed", help="with an image's name it fixes the image's annotation")
+    add(parser, "length_ratio", help="part of each scribble's length, 0 to 1")
+    add(parser, "dilation", help="pen radius, pixels; left out: 3 scribble, 6 point")
+    classes = parser.add_mutually_exclusive_group()
+    add(classes, "num_classes", help="mask values from here on stay unlabelled")
+    add(classes, "classes", help="file of class names, one a line, in place of --num_classes")
+    add(parser, "instance_dir", help="folder of over-segmentations, for the third column")
+
+
+def main(args: argparse.Namespace) -> None:
+    num_classes = len(class_names(path=args.classes)) if args.classes else args.num_classes
+    written = annotate_list(
+        *(args.data_dir, args.data_list, args.save_dir, args.kind),
+        seed=args.seed,
+        length_ratio=args.length_ratio,
+        dilation=args.dilation,
+        num_classes=num_classes,
+        instance_dir=args.instance_dir,
+    )
+    print(written)

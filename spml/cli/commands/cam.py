@@ -1,0 +1,57 @@
+"""Make class activation maps (CAMs) of the classes that images are tagged with, and labels of tags and boxes of them.
+
+Without --scales they are those of test.scales, if several, or 0.5, 1, 1.5 and 2, each with its mirror image.
+"""
+
+import argparse
+from pathlib import Path
+
+from spml.classes import class_names
+from spml.cli import settings
+from spml.cli.options import add, add_network
+from spml.cli.parser import Parser
+from spml.data.lists import read_list
+from spml.data.prepare.boxes import boxes_of
+from spml.evaluation.cams import sweep_list, write_sweep
+from spml.inference.cams import cam_list, cam_plan, present_classes
+from spml.models.cam import load_cam_model
+from spml.models.checkpoint import find_snapshot
+from spml.propagate.cam import ALPHA, BOX_THRESHOLD, TAG_THRESHOLD
+from spml.pseudo.cam_labels import LabelRule, label_and_draw, with_instances
+
+
+def add_arguments(parser: Parser) -> None:
+    add_network(parser)
+    settings.add_views(parser)
+    add(parser, "save_dir", help="gets cam, <kind>_label, list_<kind>.txt and picture")
+    add(parser, "tags")
+    add(parser, "boxes", help="boxes.json, or a folder of VOC annotations <name>.xml: box labels as well")
+    add(parser, "instance_dir", help="over-segmentations <name>.png for the lists; else those of --data_list")
+    add(parser, "alpha", default=ALPHA)
+    add(parser, "threshold", default=TAG_THRESHOLD, help="least score of a tag label")
+    add(parser, "box_threshold", default=BOX_THRESHOLD)
+    add(parser, "pictures")
+    add(parser, "gt_list", help="`image mask` lines: mIoU over thresholds, a diagnostic")
+    add(parser, "overwrite", help="make CAMs again that are there already")
+
+
+def main(args: argparse.Namespace) -> None:
+    config, device = settings.read_config(args)
+    data, save_dir = config.dataset, Path(args.save_dir)
+    settings.check_listable(save_dir, data.data_dir)
+    classes = data.class_names or class_names(data.num_classes)
+    rules = [LabelRule("tag", len(classes), args.alpha, args.threshold)]
+    samples, boxes = read_list(settings.data_of(config, args, "train"), data.data_dir), None
+    if args.boxes:
+        rules.append(LabelRule("box", len(classes), args.alpha, args.box_threshold))
+        boxes = boxes_of(args.boxes, [sample.name for sample in samples], classes)
+    if args.instance_dir:
+        samples = with_instances(samples, args.instance_dir)
+    present = present_classes(data, samples, classes)
+    plan = cam_plan(config, args.scales, args.flip, args.max_pixels)
+    model = load_cam_model(config, find_snapshot(args.snapshot_dir)).to(device)
+    print(cam_list(config, samples, present, model, plan, device, save_dir, overwrite=args.overwrite))
+    print(label_and_draw(samples, save_dir, rules, data.data_dir, classes, boxes=boxes, pictures=args.pictures))
+    if args.gt_list:
+        found = sweep_list(save_dir / "cam", args.gt_list, data.data_dir, len(classes), args.alpha)
+        print(write_sweep(save_dir / "thresholds.json", found))

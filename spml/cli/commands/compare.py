@@ -1,0 +1,28 @@
+"""Train SPML and its baseline, partial cross-entropy, on the same network, data and steps; print and save both mIoUs.
+
+Runs that are finished are not repeated, and an interrupted one goes on.
+"""
+
+import argparse
+from pathlib import Path
+
+from spml.cli.interruption import interruption
+from spml.cli.options import add, add_config
+from spml.cli.parser import Parser
+from spml.device import resolve_device
+from spml.files import write_json
+from spml.pipelines.compare import METHODS, compare, plan_runs, summary
+
+
+def add_arguments(parser: Parser) -> None:
+    add_config(parser)
+    add(parser, "save_dir", help="gets <method>/seed<i>/ and result.json")
+    add(parser, "seeds")
+    add(parser, "methods", default=list(METHODS), help=f"which to run, by commas, out of {', '.join(METHODS)}")
+
+
+def main(args: argparse.Namespace) -> None:
+    runs = plan_runs(args.config, args.save_dir, args.seeds, args.overrides, args.methods)
+    result = compare(runs, resolve_device(args.device), interruption)
+    write_json(Path(args.save_dir) / "result.json", result)
+    print(summary(result))

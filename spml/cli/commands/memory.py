@@ -1,0 +1,35 @@
+"""Fill a memory with labelled prototypes: the segments of training images, named by their weak labels."""
+
+import argparse
+
+from spml.cli import settings
+from spml.cli.options import SEGMENTS, add, add_network
+from spml.cli.parser import Parser
+from spml.data.lists import read_list
+from spml.inference.memory import FULL_MASKS, fill_memory
+from spml.inference.predictors import load_models
+from spml.inference.segmenter import Segmenter
+from spml.models.checkpoint import find_snapshot
+
+
+def add_arguments(parser: Parser) -> None:
+    add_network(parser)
+    add(parser, *SEGMENTS)
+    settings.add_views(parser)
+    add(parser, "save_dir", help="gets semantic_prototype, semantic_cluster and the record")
+    add(parser, "full_masks")
+    add(parser, "overwrite", help="compute images again that are in the memory")
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.full_masks and args.data_list:
+        args.error("--full_masks takes the place of --data_list: give one of them")
+    config, device = settings.read_config(args)
+    if args.full_masks:
+        print(f"warning: {FULL_MASKS}")
+    chosen = args.full_masks or settings.data_of(config, args, "train")
+    samples = read_list(chosen, config.dataset.data_dir, columns=2)
+    model, _ = load_models(config, find_snapshot(args.snapshot_dir), device, with_classifier=False)
+    segmenter = Segmenter.from_config(config, model, settings.views_of(args, config), device)
+    full_masks = args.full_masks is not None
+    print(fill_memory(config, samples, segmenter, args.save_dir, full_masks=full_masks, overwrite=args.overwrite))

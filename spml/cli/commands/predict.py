@@ -1,0 +1,32 @@
+"""Predict label images with a trained embedding, by retrieval from a memory or by its softmax classifier."""
+
+import argparse
+
+from spml.cli import settings
+from spml.cli.options import SEGMENTS, add, add_network
+from spml.cli.parser import Parser
+from spml.data.lists import read_list
+from spml.inference.predictors import build_predictor, predict_list
+from spml.models.checkpoint import find_snapshot
+
+
+def add_arguments(parser: Parser) -> None:
+    add_network(parser)
+    add(parser, *SEGMENTS)
+    settings.add_views(parser)
+    settings.add_crf(parser)
+    add(parser, "save_dir", help="gets semantic_gray, semantic_color and semantic_cluster")
+    add(parser, "predictor", choices=("retrieval", "softmax"))
+    add(parser, "semantic_memory_dir", "approximate")
+    add(parser, "overwrite", help="predict images again that have their label")
+
+
+def main(args: argparse.Namespace) -> None:
+    config, device = settings.read_config(args)
+    samples = read_list(settings.data_of(config, args, "test"), config.dataset.data_dir)
+    plan = settings.views_of(args, config, args.predictor)
+    snapshot = find_snapshot(args.snapshot_dir)
+    memory = args.semantic_memory_dir
+    predictor = build_predictor(config, args.predictor, snapshot, plan, device, memory, args.approximate)
+    options = {"crf": settings.crf_of(args, device), "crf_workers": args.crf_workers, "overwrite": args.overwrite}
+    print(predict_list(config, samples, predictor, args.save_dir, **options))

@@ -1,0 +1,42 @@
+"""Make pseudo labels for training images from CAMs, the softmax classifier, retrieval or points."""
+
+import argparse
+
+from spml.cli import settings
+from spml.cli.options import SEGMENTS, add, add_network
+from spml.cli.parser import Parser
+from spml.data.lists import read_list
+from spml.models.checkpoint import find_snapshot
+from spml.pseudo.label import SOURCES, build_source, choose_recipe, label_list
+
+
+def add_arguments(parser: Parser) -> None:
+    add_network(parser)
+    add(parser, *SEGMENTS)
+    settings.add_views(parser)
+    settings.add_crf(parser)
+    add(parser, "save_dir", help="gets semantic_gray, semantic_color and list.txt")
+    add(parser, "source", choices=tuple(SOURCES))
+    add(parser, "walk_steps")
+    add(parser, "cam_dir", help="for cam: folder of <name>.npy, one dict of CAMs an image")
+    add(parser, "semantic_memory_dir")
+    add(parser, "overwrite", help="label images again that have their label")
+
+
+def main(args: argparse.Namespace) -> None:
+    config, device = settings.read_config(args)
+    settings.check_listable(args.save_dir, config.dataset.data_dir)
+    recipe = choose_recipe(args.source, args.scales, args.flip, args.walk_steps, args.crf)
+    args.crf = recipe.crf
+    columns = 1 if args.source == "cam" else 2
+    samples = read_list(settings.data_of(config, args, "train"), config.dataset.data_dir, columns)
+    plan = recipe.plan(config, settings.views_of(args, config).max_pixels)
+    source = build_source(
+        *(config, args.source, find_snapshot(args.snapshot_dir), plan, device, samples),
+        walk_steps=recipe.walk_steps,
+        cam_dir=args.cam_dir,
+        memory_dir=args.semantic_memory_dir,
+    )
+    steps, crf = recipe.walk_steps, settings.crf_of(args, device)
+    options = {"walk_steps": steps, "crf": crf, "crf_workers": args.crf_workers, "overwrite": args.overwrite}
+    print(label_list(config, samples, source, args.save_dir, **options))

@@ -1,0 +1,111 @@
+"""What the options of a command with a network mean: its config, device, views and CRF."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from easydict import EasyDict
+
+from spml.cli import options
+from spml.cli.parser import Parser
+from spml.config import load_config
+from spml.data.annotate_list import relative_path
+from spml.data.lists import DataError
+from spml.device import resolve_device
+from spml.engine import distributed
+from spml.inference.views import MAX_PIXELS, ViewPlan
+from spml.propagate import DenseCRF
+from spml.propagate.crf import BACKENDS
+
+KEYS = {"label_divisor": "network.label_divisor", "scales": "test.scales", "flip": "test.flip"}  # by their options
+
+
+def add_views(parser: Parser) -> None:
+    """The options of test-time views, with what bounds them."""
+    bounds = ", ".join(f"{pixels} for {name}" for name, pixels in MAX_PIXELS.items())
+    options.add(parser, "scales", "flip")
+    options.add(parser, "max_pixels", help=f"{options.OPTIONS['max_pixels']['help']}; left out: {bounds}")
+
+
+def add_crf(parser: Parser) -> None:
+    """The options of the dense CRF, with the backends that there are."""
+    options.add(parser, "crf", *options.CRF)
+    options.add(parser, "crf_backend", choices=BACKENDS)
+
+
+def read_config(args: argparse.Namespace, recipe: tuple[str, ...] = ()) -> tuple[EasyDict, torch.device]:
+    """The config that a command line describes, and the device.
+
+    Args:
+        args: of `options.add_network`. What has a key of its own (data_dir, tags, kmeans_num_clusters, label_divisor,
+            scales, flip) stands in the config; `--data_list` is left to the command, which knows what it is for.
+            `dataset.tags` is looked for as it is, then in the data folder.
+        recipe: overrides of the command, under those of the user.
+
+    Raises:
+        UserError: for a config or device that cannot be used.
+    """
+    own = [f"{key}={getattr(args, option)}" for option, key in KEYS.items() if getattr(args, option, None) is not None]
+    config = load_config(args.config, [*recipe, *args.overrides, *own])
+    if getattr(args, "kmeans_num_clusters", None) is not None:
+        config.network.kmeans_num_clusters = args.kmeans_num_clusters  # the training crop does not bound it
+    data = config.dataset
+    data.data_dir = data.data_dir if args.data_dir is None else args.data_dir
+    data.tags = getattr(args, "tags", None) or data.tags
+    beside_data = Path(data.data_dir).expanduser() / data.tags
+    if not Path(data.tags).exists() and beside_data.exists():
+        data.tags = str(beside_data)  # VOC's annotations lie there
+    return config, resolve_device(args.device)
+
+
+def views_of(args: argparse.Namespace, config: EasyDict, predictor: str = "retrieval") -> ViewPlan:
+    """The views that the options and the config describe, bounded as `retrieval` or `softmax` and a CRF need."""
+    bound = min(MAX_PIXELS[predictor], MAX_PIXELS["CRF"]) if getattr(args, "crf", False) else MAX_PIXELS[predictor]
+    return ViewPlan.from_config(config, bound if args.max_pixels is None else args.max_pixels)
+
+
+def crf_of(args: argparse.Namespace, device: torch.device | None = None) -> DenseCRF | None:
+    """The CRF on `device` that the options describe; None without `--crf`."""
+    if not args.crf:
+        return None
+    return DenseCRF(
+        iterations=args.crf_iter_max,
+        pos_w=args.crf_pos_w,
+        pos_xy_std=args.crf_pos_xy_std,
+        bi_w=args.crf_bi_w,
+        bi_xy_std=args.crf_bi_xy_std,
+        bi_rgb_std=args.crf_bi_rgb_std,
+        backend=args.crf_backend,
+        device=device,
+    )
+
+
+def check_listable(save_dir: str | Path, data_dir: str | Path, option: str = "--save_dir") -> None:
+    """Refuse, before any work, a folder that the lines of a data list cannot name.
+
+    Raises:
+        DataError: its path, seen from the data folder, holds a space.
+    """
+    entry = relative_path(Path(save_dir), Path(data_dir).expanduser())
+    if len(entry.split()) != 1:
+        raise DataError(
+            f"{option} {save_dir}: seen from the data folder it is {entry!r}, and a data list cannot hold spaces: "
+            "expected a folder without them, or one inside the data folder"
+        )
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that torchrun started, if it did; yields this process's device."""
+    try:
+        yield distributed.start(device)
+    finally:
+        distributed.stop()
+
+
+def data_of(config: Any, args: argparse.Namespace, use: str) -> str:
+    """The list that `--data_list` names, else the config's of `use`, "train" or "test"."""
+    return args.data_list or config.dataset[f"{use}_data_list"]
