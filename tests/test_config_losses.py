@@ -172,8 +172,8 @@ def test_flat_overrides_over_a_file_of_the_nested_form(tmp_path):
     none = [f"train.{short}_loss_types=none" for short in RELATIONS]
     assert losses(path, *none, "train.lent_cross_entropy_weight=0") == {"cross_entropy": {"weight": 1.0}}
     assert losses(path, *none, "train.sem_ann_loss_weight=1") == {"cross_entropy": {"weight": 1.0}}
-    lent = losses(path, "losses.feature_affinity.threshold=0.5", "train.lent_cross_entropy_weight=1")
-    assert lent["propagated_cross_entropy"] == {"weight": 1.0, "threshold": 0.5}
+    found = losses(path, "losses.feature_affinity.threshold=0.5", "train.lent_cross_entropy_weight=1")
+    assert found["propagated_cross_entropy"] == {"weight": 1.0, "threshold": 0.5}
 
 
 def test_nested_over_flat(tmp_path):
