@@ -6,7 +6,7 @@ from typing import Any
 from spml.data.dataset import TrainingDataset
 from spml.data.samples import Sample
 from spml.engine.snapshot import plain
-from spml.models.checkpoint import find_snapshot
+from spml.models import weights_file
 from spml.records import Record, hash_files, hash_file, start
 
 MADE = ("model-*.pth",)
@@ -29,7 +29,8 @@ def training_record(config: Any, dataset: TrainingDataset, processes: int) -> Re
         settings[section] = {name: value for name, value in settings[section].items() if name not in names}
     settings["train"]["batch_size"] = config.train.batch_size * processes
     pretrained = config.network.pretrained
-    weights = {"network.pretrained": hash_file(find_snapshot(pretrained, "network.pretrained"))} if pretrained else {}
+    file = weights_file(pretrained)
+    weights = {"network.pretrained": pretrained if file is None else hash_file(file)} if pretrained else {}
     contents = {"samples": hash_files(part for sample in dataset.samples for part in _parts(sample))}
     if dataset.tags:
         contents["tags"] = hash_files(tag for _, tag in sorted(dataset.tags.items()))

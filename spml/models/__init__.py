@@ -4,7 +4,7 @@ from spml.models.cam import CamModel, CamOutput, build_cam_model, load_cam_model
 from spml.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from spml.models.classifier import SoftmaxClassifier, build_classifier
 from spml.models.embedding import EmbeddingModel, build_backbone, build_embedding_model, split_parameters
-from spml.models.pretrained import PACKAGES, load_pretrained, normalisation, pretrained_encoder
+from spml.models.pretrained import PACKAGES, load_pretrained, normalisation, pretrained_encoder, weights_file
 from spml.models.registry import BACKBONES, HEADS, Backbone, Encoder, Head, find_backbone, find_head
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "pretrained_encoder",
     "save_checkpoint",
     "split_parameters",
+    "weights_file",
 ]

@@ -22,7 +22,7 @@ CAM_KINDS = ("cam", "seam")
 class CamOutput:
     """What a CAM network makes of a batch; K counts the background, which has no map."""
 
-    activation: Tensor  # (B, K - 1, h, w), raw, stride 8
+    activation: Tensor  # (B, K - 1, h, w), raw, of the backbone's stride: 8 as released
     logit: Tensor  # (B, K - 1), the mean of the activation
     refined: Tensor | None  # (B, K - 1, h, w) in [0, 1]: SEAM's pixel correlation; None in plain CAM
 
@@ -57,7 +57,7 @@ class CamModel(nn.Module):
             raise ValueError(f"image: expected (B, 3, H, W), got {tuple(image.shape)}")
         backbone: Any = self.get_submodule(self.backbone_name)
         *_, middle, late, last = backbone.stages(image)
-        activation = self.class_weight(last)  # (B, K - 1, H / 8, W / 8)
+        activation = self.class_weight(last)  # (B, K - 1, H / 8, W / 8) as released
         refined = None
         if self.pixel_correlation is not None:
             competing = activation if tag is None else activation * tag[:, :, None, None]
@@ -66,7 +66,7 @@ class CamModel(nn.Module):
 
     @torch.no_grad()
     def maps(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        """(B, K - 1, h, w) >= 0, stride 8, not normalised: for SEAM the refined maps, else ReLU of the activation."""
+        """(B, K - 1, h, w) >= 0, not normalised: for SEAM the refined maps, else ReLU of the activation."""
         output = self(image, tag)
         return F.relu(output.activation if output.refined is None else output.refined)
 

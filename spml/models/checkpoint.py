@@ -1,7 +1,7 @@
 """Reading and writing weights: released and own snapshots, and ImageNet backbones. Nothing in a file is ever run.
 
-A snapshot is a file `{part: state dict}`. `embedding_model` and `prediction_model`, the release's parts, always stand in
-it, empty where a task has other networks.
+A snapshot is a file `{part: state dict}`. `embedding_model` and `prediction_model`, the release's parts, always stand
+in it, empty where a task has other networks.
 """
 
 import os
@@ -41,7 +41,7 @@ def load_checkpoint(path: str | Path, embedding_model: nn.Module, classifier: nn
 def load_parts(path: str | Path, parts: Mapping[str, nn.Module]) -> str:
     """Copy the weights of a file into networks by their names in a snapshot; nothing is copied unless all of it fits.
 
-    Accepts snapshots `{"embedding_model": .., "prediction_model": .., ..}` and ImageNet backbones, a flat dict with keys
+    Accepts snapshots `{"embedding_model": .., "prediction_model": .., ..}` and ImageNet backbones, a flat dict of keys
     `conv1.*, bn1.*, layer1.* .. layer4.*, fc.*`, also under "state_dict"; a backbone goes to the first of the parts,
     `fc.*` is dropped and everything else keeps its initial weights. Prefixes `module.` are removed. A snapshot of a
     segment-sorting release may lack `lfn.smooth_kernel.weight` (then the closed form stays) or hold it repeated.

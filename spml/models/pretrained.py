@@ -1,5 +1,7 @@
 """Weights to start from, `network.pretrained`: a file, a package of the package index, or timm's own download."""
 
+from pathlib import Path
+
 from torch import Tensor, nn
 
 from spml.errors import UserError
@@ -44,6 +46,19 @@ def load_pretrained(source: str, model: nn.Module, part: str = "embedding_model"
             return load_parts(path, {part: model})
         state = file_state(path, encoder.name, content)
     return f"{source}: {fill(encoder, state, source)} entries of the backbone; the rest keeps its initial weights"
+
+
+def weights_file(source: str) -> Path | None:
+    """The file that `network.pretrained` stands for; None for what timm downloads, whose name says it all, or nothing.
+
+    Raises:
+        UserError: no such file, an unknown package, or one that is not installed.
+    """
+    if source in ("", TIMM):
+        return None
+    if source.startswith(PACKAGE):
+        return find_package(source).read()[0]
+    return find_snapshot(source, "network.pretrained")
 
 
 def pretrained_encoder(source: str, output_stride: int | None = None, levels: tuple[int, ...] = ()) -> Encoder:

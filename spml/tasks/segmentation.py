@@ -104,7 +104,8 @@ class SegmentationTask(Task):
 
     def check_batch(self, images: int) -> None:
         pooled = any(isinstance(module, PyramidPooling) for module in self.embedding_model.modules())
-        if images == 1 and (pooled or max(self.config.train.crop_size) <= 8):  # one cell of pooling, or of the map
+        stride = max(self.embedding_model.backbone.strides)
+        if images == 1 and (pooled or max(self.config.train.crop_size) <= stride):  # one cell of pooling, or of the map
             raise batch_too_small(self.config)
 
     @torch.no_grad()

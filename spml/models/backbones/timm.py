@@ -36,14 +36,15 @@ class ConvolutionalEncoder(TimmEncoder):
     def __init__(self, name: str, options: Options) -> None:
         asked: dict[str, Any] = {} if options.output_stride is None else {"output_stride": options.output_stride}
         features = create(name, features_only=True, **asked)
-        count, stride = len(features.feature_info.channels()), features.feature_info.reduction()[-1]
-        if options.output_stride not in (None, stride):
-            raise UserError(f"network.output_stride: {PREFIX}{name} has stride {stride}, got {options.output_stride}")
+        strides, modules = features.feature_info.reduction(), features.feature_info.module_name()
+        if options.output_stride not in (None, strides[-1]):
+            raise UserError(
+                f"network.output_stride: {PREFIX}{name} has stride {strides[-1]}, got {options.output_stride}"
+            )
         if options.levels:  # those behind the last one are left out of the network
-            asked["out_indices"] = chosen_levels(options, count)
+            asked["out_indices"] = chosen_levels(options, len(strides))
             features = create(name, features_only=True, **asked)
-        info = features.feature_info
-        super().__init__(info.channels(), info.reduction())
+        super().__init__(features.feature_info.channels(), features.feature_info.reduction())
         self.name, self.features = name, features
         self.deepest = max(self.strides)
         # Patches without padding round sizes down (ConvNeXt); padded to a multiple of the stride, nothing is lost.
@@ -51,9 +52,8 @@ class ConvolutionalEncoder(TimmEncoder):
             isinstance(layer, nn.Conv2d) and layer.stride[0] > 1 and layer.kernel_size == layer.stride
             for layer in features.modules()
         )
-        shallow = [level for level, stride in enumerate(self.strides) if stride <= STEM_STRIDE]
-        if shallow:
-            self.stem = stem_names(features, info.module_name()[shallow[-1]])
+        shallow = [module for module, stride in zip(modules, strides, strict=True) if stride <= STEM_STRIDE]
+        self.stem = stem_names(features, shallow[-1]) if shallow else ()
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """The chosen levels, each of the size that its stride says."""
