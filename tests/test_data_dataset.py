@@ -8,6 +8,7 @@ from PIL import Image
 
 from spml.config import load_config
 from spml.data.dataset import PositionSampler, build_training_dataset, build_training_loader, read_sample
+from spml.data.needs import Needs
 from spml.data.lists import read_list
 from spml.data.samples import DataError
 
@@ -62,17 +63,18 @@ def test_a_batch(config):
         "image": ((3, 3, 32, 32), torch.float32),
         "semantic_label": ((3, 32, 32), torch.int64),
         "instance_label": ((3, 32, 32), torch.int64),
+        "inside": ((3, 32, 32), torch.bool),
         "semantic_tag": ((3, NUM_CLASSES), torch.bool),
     }
     assert len(batch["name"]) == 3 and all(isinstance(name, str) for name in batch["name"])
 
 
-@pytest.mark.parametrize("stage", ["embedding", "classifier"])
-def test_workers_do_not_change_the_batches(config, stage):
-    alone = batches(config, stage=stage)
+@pytest.mark.parametrize("needs", [Needs(instance=True), Needs(scale=(0.5, 2.0), grey=0.3, blur=0.5)])
+def test_workers_do_not_change_the_batches(config, needs):
+    alone = batches(config, needs=needs)
     config.num_threads = 2
     state = torch.get_rng_state()
-    assert_equal(alone, batches(config, stage=stage))
+    assert_equal(alone, batches(config, needs=needs))
     assert torch.equal(state, torch.get_rng_state())  # or resuming would not be exact
 
 
@@ -125,7 +127,7 @@ def test_all_augmentation_off_is_the_image(config, tmp_path):
     inside = item["semantic_label"] != 255
     expected = torch.zeros(64, 64, dtype=torch.bool)
     expected[top : top + label.shape[0], left : left + label.shape[1]] = True
-    assert torch.equal(inside, expected)
+    assert torch.equal(inside, expected) and torch.equal(item["inside"], expected)
     assert item["semantic_label"][inside].tolist() == label.ravel().tolist()
     assert (item["instance_label"][~inside] == 255).all() and (item["image"][:, ~inside] == 0).all()
     assert (item["image"][:, inside] != 0).any()

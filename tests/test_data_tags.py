@@ -10,9 +10,11 @@ from spml.config import load_config
 from spml.data import dataset
 from spml.data.annotate_list import annotate_list
 from spml.data.dataset import build_training_dataset, build_training_loader, read_tagged_samples
+from spml.data.needs import Needs
 from spml.data.samples import DataError, Sample
-from spml.data.tags import read_tags
+from spml.data.tags import given_tag, read_tags
 
+TAGS = Needs(columns=1, tags=True)
 NAMES = ("background", "cow", "potted plant", "tv_monitor")
 
 
@@ -97,12 +99,12 @@ def test_what_the_annotator_writes_is_read_and_equals_the_tags_of_masks(tiny_dat
     annotate_list(tiny_data, tiny_data / "val.txt", tmp_path, "tag")
     config = load_config(None, [f"dataset.data_dir={tiny_data}", f"dataset.classes={tiny_data}/classes.txt"])
     config.dataset.train_data_list = str(tiny_data / "val.txt")
-    from_masks = build_training_dataset(config, "cam")
+    from_masks = build_training_dataset(config, TAGS)
     assert from_masks.tags is None and from_masks.samples[0].label is not None
     images = "".join(line.split()[0] + "\n" for line in (tiny_data / "val.txt").read_text().splitlines())
     config.dataset.train_data_list = str(write(tmp_path, images, "images.txt"))  # no label column
     config.dataset.tags = str(tmp_path / "tags.txt")
-    from_list = build_training_dataset(config, "cam")
+    from_list = build_training_dataset(config, TAGS)
     for position in range(8):
         ours, theirs = from_list[position], from_masks[position]
         assert ours["name"] == theirs["name"]
@@ -110,7 +112,7 @@ def test_what_the_annotator_writes_is_read_and_equals_the_tags_of_masks(tiny_dat
         assert ours["image"].equal(theirs["image"])
         assert {*ours["semantic_label"].unique().tolist()} <= {254, 255}
     config.train.max_iteration, config.num_threads = 1, 0
-    (batch,) = build_training_loader(config, stage="cam")
+    (batch,) = build_training_loader(config, TAGS)
     assert batch["semantic_tag"].shape == (config.train.batch_size, 4)
 
 
@@ -125,18 +127,18 @@ def test_files_of_unneeded_columns_need_not_exist(tmp_path):
         and tags is not None
         and tags["a"].tolist() == [False, False, True, False]
     )
-    build_training_loader(config, stage="cam")
+    build_training_loader(config, TAGS)
 
 
 def test_images_of_left_and_right_parts_are_not_mirrored():
     config = load_config(None, ["dataset.dataset=Densepose", "dataset.num_classes=15"])
     found = {}
-    for stage in ("cam", "embedding"):
+    for needs in (TAGS, Needs()):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(dataset, "read_tagged_samples", lambda data: ([], {}))
             patch.setattr(dataset, "read_list", lambda *args, **options: [])
-            found[stage] = build_training_dataset(config, stage).augmentation
-    assert not found["cam"].mirror and found["embedding"].mirror
+            found[needs.tags] = build_training_dataset(config, needs).augmentation
+    assert not found[True].mirror and found[False].mirror
 
 
 def test_no_tags_at_all_and_two_images_of_one_name(tmp_path):
@@ -148,3 +150,10 @@ def test_no_tags_at_all_and_two_images_of_one_name(tmp_path):
     config.dataset.tags = str(write(tmp_path, "a 2\n"))
     with pytest.raises(DataError, match="the name 'a' stands on line 1 too"):
         read_tagged_samples(config.dataset)
+
+
+def test_tags_of_a_sample_itself_are_names_or_numbers():
+    assert given_tag(Sample("a.png", tags=["potted plant", 1]), 4, NAMES).tolist() == [False, True, True, False]
+    assert not given_tag(Sample("a.png"), 4).any()
+    with pytest.raises(DataError, match="sample 'a': expected a class, 1 to 3 .names need dataset.classes., got 'cow'"):
+        given_tag(Sample("a.png", tags=["cow"]), 4)

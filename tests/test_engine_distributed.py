@@ -9,21 +9,21 @@ from torch import nn
 
 from spml.config import load_config
 from spml.engine import distributed, loop
+from spml.engine.optimizer import build_optimizer
+from spml.engine.run import build_task
 from spml.errors import UserError
 from spml.grouping.memory import _Alone
 from spml.models import build_embedding_model, save_checkpoint
-from spml.tasks import spml as train_embedding
-from spml.tasks.spml import EmbeddingTask
 
 OVERRIDES = [
     "train.memory_bank_size=2",
-    "train.feat_aff_loss_types=segsort",
-    "train.feat_aff_concentration=6",
-    "train.feat_aff_loss_weight=0.3",
-    "train.feat_aff_threshold=0",
-    "train.lent_cross_entropy_weight=0.5",
+    "losses.feature_affinity.concentration=6",
+    "losses.feature_affinity.weight=0.3",
+    "losses.feature_affinity.threshold=0",
+    "losses.propagated_cross_entropy.weight=0.5",
+    "losses.propagated_cross_entropy.threshold=0",
 ]
-NO_RELATION = [f"train.{name}_loss_types=none" for name in ("sem_ann", "sem_occ", "img_sim")]
+NO_RELATION = [f"losses.{name}=none" for name in ("semantic_annotation", "semantic_cooccurrence", "image_similarity")]
 ANNOTATION = ["train.memory_bank_size=2", *NO_RELATION[1:]]
 
 
@@ -49,13 +49,12 @@ def two_steps(config_file, numbers, overrides=OVERRIDES):
     """
     config = load_config(config_file, overrides)
     torch.manual_seed(0)
-    task = loop.build_task(config, "embedding")
-    assert isinstance(task, EmbeddingTask)
+    task = build_task(config)
     for module in task.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # the one thing that is drawn by process
-    optimizer = loop.build_optimizer(task.trained, 5e-4, 0.9, False)
-    run = loop._replicate(task, config, torch.device("cpu"))
+    optimizer = build_optimizer(task, 0.9)
+    run = loop.replicate(task, torch.device("cpu"))
     losses = [loop.update(run, task.weights, optimizer, batch_of(numbers), 0.0, step) for step in range(2)]
     gradients = {name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None}
     buffers = {name: b.clone() for name, b in task.named_buffers()}
@@ -69,9 +68,9 @@ def process(rank, port, config_file, folder):
     found["frozen"] = two_steps(config_file, [2 * rank, 2 * rank + 1], frozen(folder))
     found["annotation"] = two_steps(config_file, [[0, 3], [1]][rank], ANNOTATION)  # the second has no labelled pixel
     torch.save(found, folder / f"{rank}.pth")
-    with distributed.together(torch.device("cpu")):
+    with distributed.all_or_none(torch.device("cpu")):
         pass
-    with pytest.raises(UserError if rank == 0 else SystemExit), distributed.together(torch.device("cpu")):
+    with pytest.raises(UserError if rank == 0 else SystemExit), distributed.all_or_none(torch.device("cpu")):
         if rank == 0:
             raise UserError("a mistake that the first process finds")
     distributed.stop()
@@ -109,7 +108,7 @@ def test_two_processes_equal_one(tiny_config_file, folder, case):
         for ours, theirs in zip(losses, their_losses, strict=True):
             assert ours.keys() == theirs.keys()
             for name in ours:
-                assert theirs[name].item() == pytest.approx(ours[name].item(), rel=1e-5), name
+                assert theirs[name] == pytest.approx(ours[name], rel=1e-5), name
         largest = max(float(g.abs().max()) for g in gradients.values())
         assert gradients.keys() == their_gradients.keys()
         for name, gradient in gradients.items():
@@ -118,7 +117,7 @@ def test_two_processes_equal_one(tiny_config_file, folder, case):
             torch.testing.assert_close(their_buffers[name], buffer, rtol=1e-4, atol=1e-5)
 
 
-def test_segments_travel_once_a_step(tiny_config_file, monkeypatch):
+def test_segments_travel_once_a_step(tiny_config_file):
     """The bank keeps what was gathered for the losses."""
 
     class Counting(_Alone):
@@ -128,13 +127,12 @@ def test_segments_travel_once_a_step(tiny_config_file, monkeypatch):
             self.gathers += 1
             return super().gather(rows, num_images)
 
-    counting = Counting()
-    monkeypatch.setattr(train_embedding, "exchange", lambda: counting)
-    task = loop.build_task(load_config(tiny_config_file, OVERRIDES), "embedding")
+    task = build_task(load_config(tiny_config_file, OVERRIDES))
+    counting = task.exchange = Counting()
     task(batch_of([0, 1, 2, 3]))
     assert counting.gathers == 1
-    assert len(task.memory) == 1 and task.memory.steps[0][1] == 4
-    assert not task.memory.steps[0][0].prototype.requires_grad
+    assert len(task.bank) == 1 and task.bank.steps[0][1] == 4
+    assert not task.bank.steps[0][0].prototype.requires_grad
 
 
 def test_synchronised_batch_norm_alone_is_batch_norm():

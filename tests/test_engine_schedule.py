@@ -6,6 +6,7 @@ from parity import numbers
 from torch import nn
 
 from spml.engine.optimizer import StepMomentumSGD, build_optimizer
+from spml.engine.run import build_task
 from spml.engine.schedule import poly_lr, step_lr
 
 
@@ -40,12 +41,11 @@ def test_momentum_accumulates_steps():
 
 
 def test_groups_of_the_release(tiny_config):
-    from spml.models import build_classifier, build_embedding_model
-
-    models = build_embedding_model(tiny_config), build_classifier(tiny_config)
-    optimizer = build_optimizer(models, 5e-4, 0.9, freeze_stem=True)
+    tiny_config.train.freeze_stem = True
+    task = build_task(tiny_config)
+    optimizer = build_optimizer(task, 0.9)
     place = {id(p): (g["multiplier"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
-    for model in models:
+    for model in task.parts.values():
         for name, parameter in model.named_parameters():
             if name.startswith(("resnet_backbone.conv1", "resnet_backbone.res2")):
                 assert id(parameter) not in place and not parameter.requires_grad
@@ -53,5 +53,6 @@ def test_groups_of_the_release(tiny_config):
             head = 1 if name.startswith("resnet_backbone") else 10
             expected = (2 * head, 0.0) if name.endswith("bias") else (head, 5e-4)
             assert place[id(parameter)] == expected, name
-    build_optimizer(models, 5e-4, 0.9, freeze_stem=False)
-    assert all(parameter.requires_grad for model in models for parameter in model.parameters())
+    tiny_config.train.freeze_stem = False
+    build_optimizer(task, 0.9)
+    assert all(parameter.requires_grad for parameter in task.parameters())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +14,12 @@ import pytest
 import torch
 
 from spml.config import load_config
-from spml.engine import loop
+from spml.cli.interruption import INTERRUPTED
+from spml.engine.run import build_task, train
 from spml.errors import UserError
 from spml.models.checkpoint import list_snapshots
 
 ROOT = Path(__file__).parent.parent
-CPU = torch.device("cpu")
 
 
 def state(folder, step):
@@ -46,14 +47,14 @@ def assert_same(ours, theirs, path=""):
 def test_four_steps_equal_two_resumed_two(tiny_config_file, tmp_path):
     """Bit for bit: weights, batch-norm statistics, momentum, memory bank; with bank and dropout in play."""
     four = load_config(tiny_config_file, ["train.max_iteration=4", "train.memory_bank_size=2"])
-    assert loop.train(four, tmp_path / "four", CPU) == 0
+    assert train(four, tmp_path / "four", device="cpu").finished
     resumed = load_config(
         tiny_config_file, ["train.max_iteration=4", "train.memory_bank_size=2", "train.snapshot_step=2"]
     )
-    loop.train(resumed, tmp_path / "two", CPU)
+    train(resumed, tmp_path / "two", device="cpu")
     for name in ("model-3.pth", "model-3.state.pth"):
         (tmp_path / "two" / name).unlink()
-    assert loop.train(resumed, tmp_path / "two", CPU, resume=True) == 0
+    assert train(resumed, tmp_path / "two", device="cpu", resume=True).finished
     ours, theirs = state(tmp_path / "two", 3), state(tmp_path / "four", 3)
     ours[1]["config"]["train"]["snapshot_step"] = theirs[1]["config"]["train"]["snapshot_step"]
     assert_same(ours, theirs)
@@ -62,31 +63,31 @@ def test_four_steps_equal_two_resumed_two(tiny_config_file, tmp_path):
 
 def test_finished_run_is_left_alone(tiny_config_file, tmp_path, capsys):
     config = load_config(tiny_config_file, ["train.max_iteration=1", "train.warmup_iteration=0"])
-    loop.train(config, tmp_path, CPU)
+    train(config, tmp_path, device="cpu")
     before = (tmp_path / "model-0.pth").stat().st_mtime_ns
-    assert loop.train(config, tmp_path, CPU, resume=True) == 0
+    assert train(config, tmp_path, device="cpu", resume=True).finished
     assert (tmp_path / "model-0.pth").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="holds snapshots already; add --resume"):
-        loop.train(config, tmp_path, CPU)
+        train(config, tmp_path, device="cpu")
 
 
-@pytest.mark.parametrize("relation", ("sem_ann", "sem_occ", "img_sim", "feat_aff", "all", "none"))
-def test_each_relation_alone_and_together(tiny_config_file, tmp_path, relation):
-    chosen = ("sem_ann", "sem_occ", "img_sim", "feat_aff") if relation == "all" else (relation,)
-    overrides = ["train.max_iteration=2", "train.warmup_iteration=0"]
-    for short in ("sem_ann", "sem_occ", "img_sim", "feat_aff"):
-        overrides += [f"train.{short}_loss_types={'segsort' if short in chosen else 'none'}"]
-        overrides += [f"train.{short}_concentration=6", f"train.{short}_loss_weight=0.5"]
-    config = load_config(tiny_config_file, [*overrides, "train.classifier_gradient=true"])
-    task = loop.build_task(config, "embedding")
-    assert {*task.weights} == {"cross_entropy", *task.relations}
-    assert loop.train(config, tmp_path, CPU) == 0
+RELATIONS = ("semantic_annotation", "semantic_cooccurrence", "image_similarity", "feature_affinity")
+
+
+@pytest.mark.parametrize("relation", (*RELATIONS, "all", "none"))
+def test_each_relation_alone_and_all(tiny_config_file, tmp_path, relation):
+    chosen = {"all": RELATIONS, "none": ()}.get(relation, (relation,))
+    losses = ["losses=none", "losses.cross_entropy.weight=1", *(f"losses.{name}.weight=0.5" for name in chosen)]
+    config = load_config(tiny_config_file, [*losses, "train.max_iteration=2", "train.warmup_iteration=0"])
+    assert {*build_task(config).weights} == {"cross_entropy", *chosen}
+    run = train(config, tmp_path, device="cpu")
+    assert run.finished and {*run.history[1]} == {"step", "total", "cross_entropy", *chosen}
 
 
 def test_non_finite_loss_stops_with_step_and_terms(tiny_config_file, tmp_path):
     config = load_config(tiny_config_file, ["train.base_lr=1e30", "train.max_iteration=30", "train.warmup_iteration=0"])
     with pytest.raises(UserError, match=r"the loss is not finite at step \d+: total .*cross_entropy"):
-        loop.train(config, tmp_path, CPU)
+        train(config, tmp_path, device="cpu")
     assert not list_snapshots(tmp_path)
 
 
@@ -106,7 +107,7 @@ def test_interruption_saves_and_says_how_to_go_on(tiny_config_file, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers too
     out, err = process.communicate()
     watch.cancel()
-    assert process.returncode == loop.INTERRUPTED, err
+    assert process.returncode == INTERRUPTED, err
     assert "saved; go on with --resume" in out
     assert "Traceback" not in err
     ((step, path),) = list_snapshots(tmp_path)
@@ -114,26 +115,29 @@ def test_interruption_saves_and_says_how_to_go_on(tiny_config_file, tmp_path):
     assert torch.load(path.with_suffix(".state.pth"), weights_only=True)["step"] == step
 
 
+STAGE_2 = "network.prediction_types=softmax_classifier"
+
+
 def test_both_stages_and_the_config_beside_the_snapshot(tiny_config_file, tmp_path):
     config = load_config(tiny_config_file, ["train.max_iteration=2", "train.warmup_iteration=0"])
-    loop.train(config, tmp_path / "one", CPU)
+    train(config, tmp_path / "one", device="cpu")
     assert load_config(tmp_path / "one" / "config.yaml") == config
-    overrides = ["train.max_iteration=2", "train.warmup_iteration=0"]
+    overrides = ["train.max_iteration=2", "train.warmup_iteration=0", STAGE_2]
     second = load_config(tiny_config_file, [*overrides, f"network.pretrained={tmp_path / 'one'}"])  # the newest of it
-    loop.train(second, tmp_path / "two", CPU, stage="classifier")
+    train(second, tmp_path / "two", device="cpu")
     before, after = state(tmp_path / "one", 1)[0], state(tmp_path / "two", 1)[0]
     assert_same(after["embedding_model"], before["embedding_model"])  # frozen, statistics included
     weight = "semantic_classifier.4.weight"
     assert not torch.equal(after["prediction_model"][weight], before["prediction_model"][weight])
     with pytest.raises(UserError, match="network.pretrained: stage 2 needs the snapshot of stage 1"):
-        loop.train(config, tmp_path / "three", CPU, stage="classifier")
+        train(load_config(tiny_config_file, overrides), tmp_path / "three", device="cpu")
 
 
 def test_frozen_stem_moves_its_statistics_only(tiny_config_file, tmp_path):
     config = load_config(tiny_config_file, ["train.max_iteration=2", "train.freeze_stem=true"])
     torch.manual_seed(config.train.seed)
-    before = {k: v.clone() for k, v in loop.build_task(config, "embedding").embedding_model.state_dict().items()}
-    loop.train(config, tmp_path, CPU)
+    before = {k: v.clone() for k, v in build_task(config).embedding_model.state_dict().items()}
+    train(config, tmp_path, device="cpu")
     after = state(tmp_path, 1)[0]["embedding_model"]
     for name, value in before.items():
         if name.startswith(("resnet_backbone.conv1", "resnet_backbone.res2")):
@@ -143,52 +147,80 @@ def test_frozen_stem_moves_its_statistics_only(tiny_config_file, tmp_path):
 
 def test_training_lowers_the_loss(tiny_config_file, tmp_path):
     config = load_config(tiny_config_file, ["train.max_iteration=25", "train.warmup_iteration=0"])
-    seen = []
-    update = loop.update
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "update", lambda *a: seen.append(update(*a)) or seen[-1])
-        loop.train(config, tmp_path, CPU)
-    total = [float(losses["total"]) for losses in seen]
-    assert sum(total[-5:]) < 0.8 * sum(total[:5])
+    total = [record["total"] for record in train(config, tmp_path, device="cpu").history]
+    assert len(total) == 25 and sum(total[-5:]) < 0.8 * sum(total[:5])
 
 
-def test_a_snapshot_of_another_config_stage_or_cut_off_is_one_line(tiny_config_file, tmp_path):
-    short = ["train.max_iteration=1", "train.warmup_iteration=0"]
-    loop.train(load_config(tiny_config_file, short), tmp_path, CPU)
-    longer = ["train.max_iteration=2", "train.warmup_iteration=0"]
-    for overrides, stage in (
-        (["train.freeze_stem=true"], "embedding"),
-        ([f"network.pretrained={tmp_path}"], "classifier"),
+SHORT = ["train.max_iteration=1", "train.warmup_iteration=0"]
+
+
+def test_other_settings_or_data_are_named_before_anything_is_written(tiny_config_file, tiny_data, tmp_path):
+    train(load_config(tiny_config_file, [*SHORT, "train.snapshot_step=7"]), tmp_path, device="cpu")
+    before = (tmp_path / "config.yaml").read_bytes()
+    (tmp_path / "other.txt").write_text("".join((tiny_data / "train.txt").read_text().splitlines(True)[:-1]))
+    for override, difference in (
+        ("train.base_lr=0.5", "settings.train.base_lr 0.003, now 0.5"),
+        ("train.max_iteration=2", "settings.train.max_iteration 1, now 2"),
+        ("losses.image_similarity=none", "settings.losses.image_similarity .*, now null"),
+        (f"dataset.train_data_list={tmp_path}/other.txt", "contents.samples .*, now"),
     ):
-        with pytest.raises(UserError, match=r"--resume: .*model-0.state.pth is not of this config and stage"):
-            loop.train(load_config(tiny_config_file, [*longer, *overrides]), tmp_path, CPU, stage, resume=True)
-    with pytest.raises(UserError, match="does not fit EmbeddingModel.*expected .16, .* got .8, "):
-        loop.train(load_config(tiny_config_file, [*longer, "network.embedding_dim=16"]), tmp_path, CPU, resume=True)
+        with pytest.raises(UserError, match=f"--resume: the snapshots of .* other settings or data .*{difference}"):
+            train(load_config(tiny_config_file, [*SHORT, override]), tmp_path, device="cpu", resume=True)
+        assert (tmp_path / "config.yaml").read_bytes() == before
+    copied = tmp_path / "a copy of the data"
+    shutil.copytree(tiny_data, copied)
+    unimportant = ["train.log_step=3", "num_threads=1", "test.image_size=5", f"dataset.data_dir={copied}"]
+    assert train(load_config(tiny_config_file, [*SHORT, *unimportant]), tmp_path, device="cpu", resume=True).finished
+
+
+def test_a_folder_of_an_older_version_has_no_record(tiny_config_file, tmp_path):
+    """Then the files themselves must fit."""
+    train(load_config(tiny_config_file, SHORT), tmp_path, device="cpu")
+    for overrides, message in (
+        (["train.freeze_stem=true"], "--resume: .*model-0.state.pth is not of this config and task"),
+        ([STAGE_2, f"network.pretrained={tmp_path}"], "--resume: .*model-0.state.pth is not of this config and task"),
+        (["network.embedding_dim=16"], "does not fit EmbeddingModel.*expected .16, .* got .8, "),
+    ):
+        (tmp_path / "record.json").unlink()
+        with pytest.raises(UserError, match=message):
+            train(load_config(tiny_config_file, [*SHORT, *overrides]), tmp_path, device="cpu", resume=True)
+    (tmp_path / "record.json").unlink()
+    path = tmp_path / "model-0.state.pth"
+    content = torch.load(path, weights_only=True)
+    content["config"] = {"of": "another form"}
+    torch.save(content, path)
+    two = ["train.max_iteration=2", "train.warmup_iteration=0"]
+    assert train(load_config(tiny_config_file, two), tmp_path, device="cpu", resume=True).history[0]["step"] == 1
+
+
+def test_a_damaged_snapshot_is_one_line(tiny_config_file, tmp_path):
+    config = load_config(tiny_config_file, SHORT)
+    train(config, tmp_path, device="cpu")
     state_path = tmp_path / "model-0.state.pth"
     content = state_path.read_bytes()
     for damaged in (content[: len(content) // 2], b"", b"no pickle"):
         state_path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"--resume: .*model-0.state.pth cannot be read"):
-            loop.train(load_config(tiny_config_file, longer), tmp_path, CPU, resume=True)
+            train(config, tmp_path, device="cpu", resume=True)
     torch.save({"momentum": 1}, state_path)  # as an optimizer of another program
-    with pytest.raises(UserError, match="is not of this config and stage"):
-        loop.train(load_config(tiny_config_file, longer), tmp_path, CPU, resume=True)
+    with pytest.raises(UserError, match="is not of this config and task"):
+        train(config, tmp_path, device="cpu", resume=True)
     (tmp_path / "model-0.pth").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"model-0.pth: expected a PyTorch file"):
-        loop.train(load_config(tiny_config_file, longer), tmp_path, CPU, resume=True)
+        train(config, tmp_path, device="cpu", resume=True)
 
 
 def test_a_diverged_network_is_drawn_and_then_named(tiny_config_file, tmp_path):
     """TensorBoard's picture of infinite embeddings must not hide the message about the loss."""
     overrides = ["train.base_lr=1e30", "train.max_iteration=30", "train.warmup_iteration=0", "train.tensorboard_step=1"]
     with pytest.raises(UserError, match=r"the loss is not finite at step \d+"):
-        loop.train(load_config(tiny_config_file, overrides), tmp_path, CPU)
+        train(load_config(tiny_config_file, overrides), tmp_path, device="cpu")
 
 
 def test_a_batch_too_small_for_batch_norm(tiny_config_file, tmp_path):
     overrides = ["network.backbone_types=panoptic_pspnet_50", "train.batch_size=1"]
     with pytest.raises(UserError, match="train.batch_size: expected at least 2 .*pspnet_50"):
-        loop.train(load_config(tiny_config_file, overrides), tmp_path, CPU)
+        train(load_config(tiny_config_file, overrides), tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -200,12 +232,12 @@ def test_a_batch_too_small_for_batch_norm(tiny_config_file, tmp_path):
 )
 def test_missing_files_are_one_line(tiny_config_file, tmp_path, override, message):
     with pytest.raises(UserError, match=message):
-        loop.train(load_config(tiny_config_file, [override]), tmp_path, CPU)
+        train(load_config(tiny_config_file, [override]), tmp_path, device="cpu")
 
 
 def test_state_file_is_plain_data(tiny_config_file, tmp_path):
     config = load_config(tiny_config_file, ["train.max_iteration=1", "train.warmup_iteration=0"])
-    loop.train(config, tmp_path, CPU)
+    train(config, tmp_path, device="cpu")
     _, rest = state(tmp_path, 0)
     assert rest["random"] == {"seed": 0, "next_sample": config.train.batch_size}
     assert json.loads(json.dumps(rest["config"]))["train"]["batch_size"] == config.train.batch_size

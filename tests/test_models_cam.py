@@ -14,6 +14,7 @@ from spml.models import (
     load_checkpoint,
     save_checkpoint,
 )
+from spml.models.checkpoint import save_parts
 
 TINY = ["network.backbone_types=panoptic_deeplab_tiny", "dataset.num_classes=4"]
 
@@ -70,14 +71,18 @@ def test_refined_maps_of_parts_equal_those_of_one_piece(monkeypatch):
     model = build_cam_model(config("seam")).eval()
     image = torch.randn(1, 3, 64, 72)
     whole = model.maps(image)
-    monkeypatch.setattr("spml.models.seam.ROWS", 10)
+    monkeypatch.setattr("spml.models.pixel_correlation.ROWS", 10)
     torch.testing.assert_close(model.maps(image), whole)
 
 
 def test_snapshots(tmp_path):
     cam, seam = config("cam"), config("seam")
     model = build_cam_model(cam)
-    save_checkpoint(tmp_path / "cam.pth", model)
+    save_parts(tmp_path / "cam.pth", {"cam_model": model})
+    content = torch.load(tmp_path / "cam.pth", weights_only=True)
+    assert content["embedding_model"] == content["prediction_model"] == {} and content["cam_model"]
+    with pytest.raises(CheckpointError, match="expected the weights of embedding_model in it; found cam_model"):
+        load_checkpoint(tmp_path / "cam.pth", build_embedding_model(cam))
     loaded = load_cam_model(cam, tmp_path / "cam.pth")
     assert not loaded.training
     for name, value in model.state_dict().items():
@@ -106,9 +111,16 @@ def test_an_imagenet_backbone_fills_the_backbone_alone(tmp_path):
     assert torch.equal(target.class_weight.weight, before)
 
 
-@pytest.mark.parametrize("kind", ["segsort", "softmax_classifier"])
-def test_another_kind_of_network_is_named(kind):
-    with pytest.raises(UserError, match=rf"network.prediction_types: expected cam or seam .*, got '{kind}'"):
+def test_snapshots_of_older_versions_have_another_name_for_it(tmp_path):
+    model = build_cam_model(config("cam"))
+    save_checkpoint(tmp_path / "older.pth", model)  # under embedding_model
+    loaded = load_cam_model(config("cam"), tmp_path / "older.pth")
+    assert torch.equal(loaded.class_weight.weight, model.class_weight.weight)
+
+
+@pytest.mark.parametrize(("kind", "task"), [("segsort", "spml"), ("softmax_classifier", "classifier")])
+def test_another_kind_of_network_is_named(kind, task):
+    with pytest.raises(UserError, match=rf"train.task: expected cam or seam .*, got '{task}'"):
         build_cam_model(config(kind))
 
 

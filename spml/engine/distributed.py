@@ -194,7 +194,7 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
                 synced.weight, synced.bias = child.weight, child.bias  # the same objects: an optimizer may hold them
                 synced.running_mean, synced.running_var = child.running_mean, child.running_var
                 synced.num_batches_tracked = child.num_batches_tracked
-                synced.training = child.training
+                synced.training = child.training  # a frozen network's statistics stay
                 for follows, layer in child.named_children():
                     synced.add_module(follows, layer)
                 setattr(module, name, synced)

@@ -6,8 +6,10 @@ from typing import Any
 from spml.data.dataset import TrainingDataset
 from spml.data.samples import Sample
 from spml.engine.snapshot import plain
+from spml.errors import UserError
 from spml.models import weights_file
-from spml.records import Record, hash_files, hash_file, start
+from spml.models.checkpoint import list_snapshots
+from spml.records import Record, differences, hash_file, hash_files, read, start
 
 MADE = ("model-*.pth",)
 # What decides when a person sees something, or where it is computed, and not what is learned.
@@ -45,7 +47,14 @@ def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes:
     Raises:
         UserError: snapshots of other settings, weights or data are there; names what differs.
     """
-    start(folder, training_record(config, dataset, processes), made=MADE)
+    record = training_record(config, dataset, processes)
+    before = read(folder)
+    if before is not None and before != record and list_snapshots(folder):
+        raise UserError(
+            f"--resume: the snapshots of {folder} follow from other settings or data "
+            f"({'; '.join(differences(before, record))}): expected the same, or another folder"
+        )
+    start(folder, record, made=MADE)
 
 
 def _parts(sample: Sample) -> list[Any]:

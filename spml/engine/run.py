@@ -88,7 +88,7 @@ def train(
     folder = Path(folder)
     resume = resume or config.train.resume
     if list_snapshots(folder) and not resume:
-        raise UserError(f"{folder}: holds snapshots already; resume (--resume) to go on, or name another folder")
+        raise UserError(f"{folder}: holds snapshots already; add --resume to go on, or name another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)  # where that is impossible, before any work
     except OSError as error:

@@ -70,7 +70,7 @@ class Loss:
         help: one line on what it does.
         settings: a dataclass of `spml.config.settings.setting` fields, the first of them `weight`.
         inputs: the names of what it reads of `Inputs`; a task that lacks one refuses the loss before any work. Its
-            gradient reaches the networks through "logit", "embedding" or "feature"; segments are of the embedding.
+            gradient reaches the networks through "logit" and "embedding"; segments are of the embedding.
         function: (inputs, settings) -> a raw float32 scalar with gradient; 0 where nothing counts.
     """
 

@@ -1,4 +1,4 @@
-"""SEAM's parts against plain loops, their closed forms and edges."""
+"""SEAM's losses against plain loops, their closed forms and edges."""
 
 import math
 
@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from spml.models import seam
-
-TINY = seam.TINY
+from spml.losses import seam
+from spml.models.pixel_correlation import TINY, correlate, max_normalise, maximum_only
 
 
 def maps(*shape, seed=0, dtype=torch.float64):
@@ -21,7 +20,7 @@ def cells(length, parts):
 
 
 def normalised(x, tag, size):
-    """`shown` by loops: (B, C, h, w) as nested means, ReLU, maximum."""
+    """`of_tags` by loops: (B, C, h, w) as nested means, ReLU, maximum."""
     out = np.zeros((*x.shape[:2], *size))
     for b in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -34,7 +33,7 @@ def normalised(x, tag, size):
     return out
 
 
-TAG = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=torch.bool)  # the last image shows nothing
+TAG = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=torch.bool)  # the last image has none
 
 
 def test_classification_loss_by_loops():
@@ -102,58 +101,15 @@ def test_min_pool_loss_by_loops():
     assert float(seam.min_pool_loss(refined, TAG)) == pytest.approx(expected)
 
 
-def test_correlation_by_loops_in_one_part_and_in_many(monkeypatch):
-    feature, values = maps(2, 4, 3, 5), maps(2, 3, 3, 5, seed=1).abs()
-    feature[1, :, 2, 2] = 0  # this pixel has no feature
-    f, v = feature.flatten(2).numpy(), values.flatten(2).numpy()
-    expected = np.zeros_like(v)
-    for b in range(2):
-        for i in range(15):
-            weight = []
-            for j in range(15):
-                length = np.linalg.norm(f[b, :, i]) * np.linalg.norm(f[b, :, j])
-                weight.append(max(0.0, f[b, :, i] @ f[b, :, j] / length) if length else 0.0)
-            total = sum(weight)
-            for c in range(3):
-                expected[b, c, i] = (
-                    sum(w * x for w, x in zip(weight, v[b, c], strict=True)) / total if total else v[b, c, i]
-                )
-    for rows in (4096, 4):
-        monkeypatch.setattr(seam, "ROWS", rows)
-        found = seam.correlate(feature, values)
-        torch.testing.assert_close(found.flatten(2), torch.from_numpy(expected))
-
-
-def test_rows_of_the_correlation_sum_to_one():
-    """Maps that are one everywhere stay so; those of a partition still sum to one at every pixel."""
-    feature = maps(2, 6, 4, 5)
-    feature[0, :, 0] = 0
-    torch.testing.assert_close(
-        seam.correlate(feature, torch.ones(2, 1, 4, 5).double()), torch.ones(2, 1, 4, 5).double()
-    )
-    partition = maps(2, 3, 4, 5, seed=1).softmax(1)
-    torch.testing.assert_close(seam.correlate(feature, partition).sum(1), torch.ones(2, 4, 5).double())
-
-
-def test_module_detaches_maps_and_features_and_refines_to_shares():
-    module = seam.PixelCorrelation(16, 32)
-    raw, middle, late = (maps(2, c, 5, 4, dtype=torch.float32).requires_grad_() for c in (3, 16, 32))
-    refined = module(raw, maps(2, 3, 37, 30, seed=1, dtype=torch.float32), middle, late)
-    assert refined.shape == (2, 3, 5, 4) and refined.min() >= 0 and refined.sum(1).max() <= 1 + 1e-5
-    refined[:, 0].sum().backward()
-    assert raw.grad is None and middle.grad is None and late.grad is None
-    assert all(p.grad is not None and p.grad.any() for p in module.parameters())
-
-
 def test_maximum_only_and_normalise_by_hand():
     x = torch.tensor([[-1.0, 2.0, 4.0], [3.0, 2.0, -5.0]]).view(1, 2, 1, 3)
-    n = seam.max_normalise(x).view(2, 3)
+    n = max_normalise(x).view(2, 3)
     torch.testing.assert_close(n, torch.tensor([[0.0, 0.5, 1.0], [1.0, 2 / 3, 0.0]]))
-    kept = seam.maximum_only(n.view(1, 2, 1, 3)).view(2, 3)
+    kept = maximum_only(n.view(1, 2, 1, 3)).view(2, 3)
     torch.testing.assert_close(kept, torch.tensor([[0.0, 0.0, 1.0], [1.0, 2 / 3, 0.0]]))
     whole = seam.with_background(kept.view(1, 2, 1, 3)).view(3, 3)
     torch.testing.assert_close(whole[0], torch.tensor([0.0, 1 / 3, 0.0]))
-    assert not seam.max_normalise(-x.abs()).any()
+    assert not max_normalise(-x.abs()).any()
 
 
 @pytest.mark.parametrize(
@@ -190,6 +146,6 @@ def test_gradients(loss):
         "cross_refinement": lambda x, y: seam.cross_refinement_loss(*raw, (x, y), tag),
         "min_pool": lambda x, y: seam.min_pool_loss(x.exp(), tag) + 0 * y.sum(),
         "classification": lambda x, y: seam.classification_loss(x.mean((2, 3)) + y.mean((2, 3)), tag),
-        "correlate": lambda x, y: seam.correlate(x, x[:, :2].exp()).sum() + 0 * y.sum(),
+        "correlate": lambda x, y: correlate(x, x[:, :2].exp()).sum() + 0 * y.sum(),
     }[loss]
     assert torch.autograd.gradcheck(call, (a, b))

@@ -1,9 +1,10 @@
-"""Training of CAM networks by the engine of all stages: terms, resuming, two processes, bf16, errors, the script."""
+"""The tasks cam and seam: terms, resuming, two processes, bf16, errors, older snapshots, the script."""
 
 import runpy
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,16 +12,19 @@ import torch.multiprocessing as multiprocessing
 
 from spml.config import load_config
 from spml.data.annotate_list import annotate_list
+from spml.data.dataset import build_training_dataset
 from spml.engine import distributed, loop
+from spml.engine.optimizer import build_optimizer
+from spml.engine.run import build_task, train
 from spml.errors import UserError
 from spml.models import load_cam_model
 from spml.models.checkpoint import list_snapshots
-from spml.tasks import cam as train_cam
+from spml.tasks.cam import CamTask
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 SHORT = ["train.max_iteration=2", "train.warmup_iteration=0"]
-SEAM = ["network.prediction_types=seam", "train.second_view_scale=0.5"]
+SEAM = ["network.prediction_types=seam", "seam.second_view_scale=0.5"]
 TERMS = ("classification", "min_pool", "equivariance", "cross_refinement")
 
 
@@ -57,9 +61,9 @@ def two_steps(config_file, numbers):
     """Losses and gradients of two steps at rate 0."""
     config = load_config(config_file, SEAM)
     torch.manual_seed(0)
-    task = loop.build_task(config, "cam")
-    optimizer = loop.build_optimizer(task.trained, 5e-4, 0.9, False)
-    run = loop._replicate(task, config, CPU)
+    task = build_task(config)
+    optimizer = build_optimizer(task, 0.9)
+    run = loop.replicate(task, CPU)
     losses = [loop.update(run, task.weights, optimizer, batch_of(numbers), 0.0, step) for step in range(2)]
     return losses, {name: p.grad for name, p in task.named_parameters()}, dict(task.named_buffers())
 
@@ -85,19 +89,18 @@ def test_two_processes_do_what_one_does(cam_config_file, tmp_path):
         their_losses, their_gradients, their_buffers = torch.load(tmp_path / f"{rank}.pth", weights_only=True)
         for ours, theirs in zip(losses, their_losses, strict=True):
             assert {*ours} == {"total", *TERMS}
-            for name in ours:
-                torch.testing.assert_close(theirs[name], ours[name], rtol=1e-4, atol=1e-5)
+            assert theirs == pytest.approx(ours, rel=1e-4, abs=1e-5)
         for name, gradient in gradients.items():
             torch.testing.assert_close(their_gradients[name], gradient, rtol=2e-3, atol=1e-4, msg=name)
         for name, value in buffers.items():
             torch.testing.assert_close(their_buffers[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_each_process_gives_its_share(cam_config_file, monkeypatch):
+def test_each_process_gives_its_share(cam_config_file):
     """What one of two processes returns is half of its own mean: the engine sums."""
-    task = loop.build_task(load_config(cam_config_file, SEAM), "cam").eval()
+    task = build_task(load_config(cam_config_file, SEAM)).eval()
     whole = task(batch_of([0, 1]))
-    monkeypatch.setattr(train_cam, "world_size", lambda: 2)
+    task.exchange = SimpleNamespace(processes=2)
     for name, share in task(batch_of([0, 1])).items():
         torch.testing.assert_close(2 * share, whole[name])
 
@@ -106,15 +109,15 @@ def test_each_process_gives_its_share(cam_config_file, monkeypatch):
 def test_two_steps_equal_one_and_a_resumed_one(cam_config_file, tmp_path, kind):
     overrides = [*SHORT, *SEAM, f"network.prediction_types={kind}", "train.tensorboard_step=1"]
     config = load_config(cam_config_file, [*overrides, "train.snapshot_step=1"])
-    assert loop.train(config, tmp_path, CPU, "cam") == 0
+    assert train(config, tmp_path, device="cpu").finished
     model, rest = model_state(tmp_path, 1)
     for name in ("model-1.pth", "model-1.state.pth"):
         (tmp_path / name).unlink()
-    assert loop.train(config, tmp_path, CPU, "cam", resume=True) == 0
+    assert train(config, tmp_path, device="cpu", resume=True).finished
     again, rest_again = model_state(tmp_path, 1)
-    assert again["prediction_model"] == {} and again["embedding_model"].keys() == model["embedding_model"].keys()
-    for name, value in model["embedding_model"].items():
-        assert torch.equal(again["embedding_model"][name], value), name
+    assert again["prediction_model"] == again["embedding_model"] == {} and again["cam_model"].keys() == model["cam_model"].keys()
+    for name, value in model["cam_model"].items():
+        assert torch.equal(again["cam_model"][name], value), name
     ours, theirs = rest["optimizer"]["state"], rest_again["optimizer"]["state"]
     assert all(torch.equal(ours[p]["momentum_buffer"], theirs[p]["momentum_buffer"]) for p in ours)
     assert load_config(tmp_path / "config.yaml") == config
@@ -125,7 +128,7 @@ def test_two_steps_equal_one_and_a_resumed_one(cam_config_file, tmp_path, kind):
 def test_every_layer_learns_and_plain_cam_has_one_term(cam_config_file):
     for overrides, terms in (([], TERMS[:1]), (SEAM, TERMS)):
         config = load_config(cam_config_file, overrides)
-        task = loop.build_task(config, "cam")
+        task = build_task(config)
         assert task.weights == dict.fromkeys(terms, 1.0)
         losses = task(batch_of([0, 1, 2, 3]))
         assert tuple(losses) == terms and all(value.ndim == 0 and value >= 0 for value in losses.values())
@@ -135,10 +138,10 @@ def test_every_layer_learns_and_plain_cam_has_one_term(cam_config_file):
 
 def test_released_groups_of_rates(cam_config_file):
     config = load_config(cam_config_file, [*SEAM, "train.freeze_stem=true"])
-    task = loop.build_task(config, "cam")
-    groups = {group["multiplier"]: group for group in loop.build_optimizer(task.trained, 1e-3, 0.9, True).param_groups}
+    task = build_task(config)
+    groups = {group["multiplier"]: group for group in build_optimizer(task, 0.9).param_groups}
     assert {*groups} == {1, 2, 10}  # no layer of the head has a bias
-    assert len(groups[10]["params"]) == 4 and groups[10]["weight_decay"] == 1e-3
+    assert len(groups[10]["params"]) == 4 and groups[10]["weight_decay"] == 5e-4
     names = {name for name, p in task.named_parameters() if not p.requires_grad}
     assert names and all(".conv1." in name or ".res2." in name for name in names)
 
@@ -147,12 +150,12 @@ def test_training_learns_the_tags_and_where_they_are(cam_config_file, tiny_data,
     """Coloured boxes on grey: after a short run the classification is right and the maps lie on the boxes."""
     overrides = ["train.max_iteration=30", "train.warmup_iteration=0", "train.base_lr=0.01", "train.batch_size=4"]
     config = load_config(cam_config_file, overrides)
-    loop.train(config, tmp_path, CPU, "cam")
+    train(config, tmp_path, device="cpu")
     model = load_cam_model(config, list_snapshots(tmp_path)[-1][1])
     config.train.random_crop = config.train.random_scale = config.train.random_mirror = False
     config.train.shuffle, config.train.crop_size = False, [40, 48]
     config.dataset.tags, config.dataset.train_data_list = "", str(tiny_data / "val.txt")
-    dataset = loop.build_training_loader(config, stage="cam").dataset
+    dataset = build_training_dataset(config, CamTask.needs)
     right, inside, share = 0, 0.0, 0.0
     for number in range(8):
         item = dataset[number]
@@ -168,7 +171,7 @@ def test_training_learns_the_tags_and_where_they_are(cam_config_file, tiny_data,
 def test_bf16(cam_config_file):
     config = load_config(cam_config_file, [*SEAM, "train.amp=bf16"])
     torch.manual_seed(0)
-    task = loop.build_task(config, "cam")
+    task = build_task(config)
     half = task(batch_of([0, 1]))
     config.train.amp = "off"
     full = task(batch_of([0, 1]))
@@ -180,24 +183,44 @@ def test_bf16(cam_config_file):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["network.prediction_types=segsort"], "network.prediction_types: expected cam or seam"),
+        (["dataset.background=none"], "dataset.background: CAMs tell objects from a background"),
         (["dataset.tags=gone.txt"], "dataset.tags gone.txt: expected a text file"),
         (["dataset.tags="], "no tags: expected a file dataset.tags, or a semantic label"),
-        ([*SEAM, "train.second_view_scale=0.2", "train.batch_size=1"], "train.batch_size: expected at least 2"),
+        ([*SEAM, "seam.second_view_scale=0.2", "train.batch_size=1"], "train.batch_size: expected at least 2"),
         (["train.base_lr=1e30", "train.max_iteration=30", *SEAM], "the loss is not finite at step .*cross_refinement"),
     ],
 )
 def test_mistakes_are_one_line(cam_config_file, tmp_path, overrides, message):
     config = load_config(cam_config_file, ["train.warmup_iteration=0", "train.tensorboard_step=1", *overrides])
     with pytest.raises(UserError, match=message):
-        loop.train(config, tmp_path, CPU, "cam")
+        train(config, tmp_path, device="cpu")
     assert not list_snapshots(tmp_path)
 
 
 def test_a_snapshot_of_the_other_kind_is_not_resumed(cam_config_file, tmp_path):
-    loop.train(load_config(cam_config_file, SHORT), tmp_path, CPU, "cam")
+    train(load_config(cam_config_file, SHORT), tmp_path, device="cpu")
+    with pytest.raises(UserError, match='settings.train.task "cam", now "seam"'):
+        train(load_config(cam_config_file, [*SHORT, *SEAM]), tmp_path, device="cpu", resume=True)
+    (tmp_path / "record.json").unlink()
     with pytest.raises(UserError, match="does not fit CamModel.*missing: pixel_correlation"):
-        loop.train(load_config(cam_config_file, [*SHORT, *SEAM]), tmp_path, CPU, "cam", resume=True)
+        train(load_config(cam_config_file, [*SHORT, *SEAM]), tmp_path, device="cpu", resume=True)
+
+
+def test_runs_of_older_versions_go_on(cam_config_file, tmp_path):
+    """Their snapshots hold the network under another name, and their folders no record."""
+    config = load_config(cam_config_file, [*SHORT, "train.snapshot_step=1"])
+    train(config, tmp_path, device="cpu")
+    expected = model_state(tmp_path, 1)[0]["cam_model"]
+    for name in ("model-1.pth", "model-1.state.pth", "record.json"):
+        (tmp_path / name).unlink()
+    content = torch.load(tmp_path / "model-0.pth", weights_only=True)
+    older = {"embedding_model": content["cam_model"], "prediction_model": {}}
+    torch.save(older, tmp_path / "model-0.pth")
+    assert train(config, tmp_path, device="cpu", resume=True).history[0]["step"] == 1
+    for name, value in model_state(tmp_path, 1)[0]["cam_model"].items():
+        assert torch.equal(value, expected[name]), name
+    started = build_task(load_config(cam_config_file, [f"network.pretrained={tmp_path / 'model-0.pth'}"]))
+    assert torch.equal(started.parts["cam_model"].class_weight.weight, content["cam_model"]["class_weight.weight"])
 
 
 def test_the_script_with_tags_of_its_own(cam_config_file, tmp_path, monkeypatch, capsys):
