@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The project's virtual environment: made on the first call, reused after. `bash bashscripts/setup.sh`, or source this
 # file and call `spml_setup [dev]`, which leaves the interpreter in $SPML_PYTHON; `dev` adds the tools of the tests.
+# `spml_run` at the end is what the scripts of the pipelines call.
 #
 #   PYTHON=python3.12    make it with this interpreter, not the first of 3.10 to 3.13 on PATH
 #   SPML_VENV=folder     keep it there (relative to the project), not in .venv
@@ -83,6 +84,40 @@ spml_setup() {
   "$SPML_PYTHON" -c 'import spml, torch; print(f"[setup] torch {torch.__version__}")' >&2 || return 1
   printf '%s\n' "$stamp" >"$venv/stamp-base" && printf '%s\n' "$stamp" >"$venv/stamp-$kind" || return 1
   _spml_say "done in $((SECONDS - begin)) s"
+}
+
+# spml_run <annotation> <config> [key=value ..]: a pipeline, `spml run`, with the settings of the environment:
+#
+#   DATAROOT=folder        where the paths of the data lists start; needed
+#   SNAPSHOTS=folder       gets everything; snapshots/<name of the config>
+#   STAGES="pseudo .."     only these, in the order of the pipeline; what they need must be there
+#   DRY=1                  print the commands and run none
+#   GPUS=4                 processes; 1. Stage 1 sees GPUS x train.batch_size images a step, released: 4 x 4
+#   CLASSIFIER="k=v .."    for training of the classifier alone, over all else: train.max_iteration=4000
+#   CAM="k=v .."           for training of the CAM network alone, over all else
+#   CFG=file  GRID=h,w     another config; another k-means grid outside training
+#   RELEASED_EVALUATION=1  the last evaluation as the release's scripts do it, not CRF + scales + flip
+#   ROUNDS=2               train anew on the pseudo labels
+#   EXPECT  GT_LIST  CAM_CFG  CAM_DIR  BOXES  INSTANCE_DIR    as the options of `spml run`, which explains them
+#   SPML_PYTHON=file       an interpreter that has all it needs, in place of the project's environment
+spml_run() {
+  local annotation=$1 config=${CFG:-$2} words=() setting value
+  shift 2
+  if [ -z "${DATAROOT:-}" ]; then
+    printf 'error: DATAROOT is not set: expected DATAROOT=<folder that the data lists start from> bash %s\n' "$0" >&2
+    return 1
+  fi
+  if [ -z "${SPML_PYTHON:-}" ]; then spml_setup || return 1; fi
+  for setting in SNAPSHOTS GPUS CLASSIFIER CAM GRID ROUNDS EXPECT GT_LIST CAM_DIR BOXES INSTANCE_DIR; do
+    value=${!setting:-}
+    if [ -n "$value" ]; then words+=("--$(printf %s "$setting" | tr '[:upper:]' '[:lower:]')" "$value"); fi
+  done
+  if [ -n "${CAM_CFG:-}" ]; then words+=(--cam_config "$CAM_CFG"); fi
+  if [ "${DRY:-0}" = 1 ]; then words+=(--dry); fi
+  if [ "${RELEASED_EVALUATION:-0}" = 1 ]; then words+=(--released_evaluation); fi
+  # shellcheck disable=SC2086  # STAGES holds several words
+  if [ -n "${STAGES:-}" ]; then words+=(--only $STAGES); fi
+  "$SPML_PYTHON" -m spml run "$annotation" --config "$config" --data_dir "$DATAROOT" ${words[@]+"${words[@]}"} "$@"
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.classes import DENSEPOSE_CLASSES, VOC_CLASSES, class_names
 from spml.cli.main import command
 from spml.errors import UserError
 from spml.evaluation import evaluate_folder
@@ -133,19 +132,3 @@ def test_values_that_look_like_classes_are_warned_of(folders, caplog):
     save(folders / "gt/y.png", [[0, 21, 40, 254], [255, 255, 255, 255]])
     evaluate_folder(folders / "pred", folders / "gt")
     assert "values [21, 40] are none of the 21 classes" in caplog.text
-
-
-def test_class_names(tmp_path):
-    assert class_names() == VOC_CLASSES and len(VOC_CLASSES) == 21
-    assert class_names(15) == DENSEPOSE_CLASSES and class_names(3) == ("class 0", "class 1", "class 2")
-    for name, expected in (("voc12", VOC_CLASSES), ("densepose", DENSEPOSE_CLASSES)):
-        assert class_names(path=ROOT / f"misc/classes_{name}.txt") == expected
-    path = tmp_path / "names.txt"
-    path.write_bytes(b"\xef\xbb\xbfground\r\ntraffic sign\r\n\r\n")
-    assert class_names(path=path) == ("ground", "traffic sign")
-    with pytest.raises(UserError, match="expected 5 class names, one a line, got 2"):
-        class_names(5, path)
-    with pytest.raises(UserError, match="expected 2 to 254 classes, got 300"):
-        class_names(300)
-    with pytest.raises(UserError, match="cannot read the class names"):
-        class_names(path=tmp_path / "none.txt")

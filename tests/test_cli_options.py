@@ -37,7 +37,7 @@ def test_options_stand_in_the_config(tmp_path):
 
 def test_defaults_leave_the_config(tmp_path):
     args, config, _ = parse(tmp_path)
-    assert (config.network.kmeans_num_clusters, config.test.scales, config.test.flip) == ([6, 6], [1.0], False)
+    assert (config.network.kmeans_num_clusters, config.test.scales, config.test.flip) == ([6, 6], [], False)
     assert settings.crf_of(args) is None
     args, _, _ = parse(tmp_path, "--crf", "--crf_bi_xy_std", "50", "--crf_iter_max", "3")
     assert settings.crf_of(args) == DenseCRF(iterations=3, bi_xy_std=50)

@@ -11,7 +11,7 @@ import torch
 
 from spml.config import load_config
 from spml.data.lists import read_label
-from spml.engine.loop import train
+from spml.engine.run import train
 from spml.errors import UserError
 from spml.models import build_classifier, build_embedding_model, save_checkpoint
 
@@ -138,5 +138,5 @@ def test_a_hostile_state_runs_nothing(tiny_config, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "model-0.pth", build_embedding_model(tiny_config), build_classifier(tiny_config))
     torch.save({"step": 0, "optimizer": Attack(tmp_path / "attacked")}, tmp_path / "model-0.state.pth")
     with pytest.raises(UserError, match=r"model-0.state.pth cannot be read, refused: .*mkdir") as caught:
-        train(tiny_config, tmp_path, torch.device("cpu"), resume=True)
+        train(tiny_config, tmp_path, device="cpu", resume=True)
     assert "\n" not in str(caught.value) and not (tmp_path / "attacked").exists()

@@ -2,13 +2,15 @@
 
 import json
 import math
+import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from spml.errors import UserError
 from spml.pipelines import compare as comparison
-from spml.pipelines.compare import METHODS, compare, plan_runs, summary
+from spml.pipelines.compare import METHODS, compare, compare_runs, plan_runs, summary
 
 CPU = torch.device("cpu")
 SHORT = ["train.max_iteration=2", "train.warmup_iteration=1"]
@@ -18,7 +20,7 @@ SHORT = ["train.max_iteration=2", "train.warmup_iteration=1"]
 def compared(tiny_config_file, tmp_path_factory):
     """A whole comparison: its folder and result."""
     folder = tmp_path_factory.mktemp("compare")
-    return folder, compare(plan_runs(tiny_config_file, folder, [3], SHORT), CPU)
+    return folder, compare(tiny_config_file, folder, [3], overrides=SHORT, device="cpu")
 
 
 def test_plan_crosses_seeds_and_methods(tiny_config_file, tmp_path):
@@ -27,12 +29,15 @@ def test_plan_crosses_seeds_and_methods(tiny_config_file, tmp_path):
     assert len({run.folder for run in runs}) == 4 and not list(tmp_path.iterdir())
     for run in runs:
         assert run.config.train.seed == run.seed and run.snapshot == run.folder / "model-1.pth"
-    spml, baseline = (runs[0].config.train, runs[1].config.train)
-    losses = [f"{short}_loss_types" for short in ("sem_ann", "sem_occ", "img_sim", "feat_aff")]
-    assert [spml[name] for name in losses] == ["segsort", "segsort", "segsort", "none"]
-    assert [baseline[name] for name in losses] == ["none"] * 4 and baseline.classifier_gradient
-    different = {name for name in spml if spml[name] != baseline[name]}
-    assert different <= {*losses, "lent_cross_entropy_weight", "classifier_gradient"}  # same network, data and steps
+    spml, baseline = runs[0].config, runs[1].config
+    assert (spml.train.task, baseline.train.task) == ("spml", "segmentation")
+    assert list(baseline.losses) == ["cross_entropy"] and baseline.losses.cross_entropy.weight == 1
+    assert len(spml.losses) == 4
+    for section in ("dataset", "network", "test"):
+        assert spml[section] == baseline[section]
+    assert {name for name in spml.train if spml.train[name] != baseline.train[name]} == {"task"}  # same data and steps
+    with pytest.raises(UserError, match="--methods: expected names out of spml, partial_cross_entropy, got 'sml'"):
+        plan_runs(tiny_config_file, tmp_path, [0], methods=["sml"])
 
 
 def test_result_and_what_stays_behind(compared):
@@ -43,14 +48,13 @@ def test_result_and_what_stays_behind(compared):
         assert found.keys() == {"training_seconds", "mean_iou", "retrieval_mean_iou"}  # one seed: no spread
         assert 0 <= found["mean_iou"] <= 100 and 0 <= found["retrieval_mean_iou"] <= 100
         run = folder / method / "seed3"
-        assert {"model-1.pth", "model-1.state.pth", "config.yaml", "outcome.json", "memory"} <= {
+        assert {"model-1.pth", "model-1.state.pth", "config.yaml", "record.json", "memory"} <= {
             path.name for path in run.iterdir()
         }
         for predictor in ("softmax", "retrieval"):
             assert len(list((run / predictor / "semantic_gray").glob("*.png"))) == 8
-        record = json.loads((run / "memory" / "memory.json").read_text())
-        assert not record["full_masks"] and record["data_list"].endswith("train.txt")  # the weak labels
-        assert json.loads((run / "outcome.json").read_text())["mean_iou"] == found["mean_iou"]
+        assert json.loads((run / "result" / "outcome.json").read_text())["mean_iou"] == found["mean_iou"]
+    assert json.loads((folder / "result.json").read_text()) == result
     assert result["seconds"] > 0 and json.loads(json.dumps(result)) == result
 
 
@@ -61,24 +65,24 @@ def test_a_finished_comparison_is_read_not_repeated(compared, tiny_config_file, 
         raise AssertionError("trained again")
 
     monkeypatch.setattr(comparison, "train", refuse)
-    assert compare(plan_runs(tiny_config_file, folder, [3], SHORT), CPU) == result
+    assert compare(tiny_config_file, folder, [3], overrides=SHORT, device="cpu") == result
 
 
-def test_another_config_in_the_folder_is_one_line(compared, tiny_config_file):
-    runs = plan_runs(tiny_config_file, compared[0], [3], [*SHORT, "train.base_lr=0.5"])
-    with pytest.raises(UserError, match="config.yaml.* of another config: expected a folder of its own"):
-        compare(runs, CPU)
+@pytest.mark.parametrize(("override", "named"), [("train.base_lr=0.5", "base_lr"), ("test.neighbours=3", "neighbours")])
+def test_another_config_in_the_folder_is_one_line(compared, tiny_config_file, override, named):
+    with pytest.raises(UserError, match=f"other figures of a comparison are here .*{named}"):
+        compare(tiny_config_file, compared[0], [3], overrides=[*SHORT, override], device="cpu")
 
 
 def test_seeds_are_averaged_with_their_spread(compared, tiny_config_file, monkeypatch, tmp_path):
     outcomes = iter([(10.0, 20.0), (1.0, 2.0), (30.0, 24.0), (1.0, 2.0)])
 
-    def outcome(run, device):
+    def outcome(run, device, guard):
         classifier, retrieval = next(outcomes)
         return {"mean_iou": classifier, "retrieval_mean_iou": retrieval, "training_seconds": 2.0, "seconds": 3.0}
 
     monkeypatch.setattr(comparison, "run_once", outcome)
-    result = compare(plan_runs(tiny_config_file, tmp_path, [0, 1], SHORT), CPU)
+    result = compare_runs(plan_runs(tiny_config_file, tmp_path, [0, 1], SHORT), CPU)
     spml = result["spml"]
     assert (spml["mean_iou"], spml["retrieval_mean_iou"], result["seconds"]) == (20.0, 22.0, 12.0)
     assert spml["mean_iou_std"] == round(math.sqrt(200), 2) and spml["mean_iou_seeds"] == [10.0, 30.0]
@@ -86,8 +90,11 @@ def test_seeds_are_averaged_with_their_spread(compared, tiny_config_file, monkey
     assert "+-" not in summary(compared[1])
 
 
-def test_an_interrupted_training_ends_the_comparison(tiny_config_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "train", lambda *args, **kwargs: comparison.INTERRUPTED)
+def test_an_interrupted_training_ends_the_comparison_and_goes_on(tiny_config_file, tmp_path):
+    stop = threading.Event()
+    stop.set()
+    runs = plan_runs(tiny_config_file, tmp_path, [0], SHORT, ["spml"])
     with pytest.raises(KeyboardInterrupt):
-        compare(plan_runs(tiny_config_file, tmp_path, [0], SHORT), CPU)
-    assert not list(tmp_path.glob("*/*/outcome.json"))
+        compare_runs(runs, CPU, lambda: nullcontext(stop))
+    assert not list(tmp_path.rglob("outcome.json")) and (tmp_path / "spml/seed0/model-0.pth").is_file()
+    assert 0 <= compare_runs(runs, CPU)["spml"]["mean_iou"] <= 100

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# DensePose from points. Settings: bashscripts/pipeline.sh
-#   DATAROOT=folder GPUS=4 bash bashscripts/densepose/train_spml_point.sh
+# DensePose from points: `spml run point`. Settings: spml_run in bashscripts/setup.sh
+#   DATAROOT=folder GPUS=4 bash bashscripts/densepose/train_spml_point.sh [key=value ..]
 set -euo pipefail
-# shellcheck source=bashscripts/pipeline.sh
-source "$(dirname -- "${BASH_SOURCE[0]}")/../pipeline.sh"
-
-SOURCE=points
-pipeline configs/densepose/point.yaml 24,24 "train retrieval pseudo classifier evaluate" "$@"
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
+# shellcheck source=bashscripts/setup.sh
+source bashscripts/setup.sh
+spml_run point configs/densepose/point.yaml "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# PASCAL VOC 2012 from points. Settings: bashscripts/pipeline.sh
-#   DATAROOT=folder GPUS=4 bash bashscripts/voc12/train_spml_point.sh
+# PASCAL VOC 2012 from points, or other data by CFG: `spml run point`. Settings: spml_run in bashscripts/setup.sh
+#   DATAROOT=folder GPUS=4 bash bashscripts/voc12/train_spml_point.sh [key=value ..]
 set -euo pipefail
-# shellcheck source=bashscripts/pipeline.sh
-source "$(dirname -- "${BASH_SOURCE[0]}")/../pipeline.sh"
-
-pipeline configs/voc12/point.yaml 12,12 "train retrieval pseudo classifier evaluate" "$@"
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
+# shellcheck source=bashscripts/setup.sh
+source bashscripts/setup.sh
+spml_run point configs/voc12/point.yaml "$@"

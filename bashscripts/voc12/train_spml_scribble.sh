@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# PASCAL VOC 2012 from scribbles. Settings: bashscripts/pipeline.sh
-#   DATAROOT=folder GPUS=4 bash bashscripts/voc12/train_spml_scribble.sh
+# PASCAL VOC 2012 from scribbles, or other data by CFG: `spml run scribble`. Settings: spml_run in bashscripts/setup.sh
+#   DATAROOT=folder GPUS=4 bash bashscripts/voc12/train_spml_scribble.sh [key=value ..]
 set -euo pipefail
-# shellcheck source=bashscripts/pipeline.sh
-source "$(dirname -- "${BASH_SOURCE[0]}")/../pipeline.sh"
-
-pipeline configs/voc12/scribble.yaml 12,12 "train retrieval pseudo classifier evaluate" "$@"
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
+# shellcheck source=bashscripts/setup.sh
+source bashscripts/setup.sh
+spml_run scribble configs/voc12/scribble.yaml "$@"

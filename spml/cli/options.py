@@ -7,6 +7,7 @@ from spml.cli.exits import TRACEBACK
 from spml.cli.parser import (
     OVERRIDES,
     Parser,
+    class_or_none,
     integer_pair,
     name_list,
     named,
@@ -37,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tags": {"help": "file `name class ..` or folder of VOC XML (dataset.tags)"},
     "classes": {"metavar": "FILE", "help": "file of class names, one a line"},
     "num_classes": {"type": int, "help": "number of classes"},
+    "background": {"type": class_or_none, "default": 0, "help": "class without tags and boxes; none: no class is"},
     "instance_dir": {"help": "folder of over-segmentations <name>.png"},
     "boxes": {"help": "boxes.json, or a folder of VOC annotations <name>.xml"},
     "cam_dir": {"help": "folder of <name>.npy, a dict of class index to CAM each"},

@@ -74,6 +74,11 @@ def positive(text: str) -> int:
     return values[0]
 
 
+def class_or_none(text: str) -> int | None:
+    """The index of a class, or `none`."""
+    return None if text == "none" else natural(text)
+
+
 def number_list(text: str) -> list[float]:
     """`0.5,1,1.5` as numbers above zero."""
     values = _split(text, float)

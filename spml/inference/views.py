@@ -44,7 +44,7 @@ class ViewPlan:
         test = config.test
         crop, stride = (int(test.crop_size[0]), int(test.crop_size[1])), (int(test.stride[0]), int(test.stride[1]))
         base = max(0, int(config.train.image_size))
-        return cls(tuple(test.scales), bool(test.flip), int(test.image_size), crop, stride, max_pixels, base)
+        return cls(tuple(test.scales or [1.0]), bool(test.flip), int(test.image_size), crop, stride, max_pixels, base)
 
     @property
     def single_scale(self) -> bool:

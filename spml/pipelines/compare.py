@@ -1,7 +1,5 @@
 """SPML beside its baseline, partial cross-entropy, on the same network, data, steps and seeds."""
 
-import argparse
-import json
 import statistics
 import threading
 import time
@@ -13,33 +11,32 @@ from typing import Any
 
 import torch
 
+from spml import records
 from spml.config import load_config
 from spml.data.lists import read_list
+from spml.data.samples import Sample
+from spml.device import resolve_device
+from spml.engine.record import NEUTRAL
 from spml.engine.run import train
 from spml.errors import UserError
 from spml.evaluation.folders import evaluate_folder
-from spml.files import write_json
+from spml.files import read_json, write_json
 from spml.inference.memory import fill_memory
 from spml.inference.predictors import build_predictor, load_models, predict_list
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import ViewPlan
 from spml.visualize.report import table
 
-BASELINE = (
-    "train.sem_ann_loss_types=none",
-    "train.sem_occ_loss_types=none",
-    "train.img_sim_loss_types=none",
-    "train.feat_aff_loss_types=none",
-    "train.lent_cross_entropy_weight=0",
-    "train.classifier_gradient=true",
-)
-Guard = Callable[[], AbstractContextManager[threading.Event | None]]
+BASELINE = ("train.task=segmentation", "losses=none", "losses.cross_entropy.weight=1")
 METHODS: dict[str, tuple[str, ...]] = {"spml": (), "partial_cross_entropy": BASELINE}
 PREDICTORS = {"softmax": "mean_iou", "retrieval": "retrieval_mean_iou"}  # and the name of their figure
+OUTCOME = "outcome.json"
+
+Guard = Callable[[], AbstractContextManager[threading.Event | None]]
 
 
 @dataclass(frozen=True)
-class Run:
+class ComparedRun:
     """One method with one seed: its config and the folder that holds all of it."""
 
     method: str
@@ -52,50 +49,75 @@ class Run:
         """The model after the last step."""
         return self.folder / f"model-{self.config.train.max_iteration - 1}.pth"
 
+    @property
+    def result(self) -> Path:
+        """The folder of its figures, with a record of its own."""
+        return self.folder / "result"
+
     def predictions(self, predictor: str) -> Path:
         """Where the label images of "softmax" or "retrieval" are."""
         return self.folder / predictor / "semantic_gray"
 
 
-def method_list(text: str) -> list[str]:
-    """`spml,partial_cross_entropy` as names of METHODS; an argparse type."""
-    names = text.split(",")
-    if not set(names) <= set(METHODS):
-        raise argparse.ArgumentTypeError(
-            f"expected names out of {', '.join(METHODS)} separated by commas, got {text!r}"
-        )
-    return names
+def compare(
+    config: str | Path,
+    folder: str | Path,
+    seeds: Sequence[int] = (0,),
+    methods: Sequence[str] = tuple(METHODS),
+    overrides: Sequence[str] = (),
+    device: str | torch.device = "auto",
+    guard: Guard = nullcontext,
+) -> dict[str, Any]:
+    """Train and evaluate each method with each seed on dataset.test_data_list, and write `result.json`.
+
+    Runs that are finished are not repeated, and an interrupted one goes on.
+
+    Args:
+        config: a file, or a shipped config's name.
+        folder: gets `<method>/seed<i>/` and the result.
+        methods: names of METHODS.
+        overrides: `key=value` of the config, for all runs.
+        guard: a context around each training, which yields an event; once it is set, training saves and ends.
+
+    Returns:
+        See `compare_runs`.
+
+    Raises:
+        KeyboardInterrupt: the event was set during training, after its snapshot; the same call goes on from there.
+        UserError: a config or data that cannot be used; a folder that holds the result of another config.
+    """
+    runs = plan_runs(config, folder, seeds, overrides, methods)
+    result = compare_runs(runs, resolve_device(device) if isinstance(device, str) else device, guard)
+    write_json(Path(folder) / "result.json", result)
+    return result
 
 
 def plan_runs(
-    cfg_path: str | Path,
-    save_dir: str | Path,
+    config: str | Path,
+    folder: str | Path,
     seeds: Sequence[int],
     overrides: Sequence[str] = (),
     methods: Sequence[str] = tuple(METHODS),
-) -> list[Run]:
-    """Return the runs of a comparison, seed by seed, without starting any."""
+) -> list[ComparedRun]:
+    """Return the runs of a comparison, seed by seed, without starting any. Raises UserError for another method."""
+    for method in methods:
+        if method not in METHODS:
+            raise UserError(f"--methods: expected names out of {', '.join(METHODS)}, got {method!r}")
     runs = []
     for seed in seeds:
         for method in methods:
-            config = load_config(cfg_path, [*overrides, *METHODS[method], f"train.seed={seed}"])
-            runs.append(Run(method, seed, config, Path(save_dir) / method / f"seed{seed}"))
+            loaded = load_config(config, [*overrides, *METHODS[method], f"train.seed={seed}"])
+            runs.append(ComparedRun(method, seed, loaded, Path(folder) / method / f"seed{seed}"))
     return runs
 
 
-def compare(runs: Sequence[Run], device: torch.device, guard: Guard = nullcontext) -> dict[str, Any]:
+def compare_runs(runs: Sequence[ComparedRun], device: torch.device, guard: Guard = nullcontext) -> dict[str, Any]:
     """Train and evaluate every run that is not finished yet.
-
-    `guard`: a context around each training, which yields an event; once it is set, training saves and ends.
 
     Returns:
         For each method `mean_iou` (the classifier's, mean over seeds, per cent, on dataset.test_data_list),
         `retrieval_mean_iou`, the same for each seed, their standard deviations over seeds where there are several,
-        and `seconds` of training; `seconds` of all.
-
-    Raises:
-        KeyboardInterrupt: the event was set during training, after its snapshot; the same call goes on from there.
-        UserError: a folder that holds the result of another config.
+        and `training_seconds`; `seconds` of all.
     """
     outcomes = [run_once(run, device, guard) for run in runs]
     result: dict[str, Any] = {}
@@ -112,13 +134,11 @@ def compare(runs: Sequence[Run], device: torch.device, guard: Guard = nullcontex
     return result
 
 
-def run_once(run: Run, device: torch.device, guard: Guard = nullcontext) -> dict[str, Any]:
+def run_once(run: ComparedRun, device: torch.device, guard: Guard = nullcontext) -> dict[str, Any]:
     """Train, fill a memory from the weak labels, predict and evaluate both ways; or read what an earlier call found."""
-    begun, path = run.folder / "config.yaml", run.folder / "outcome.json"
-    if begun.is_file() and load_config(begun) != run.config:
-        raise UserError(f"{begun}: is of another config: expected a folder of its own for each config")
-    if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
+    weak, test = (_samples(run.config, use) for use in ("train", "test"))
+    if records.start(run.result, _record(run.config, weak, test), made=(OUTCOME,)):
+        return read_json(run.result / OUTCOME, "the figures of a comparison")
     begin = time.monotonic()
     print(f"{run.method}, seed {run.seed}: {run.folder}")
     with guard() as stop:
@@ -126,19 +146,39 @@ def run_once(run: Run, device: torch.device, guard: Guard = nullcontext) -> dict
     if not finished:
         raise KeyboardInterrupt
     trained = time.monotonic()
-    outcome = {**evaluate(run, device), "training_seconds": round(trained - begin, 1)}
+    outcome = {**evaluate(run, device, weak, test), "training_seconds": round(trained - begin, 1)}
     outcome["seconds"] = round(time.monotonic() - begin, 1)
-    write_json(path, outcome)
+    write_json(run.result / OUTCOME, outcome)
+    records.finish(run.result)
     return outcome
 
 
-def evaluate(run: Run, device: torch.device) -> dict[str, float]:
+def _samples(config: Any, use: str) -> list[Sample]:
+    return read_list(config.dataset[f"{use}_data_list"], config.dataset.data_dir, columns=2)
+
+
+def _record(config: Any, weak: Sequence[Sample], test: Sequence[Sample]) -> records.Record:
+    """What the figures follow from: the config, but for paths, and the contents of both lists."""
+    settings = {
+        name: {key: value for key, value in section.items() if key not in NEUTRAL.get(name, ())}
+        for name, section in config.items()
+        if isinstance(section, dict)
+    }
+    settings.pop("expected", None)
+    contents = {}
+    for name, samples in (("train", weak), ("test", test)):
+        parts = (part for one in samples for part in (one.image, one.label, one.regions) if part is not None)
+        contents[name] = records.hash_files(parts)
+    return records.Record("figures of a comparison", settings=settings, contents=contents)
+
+
+def evaluate(
+    run: ComparedRun, device: torch.device, weak: Sequence[Sample], test: Sequence[Sample]
+) -> dict[str, float]:
     """Predict the test list by classifier and by retrieval, and return both mean IoUs in per cent."""
     config, data, plan = run.config, run.config.dataset, ViewPlan.from_config(run.config)
     model, _ = load_models(config, run.snapshot, device, with_classifier=False)
-    weak = read_list(data.train_data_list, data.data_dir, columns=2)
     fill_memory(config, weak, Segmenter.from_config(config, model, plan, device), run.folder / "memory")
-    test = read_list(data.test_data_list, data.data_dir, columns=2)
     found = {}
     for kind, figure in PREDICTORS.items():
         predictor = build_predictor(config, kind, run.snapshot, plan, device, run.folder / "memory")

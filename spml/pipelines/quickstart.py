@@ -16,7 +16,7 @@ from spml.files import write_json
 from spml.inference.predictors import build_predictor, load_models, predict_list
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import ViewPlan
-from spml.pipelines.compare import Guard, Run, compare, plan_runs
+from spml.pipelines.compare import ComparedRun, Guard, compare_runs, plan_runs
 from spml.visualize.report import PictureRow, quickstart_picture
 
 NUM_TRAIN, NUM_VAL = 300, 80
@@ -45,13 +45,13 @@ def quickstart(
     lists = [f"dataset.train_data_list={data / 'train.txt'}", f"dataset.test_data_list={data / 'val.txt'}"]
     own = [f"dataset.data_dir={data}", f"dataset.classes={data / 'classes.txt'}", *lists]
     runs = plan_runs(cfg_path, folder, seeds, [*own, *overrides])
-    result = compare(runs, device, guard)
+    result = compare_runs(runs, device, guard)
     write_json(folder / "result.json", result)
     picture(runs[:2], data, folder / "result.png", device)
     return result
 
 
-def picture(runs: Sequence[Run], data: Path, path: Path, device: torch.device) -> None:
+def picture(runs: Sequence[ComparedRun], data: Path, path: Path, device: torch.device) -> None:
     """Write what SPML and the baseline make of some training images, of which they knew the points alone."""
     spml, baseline = runs
     config, plan = spml.config, ViewPlan.from_config(spml.config)

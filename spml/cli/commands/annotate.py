@@ -19,6 +19,7 @@ def add_arguments(parser: Parser) -> None:
     classes = parser.add_mutually_exclusive_group()
     add(classes, "num_classes", help="mask values from here on stay unlabelled")
     add(classes, "classes", help="file of class names, one a line, in place of --num_classes")
+    add(parser, "background")
     add(parser, "instance_dir", help="folder of over-segmentations, for the third column")
 
 
@@ -30,6 +31,7 @@ def main(args: argparse.Namespace) -> None:
         length_ratio=args.length_ratio,
         dilation=args.dilation,
         num_classes=num_classes,
+        background=args.background,
         instance_dir=args.instance_dir,
     )
     print(written)

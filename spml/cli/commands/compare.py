@@ -4,14 +4,11 @@ Runs that are finished are not repeated, and an interrupted one goes on.
 """
 
 import argparse
-from pathlib import Path
 
 from spml.cli.interruption import interruption
 from spml.cli.options import add, add_config
 from spml.cli.parser import Parser
-from spml.device import resolve_device
-from spml.files import write_json
-from spml.pipelines.compare import METHODS, compare, plan_runs, summary
+from spml.pipelines.compare import METHODS, compare, summary
 
 
 def add_arguments(parser: Parser) -> None:
@@ -22,7 +19,5 @@ def add_arguments(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    runs = plan_runs(args.config, args.save_dir, args.seeds, args.overrides, args.methods)
-    result = compare(runs, resolve_device(args.device), interruption)
-    write_json(Path(args.save_dir) / "result.json", result)
-    print(summary(result))
+    own = (args.seeds, args.methods, args.overrides, args.device, interruption)
+    print(summary(compare(args.config, args.save_dir, *own)))

@@ -1,0 +1,46 @@
+"""A whole pipeline, from tags, boxes, scribbles, points or full masks to a segmenter and its mIoU.
+
+The same command goes on where an interrupted one stopped. key=value goes to all commands with a network.
+"""
+
+import argparse
+from dataclasses import fields
+
+from spml.cli.main import main as execute
+from spml.cli.options import add, add_config
+from spml.cli.parser import Parser
+from spml.errors import UserError
+from spml.pipelines.plan import plan
+from spml.pipelines.run import run
+from spml.pipelines.settings import ANNOTATIONS, Settings
+from spml.pipelines.stage import choose
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("annotation", choices=ANNOTATIONS, help="what the training images are labelled with")
+    add_config(parser)
+    add(parser, "data_dir", "snapshots", "grid", "gpus", "dry", "from", "only", "rounds")
+    add(parser, "classifier", "cam", "cam_config")
+    add(parser, "cam_dir", help="for tags and boxes: CAMs that are there, in place of making them")
+    add(parser, "boxes", help="for boxes: boxes.json, or a folder of VOC annotations <name>.xml")
+    add(parser, "instance_dir", help="for CAMs: over-segmentations <name>.png, where the list names none")
+    add(parser, "gt_list", help="masks of the training images: the mIoU of each stage's labels, in quality.json")
+    add(parser, "expect", help="mean IoU in per cent that the last evaluation must reach, +- 0.5; else exit status 1")
+    add(parser, "released_evaluation")
+
+
+def main(args: argparse.Namespace) -> int:
+    overrides = [*(word for word in args.only or [] if "=" in word), *args.overrides]  # `--only train key=value`
+    only = [word for word in args.only or [] if "=" not in word]
+    given = {field.name: getattr(args, field.name) for field in fields(Settings)}
+    given |= {"overrides": tuple(overrides), "classifier": tuple(args.classifier), "cam": tuple(args.cam)}
+    given["grid"] = tuple(args.grid) if args.grid else None
+    settings = Settings(**given)
+    stages = plan(settings)
+    try:
+        chosen = choose(stages, getattr(args, "from"), only)
+    except ValueError as error:
+        raise UserError(f"--from, --only: {error}") from error
+    if not args.dry:
+        settings.check_lists()
+    return run(chosen, execute, title=settings.name, everything=stages, processes=args.gpus, dry=args.dry)

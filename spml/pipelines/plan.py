@@ -1,0 +1,247 @@
+"""The stages of the five pipelines: tags, boxes, scribbles, points and masks in, a segmenter and its figures out."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from spml.pipelines.settings import Settings
+from spml.pipelines.stage import Stage, Step
+
+SCALES = ("--scales", "0.5,0.75,1,1.25,1.5", "--flip", "--crf")
+RELEASED_VIEWS = {"tag": SCALES, "box": ("--crf",)}  # of the last evaluation; the others' is softmax at one scale
+MEMORY_VIEWS = ("--scales", "0.5,1,1.5")  # of memories that label training images
+SUPERVISED = ("train.task=segmentation", "losses=none", "losses.cross_entropy.weight=1")
+CLASSIFIER_BATCH, CLASSIFIER_STEPS = 16, 4000
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a round finds and leaves its files."""
+
+    folder: Path
+    labels: str | None  # the list that it trains on; None: the config's
+    title: str = ""  # before the names of its rows of figures
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+
+def plan(settings: Settings) -> list[Stage]:
+    """All stages, in their order. Stages of a kind that stood before are numbered: train, train2, ..
+
+    Raises:
+        UserError: settings that cannot be used.
+    """
+    named: Counter[str] = Counter()
+    stages = []
+    for stage in Pipeline(settings).stages():
+        named[stage.name] += 1
+        count = named[stage.name]
+        stages.append(Stage(stage.name if count == 1 else f"{stage.name}{count}", stage.help, stage.steps))
+    return stages
+
+
+class Pipeline:
+    """Writes the command lines of a pipeline."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = settings.folder
+        self.regions = self.folder / "oversegment" if settings.lacks_regions() else None
+        self.weak = self._weak_labels()
+
+    def stages(self) -> Iterator[Stage]:
+        """Each with the name of its kind."""
+        settings, place = self.settings, Place(self.folder, self.weak)
+        if self.regions is not None:
+            yield self.oversegment(self.regions)
+        if settings.makes_cams:
+            yield self.train_cam()
+            yield self.make_cams()
+        if settings.annotation == "mask":
+            yield self.train(place)
+            yield self.evaluate(place, place / "stage1")
+            return
+        for number in range(1, settings.rounds + 1):
+            yield self.train(place)
+            yield self.retrieval(place)
+            if number == 1 and settings.annotation == "tag":
+                yield from self.rounds_of_tags(place)
+                labels = place / "pseudo2"
+            else:
+                yield self.pseudo(place)
+                labels = place / "pseudo"
+                yield self.train_classifier(place / "stage2", place / "stage1", labels)
+            yield self.evaluate(place, place / "stage2")
+            title = f"training {number + 1}: "
+            place = Place(self.folder / f"round{number + 1}", str(labels / "list.txt"), title)
+
+    def _weak_labels(self) -> str | None:
+        """The list of weak labels, where it is not the config's."""
+        if self.settings.makes_cams:
+            return str(self.folder / "cams" / f"list_{self.settings.annotation}.txt")
+        return str(self.regions / "list.txt") if self.regions is not None else None
+
+    # stages
+
+    def oversegment(self, folder: Path) -> Stage:
+        settings = self.settings
+        words = ["--data_dir", settings.root, "--data_list", settings.training_list, "--save_dir", str(folder)]
+        outputs = [folder]
+        if not settings.makes_cams:
+            words += ["--list_out", str(folder / "list.txt")]
+            outputs.append(folder / "list.txt")
+        step = Step(("oversegment", *words), (Path(settings.training_list),), tuple(outputs), shared=False)
+        return Stage("oversegment", "regions of the training images, for image similarity", (step,))
+
+    def train_cam(self) -> Stage:
+        settings, network = self.settings, self.folder / "cam_network"
+        words = ["--snapshot_dir", str(network), "--resume", *settings.overrides, *settings.cam]
+        step = self._network("train", words, (settings.training_list,), (network,), settings.cam_config_file)
+        return Stage("train_cam", "a classification network, from tags", (step,))
+
+    def make_cams(self) -> Stage:
+        settings, network, folder = self.settings, self.folder / "cam_network", self.folder / "cams"
+        words = ["--snapshot_dir", str(network), "--save_dir", str(folder)]
+        regions = settings.instance_dir or self.regions
+        boxes = settings.boxes if settings.annotation == "box" else None
+        given = {"boxes": boxes, "instance_dir": regions, "gt_list": settings.gt_list}
+        for name, value in given.items():
+            words += [f"--{name}", str(value)] if value else []
+        labels = folder / f"{settings.annotation}_label"
+        outputs = (folder / "cam", labels, Path(str(self.weak)))
+        inputs = (network, *([self.regions] if self.regions else []))
+        step = self._network("cam", [*words, *settings.overrides], inputs, outputs, settings.cam_config_file)
+        quality = self._quality("labels", f"CAM={labels}", labels)
+        return Stage("cam", "its class activation maps, and labels of them", (step, *quality))
+
+    def train(self, place: Place) -> Stage:
+        settings, network = self.settings, place / "stage1"
+        recipe: tuple[str, ...] = ()
+        if settings.annotation == "mask" and settings.loaded.train.task != "segmentation":
+            recipe = SUPERVISED
+        words = ["--snapshot_dir", str(network), "--resume", *self._list(place.labels), *recipe, *settings.overrides]
+        step = self._network("train", words, self._listed(place.labels), (network,))
+        what = "embedding and classifier on full masks" if recipe else "the embedding under the relations"
+        return Stage("train", f"{what}{' anew, on pseudo labels' if place.title else ''}", (step,))
+
+    def retrieval(self, place: Place) -> Stage:
+        """The release filled this memory from the full masks."""
+        memory, folder = place / "memory", place / "retrieval"
+        views = ["--kmeans_num_clusters", self.settings.kmeans_grid, "--semantic_memory_dir", str(memory)]
+        steps = [self._memory(place, memory, place.labels), self._predict(folder, place / "stage1", views, (memory,))]
+        steps.append(self._evaluate(folder, "mIoU.json"))
+        steps += self._quality("results", f"{place.title}test images: retrieval={folder / 'mIoU.json'}", folder)
+        return Stage("retrieval", "what retrieval from the weak labels makes of the test images", tuple(steps))
+
+    def pseudo(self, place: Place) -> Stage:
+        source, folder = "points" if self.settings.densepose else "softmax", place / "pseudo"
+        steps = [self._pseudo(folder, place / "stage1", ["--source", source])]
+        steps += self._quality("labels", f"{place.title}pseudo labels={folder / 'semantic_gray'}", folder)
+        return Stage("pseudo", "labels of the training images by what was learned", tuple(steps))
+
+    def rounds_of_tags(self, place: Place) -> Iterator[Stage]:
+        """CAMs that walk under the embedding name a memory, whose retrieval labels the training images; a classifier
+        learns these, and its labels, spread by one step, take the CAMs' place.
+        """
+        cams = Path(self.settings.cam_dir or self.folder / "cams" / "cam")
+        walk, first, again = place / "pseudo_cam", place / "stage2_round1", place / "pseudo_softmax"
+        steps = [self._pseudo(walk, place / "stage1", ["--source", "cam", "--cam_dir", str(cams)], (cams,))]
+        steps += self._quality("labels", f"CAM + walk={walk / 'semantic_gray'}", walk)
+        yield Stage("pseudo", "round 1: from CAMs", (*steps, *self._retrieved(place, "pseudo", walk, "round 1")))
+        yield self.train_classifier(first, place / "stage1", place / "pseudo")
+        steps = [self._pseudo(again, first, ["--source", "softmax", "--walk_steps", "1"])]
+        steps += self._quality("labels", f"classifier of round 1={again / 'semantic_gray'}", again)
+        yield Stage("pseudo", "round 2: from it", (*steps, *self._retrieved(place, "pseudo2", again, "round 2")))
+        yield self.train_classifier(place / "stage2", place / "stage1", place / "pseudo2")
+
+    def _retrieved(self, place: Place, name: str, labels: Path, row: str) -> list[Step]:
+        """Pseudo labels `name` by retrieval from a memory of other ones."""
+        memory, folder = place / f"memory_{name}", place / name
+        words = ["--source", "retrieval", "--semantic_memory_dir", str(memory)]
+        steps = [self._memory(place, memory, str(labels / "list.txt"), MEMORY_VIEWS)]
+        steps.append(self._pseudo(folder, place / "stage1", words, (memory,)))
+        return [*steps, *self._quality("labels", f"{row}={folder / 'semantic_gray'}", folder)]
+
+    def train_classifier(self, network: Path, embedding: Path, labels: Path) -> Stage:
+        """On pseudo labels; the release's scripts for scribbles and points took the weak labels by mistake."""
+        settings, listed = self.settings, labels / "list.txt"
+        batch = -(-CLASSIFIER_BATCH // settings.gpus)
+        recipe = (f"train.batch_size={batch}", f"train.max_iteration={CLASSIFIER_STEPS}")
+        words = ["--snapshot_dir", str(network), "--data_list", str(listed), "--resume", *recipe]
+        words += [*settings.overrides, *settings.classifier, f"network.pretrained={embedding}"]
+        step = self._network("classifier", words, (listed, embedding), (network,))
+        return Stage("classifier", "the softmax classifier on the frozen embedding, from pseudo labels", (step,))
+
+    def evaluate(self, place: Place, network: Path) -> Stage:
+        settings, folder, views = self.settings, place / "evaluation", list(SCALES)
+        if settings.released_evaluation:
+            folder, views = place / "evaluation_released", list(RELEASED_VIEWS.get(settings.annotation, ()))
+        steps = [self._predict(folder, network, ["--predictor", "softmax", *views])]
+        steps.append(self._evaluate(folder, "mIoU_by_instance.json", "--by_instance"))
+        expect = () if settings.expect is None else ("--expect", f"{settings.expect:g}")
+        steps.append(self._evaluate(folder, "mIoU.json", *expect))
+        steps += self._quality("results", f"{place.title}test images: classifier={folder / 'mIoU.json'}", folder)
+        return Stage("evaluate", "mIoU of the classifier on the test images", tuple(steps))
+
+    # steps
+
+    def _network(
+        self,
+        command: str,
+        words: list[str],
+        inputs: tuple[str | Path, ...],
+        outputs: tuple[Path, ...],
+        config: str | None = None,
+    ) -> Step:
+        """A command with a network; `words` end in overrides."""
+        settings = self.settings
+        own = ["--config", config or settings.config]
+        own += ["--data_dir", settings.data_dir] if settings.data_dir else []
+        own += ["--device", settings.device] if settings.device != "auto" else []
+        return Step((command, *own, *words), tuple(map(Path, inputs)), outputs)
+
+    def _list(self, labels: str | None) -> list[str]:
+        return ["--data_list", labels] if labels else []
+
+    def _listed(self, labels: str | None) -> tuple[str, ...]:
+        return (labels or self.settings.loaded.dataset.train_data_list,)
+
+    def _memory(self, place: Place, folder: Path, labels: str | None, views: tuple[str, ...] = ()) -> Step:
+        network, settings = place / "stage1", self.settings
+        words = ["--snapshot_dir", str(network), "--save_dir", str(folder)]
+        words += ["--kmeans_num_clusters", settings.kmeans_grid, *self._list(labels), *views, *settings.overrides]
+        return self._network("memory", words, (network, *self._listed(labels)), (folder,))
+
+    def _predict(self, folder: Path, network: Path, views: list[str], inputs: tuple[Path, ...] = ()) -> Step:
+        words = ["--save_dir", str(folder), "--snapshot_dir", str(network), *views, *self.settings.overrides]
+        return self._network("predict", words, (network, *inputs), (folder / "semantic_gray",))
+
+    def _pseudo(self, folder: Path, network: Path, source: list[str], inputs: tuple[Path, ...] = ()) -> Step:
+        """Of the images in the list of weak labels, which says what classes they have."""
+        words = ["--save_dir", str(folder), "--snapshot_dir", str(network)]
+        words += ["--kmeans_num_clusters", self.settings.kmeans_grid, *self._list(self.weak), *source]
+        outputs = (folder / "semantic_gray", folder / "list.txt")
+        inputs = (network, *map(Path, self._listed(self.weak)), *inputs)
+        return self._network("pseudo-label", [*words, *self.settings.overrides], inputs, outputs)
+
+    def _evaluate(self, folder: Path, name: str, *options: str) -> Step:
+        data, predicted, result = self.settings.loaded.dataset, folder / "semantic_gray", folder / name
+        words = ["evaluate", "--pred_dir", str(predicted), *self._masks(data.test_data_list), "--json", str(result)]
+        inputs = (predicted, Path(data.test_data_list))
+        return Step((*words, *options), inputs, (result,), shared=False, verdict="--expect" in options)
+
+    def _quality(self, kind: str, row: str, source: Path) -> list[Step]:
+        """A row of the table of labels against masks, where the user has masks."""
+        if not self.settings.gt_list:
+            return []
+        words = ["quality", "--json", str(self.folder / "quality.json"), *self._masks(self.settings.gt_list)]
+        row_of = Path(row.partition("=")[2])
+        inputs = (row_of, Path(self.settings.gt_list))
+        return [Step((*words, f"--{kind}", row), inputs, (self.folder / "quality.json",), shared=False)]
+
+    def _masks(self, listed: str) -> list[str]:
+        data = self.settings.loaded.dataset
+        names = ["--classes", data.classes] if data.classes else []
+        return ["--data_dir", self.settings.root, "--data_list", listed, "--num_classes", str(data.num_classes), *names]

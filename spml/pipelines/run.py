@@ -1,0 +1,69 @@
+"""Running the stages of a pipeline, one after the other."""
+
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import spml
+from spml.errors import UserError
+from spml.pipelines.stage import Stage, Step, quoted
+
+
+def run(
+    stages: Sequence[Stage],
+    execute: Callable[[Sequence[str]], int],
+    *,
+    title: str,
+    everything: Sequence[Stage] = (),
+    processes: int = 1,
+    dry: bool = False,
+) -> int:
+    """Run stages and say what is run.
+
+    A stage that was interrupted goes on, and one that is complete returns at once: the commands see to both by the
+    records of their folders. So a pipeline that was ended at any moment is gone on with by the same call.
+
+    Args:
+        execute: runs a command line of `spml` in this process and returns its status.
+        title: of the pipeline.
+        everything: all stages of the pipeline, of which `stages` may be some.
+        processes: that share the work of a step, started by torch.distributed.run where there are several.
+        dry: print the commands and run none.
+
+    Returns:
+        The status of the first command that failed, else 0.
+
+    Raises:
+        UserError: what a stage needs is not there; what a command raises.
+    """
+    for stage in stages:
+        print(f"\n== {title}: {stage.name} ==", flush=True)
+        status = 0
+        for step in stage.steps:
+            print(quoted(step.command(processes)), flush=True)
+            if dry:
+                continue
+            _check_inputs(step, stage, everything)
+            shared = step.shared and processes > 1
+            found = _launch(step.launch(processes)) if shared else execute(step.words)
+            status = status or found
+            if found and not step.verdict:
+                return found
+        if status:
+            return status
+    return 0
+
+
+def _check_inputs(step: Step, stage: Stage, everything: Sequence[Stage]) -> None:
+    makers = {path: maker.name for maker in everything for path in maker.outputs}
+    for path in step.inputs:
+        if path in makers and makers[path] != stage.name and not path.exists():
+            raise UserError(f"stage {stage.name} needs {path}, which the stage {makers[path]} makes: run that first")
+
+
+def _launch(words: Sequence[str]) -> int:
+    """Run a command with the package of this process; its status."""
+    own = str(Path(spml.__file__).resolve().parents[1])
+    paths = [own, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}).returncode

@@ -1,0 +1,138 @@
+"""What a user says of a pipeline, and what follows from it before any work."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from spml.config import load_config
+from spml.data.lists import read_list
+from spml.errors import UserError
+
+ANNOTATIONS = ("tag", "box", "scribble", "point", "mask")
+OF_CAMS = ("tag", "box")  # labels start from class activation maps
+GRID, DENSEPOSE_GRID = (12, 12), (24, 24)  # of k-means outside training, as released
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A pipeline, as the options of `spml run` describe it.
+
+    Args:
+        annotation: one of ANNOTATIONS.
+        config: a file, or a shipped config's name.
+        overrides: `key=value` for every command with a network.
+        data_dir: where the paths of lists start; None: dataset.data_dir.
+        snapshots: gets everything; None: snapshots/<name of the config>.
+        grid: of k-means outside training; None: the released one.
+        classifier, cam: overrides for the training of the classifier, or of the CAM network, alone.
+        cam_config: of the CAM network; None: `config` with `cam` for the annotation in its name.
+        cam_dir: CAMs that are there; None: they are made, from tags.
+        boxes: boxes.json or a folder of VOC's XML, for box labels of CAMs that are made.
+        instance_dir: over-segmentations, where the CAM network's list names none.
+        gt_list: masks of the training images: each stage's labels are compared with them, a diagnostic.
+        expect: mean IoU in per cent that the last evaluation must reach.
+        rounds: trainings; each after the first starts anew from the pseudo labels of the one before.
+
+    Raises:
+        UserError: settings that contradict each other; a config or lists that cannot be used.
+    """
+
+    annotation: str
+    config: str
+    overrides: tuple[str, ...] = ()
+    data_dir: str | None = None
+    snapshots: str | None = None
+    grid: tuple[int, int] | None = None
+    gpus: int = 1
+    device: str = "auto"
+    classifier: tuple[str, ...] = ()
+    cam: tuple[str, ...] = ()
+    cam_config: str | None = None
+    cam_dir: str | None = None
+    boxes: str | None = None
+    instance_dir: str | None = None
+    gt_list: str | None = None
+    expect: float | None = None
+    released_evaluation: bool = False
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.annotation not in ANNOTATIONS:
+            raise UserError(f"annotation: expected one of {', '.join(ANNOTATIONS)}, got {self.annotation!r}")
+        if self.annotation == "mask" and self.rounds > 1:
+            raise UserError("--rounds: expected 1 for masks, which leave nothing to label")
+        if self.makes_cams and self.annotation == "box" and not self.boxes:
+            raise UserError("--boxes: expected boxes.json or a folder of VOC's XML, got nothing")
+
+    @cached_property
+    def loaded(self) -> Any:
+        """The config."""
+        return load_config(self.config, self.overrides)
+
+    @property
+    def name(self) -> str:
+        """Of the config, without folders that say nothing: `voc12_tag`."""
+        path = Path(self.config).with_suffix("")
+        parts = path.parts[-1:] if path.is_absolute() else [part for part in path.parts if part not in ("..", ".")]
+        return "_".join(parts[1:] if len(parts) > 1 and parts[0] == "configs" else parts)
+
+    @property
+    def folder(self) -> Path:
+        """What gets everything."""
+        return Path(self.snapshots or Path("snapshots") / self.name)
+
+    @property
+    def root(self) -> str:
+        """Where the paths of lists start."""
+        return self.data_dir or self.loaded.dataset.data_dir
+
+    @property
+    def makes_cams(self) -> bool:
+        return self.annotation in OF_CAMS and not self.cam_dir
+
+    @cached_property
+    def cam_config_file(self) -> str:
+        """The config of the CAM network."""
+        if self.cam_config:
+            return self.cam_config
+        stem = self.config.removesuffix(".yaml")
+        if not stem.endswith(self.annotation):
+            raise UserError(
+                "--cam_config: expected the config of a CAM network, as --config does not end in "
+                f"{self.annotation}.yaml, or --cam_dir with CAMs that are there"
+            )
+        return stem.removesuffix(self.annotation) + "cam" + self.config[len(stem) :]
+
+    @property
+    def densepose(self) -> bool:
+        return self.loaded.dataset.dataset == "Densepose"
+
+    @property
+    def kmeans_grid(self) -> str:
+        """H,W."""
+        return ",".join(map(str, self.grid or (DENSEPOSE_GRID if self.densepose else GRID)))
+
+    @property
+    def training_list(self) -> str:
+        """The list that the user has: of the config, or of the CAM network's where CAMs are made."""
+        if self.makes_cams:
+            return load_config(self.cam_config_file, self.overrides).dataset.train_data_list
+        return self.loaded.dataset.train_data_list
+
+    def lacks_regions(self) -> bool:
+        """Whether image similarity is on and nobody named over-segmentations, so that they have to be made."""
+        listed = Path(self.training_list)
+        if self.annotation == "mask" or self.instance_dir or "image_similarity" not in self.loaded.losses:
+            return False
+        return listed.is_file() and all(sample.regions is None for sample in read_list(listed, self.root))
+
+    def check_lists(self) -> None:
+        """Raises UserError where a list is missing that no stage makes."""
+        for path in (self.training_list, self.loaded.dataset.test_data_list):
+            if not Path(path).is_file():
+                raise UserError(
+                    f"no data list {path}, which {self.config} names; `spml prepare lists` makes the released ones"
+                )
+        if self.gt_list and not Path(self.gt_list).is_file():
+            raise UserError(f"--gt_list: no data list {self.gt_list}")

@@ -1,0 +1,74 @@
+"""A stage of a pipeline: `spml` command lines with what they read and what they make."""
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command line.
+
+    Args:
+        words: what follows `spml`.
+        inputs: files and folders that must be there; what earlier steps make, or the user has.
+        outputs: those that it makes. It goes on where it stopped, and returns at once where all is made already.
+        shared: several processes share the work, where the user has several GPUs.
+        verdict: status 1 is an answer, after which the rest of the stage still runs.
+    """
+
+    words: tuple[str, ...]
+    inputs: tuple[Path, ...]
+    outputs: tuple[Path, ...]
+    shared: bool = True
+    verdict: bool = False
+
+    def command(self, processes: int) -> list[str]:
+        """As a person types it."""
+        if self.shared and processes > 1:
+            return ["torchrun", "--standalone", f"--nproc_per_node={processes}", "-m", "spml", *self.words]
+        return ["spml", *self.words]
+
+    def launch(self, processes: int) -> list[str]:
+        """As a program starts it in several processes, with this interpreter."""
+        return [sys.executable, "-m", "torch.distributed.run", *self.command(processes)[1:]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps with one name, by which the user chooses what to run, and a line on what they are for."""
+
+    name: str
+    help: str
+    steps: tuple[Step, ...]
+
+    @property
+    def outputs(self) -> set[Path]:
+        """What its steps make."""
+        return {path for step in self.steps for path in step.outputs}
+
+    @property
+    def inputs(self) -> set[Path]:
+        """What its steps read and do not make themselves."""
+        return {path for step in self.steps for path in step.inputs} - self.outputs
+
+
+def quoted(words: Iterable[str]) -> str:
+    """The words as one line of a shell."""
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def choose(stages: Sequence[Stage], first: str | None = None, only: Sequence[str] | None = None) -> list[Stage]:
+    """The stages from the one called `first`, or those of `only`, in their own order.
+
+    Raises:
+        ValueError: a name that no stage has.
+    """
+    names = [stage.name for stage in stages]
+    for name in [*([first] if first else []), *(only or [])]:
+        if name not in names:
+            raise ValueError(f"expected some of {' '.join(names)}, got {name}")
+    begin = names.index(first) if first else 0
+    return [stage for stage in stages[begin:] if not only or stage.name in only]
