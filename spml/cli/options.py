@@ -32,6 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "save_dir": {"required": True, "help": "folder that gets all that is written"},
     "overwrite": {**FLAG, "help": "make again what is there already"},
     "resume": {**FLAG, "help": "go on from the newest snapshot of --snapshot_dir"},
+    "strict": {**FLAG, "help": "stop where the data cannot be meant, as the page before training says"},
     # data
     "data_dir": {"help": "folder that the paths of the list start from"},
     "data_list": {"metavar": "LIST", "help": "list of samples, in place of the one that the config names"},

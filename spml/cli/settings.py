@@ -58,7 +58,7 @@ def read_config(args: argparse.Namespace, recipe: tuple[str, ...] = ()) -> tuple
     beside_data = Path(data.data_dir).expanduser() / data.tags
     if not Path(data.tags).exists() and beside_data.exists():
         data.tags = str(beside_data)  # VOC's annotations lie there
-    return config, resolve_device(args.device)
+    return config, resolve_device(getattr(args, "device", "auto"))
 
 
 def views_of(args: argparse.Namespace, config: EasyDict, predictor: str = "retrieval") -> ViewPlan:

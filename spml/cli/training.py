@@ -5,6 +5,7 @@ import argparse
 from spml.cli.exits import INTERRUPTED
 from spml.cli.interruption import interruption
 from spml.cli.settings import read_config
+from spml.cli.survey import print_survey
 from spml.engine.run import train
 from spml.errors import UserError
 
@@ -27,6 +28,7 @@ def train_task(args: argparse.Namespace, tasks: tuple[str, ...] = (), recipe: tu
         )
     if args.data_list:
         config.dataset.train_data_list = args.data_list
+    print_survey(config, args.snapshot_dir, args.strict)
     with interruption() as stop:
         done = train(config, args.snapshot_dir, stop=stop, device=device, resume=args.resume)
     return 0 if done.finished else INTERRUPTED

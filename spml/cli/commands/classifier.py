@@ -12,7 +12,7 @@ from spml.cli.training import train_task
 
 def add_arguments(parser: Parser) -> None:
     add_network(parser)
-    add(parser, "resume")
+    add(parser, "resume", "strict")
 
 
 def main(args: argparse.Namespace) -> int:

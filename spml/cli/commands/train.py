@@ -12,7 +12,7 @@ from spml.cli.training import train_task
 
 def add_arguments(parser: Parser) -> None:
     add_network(parser)
-    add(parser, "tags", "resume")
+    add(parser, "tags", "resume", "strict")
 
 
 def main(args: argparse.Namespace) -> int:
