@@ -3,10 +3,12 @@
 In a pool the parent alone hears Ctrl-C and tells its processes to end; they end by themselves when it is killed.
 """
 
+import atexit
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -86,6 +88,13 @@ def _end_with_parent() -> None:
         os._exit(1)  # a pool's process would wait for work for ever
 
 
+def _end_with(launcher: int) -> None:
+    """As `_end_with_parent`, of torchrun: without it the processes would wait for each other for ever."""
+    while os.getppid() == launcher:
+        time.sleep(1)
+    os._exit(1)
+
+
 def rank() -> int:
     """The number of this process, 0 in a run of one."""
     group = _group()
@@ -101,6 +110,12 @@ def world_size() -> int:
 def local_size() -> int:
     """How many of them share this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world_size() > 1 else 1
+
+
+def say(text: str) -> None:
+    """Print a line, by one process of all."""
+    if rank() == 0:
+        print(text, flush=True)
 
 
 def barrier() -> None:
@@ -129,9 +144,10 @@ def gather(thing: Any) -> list[Any]:
     return things
 
 
-@contextmanager
-def shared_work(device: Any) -> Iterator[Any]:
-    """Join the processes that torchrun started, if it did, to go over lists; yields this process's device.
+def join(device: Any) -> Any:
+    """Join the processes that torchrun started, if it did, to go over lists; returns this process's device.
+
+    The process leaves the others when it ends, and ends when torchrun is killed.
 
     Args:
         device: torch.device; of several processes with CUDA each takes its own GPU of its machine.
@@ -143,8 +159,7 @@ def shared_work(device: Any) -> Iterator[Any]:
     import torch.distributed as dist
 
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
-        yield device
-        return
+        return device
     if device.type == "cuda":
         local = int(os.environ.get("LOCAL_RANK", "0"))
         if local >= torch.cuda.device_count():
@@ -153,11 +168,28 @@ def shared_work(device: Any) -> Iterator[Any]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     dist.init_process_group("gloo", timeout=WAIT)  # nothing but words and counts travel
+    atexit.register(leave)
+    return device
+
+
+def leave() -> None:
+    """Leave the processes that `join` joined."""
+    group = _group()
+    if group is not None:
+        group.destroy_process_group()
+
+
+@contextmanager
+def shared_work(device: Any) -> Iterator[Any]:
+    """`join`, and `leave` at the end of the block; yields this process's device."""
+    own = _group() is None
     try:
-        yield device
+        yield join(device)
     finally:
-        dist.destroy_process_group()
+        if own:
+            leave()
 
 
 def _group() -> Any:

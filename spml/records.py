@@ -42,7 +42,7 @@ class Record:
 
 def record_of(kind: str, things: Mapping[str, Any], contents: Mapping[str, str] | None = None, **notes: Any) -> Record:
     """The record of what follows from `things`: networks go to the weights, tensors and arrays to the contents, the
-    rest to the settings, each under its path, such as `predictor.model`.
+    rest to the settings, each under its path, such as `predictor.model`. Paths of files are left out.
 
     Args:
         things: dataclasses, networks, tensors, mappings, plain values; see `describe`.
@@ -85,7 +85,9 @@ def _described(thing: Any, path: str, weights: dict[str, str] | None, contents: 
         return thing
     if hasattr(thing, "item"):  # a number of numpy
         return thing.item()
-    return str(thing) if isinstance(thing, Path) else type(thing).__name__
+    if isinstance(thing, Path):  # in a record contents count, and not where they lie
+        return str(thing) if contents is None else _GONE
+    return type(thing).__name__
 
 
 _GONE = object()
@@ -146,6 +148,11 @@ def hash_array(array: Any) -> str:
     digest.update(f"{name} {shape} ".encode())
     digest.update(data)
     return digest.hexdigest()[:LENGTH]
+
+
+def hash_json(thing: Any) -> str:
+    """A hash of anything that JSON holds, such as the classes of each image."""
+    return hashlib.sha256(json.dumps(thing).encode()).hexdigest()[:LENGTH]
 
 
 def hash_weights(source: Any) -> str:

@@ -75,10 +75,13 @@ def test_cams_are_the_sum_of_views_over_its_maximum(config, scales, flip):
 
 
 def test_classes_decide_the_maps(config):
+    config.test.scales = []
     model, plan = Stub(), cam_plan(config)
     assert plan.scales == (0.5, 1.0, 1.5, 2.0) and plan.flip
-    config.test.scales = [0.75, 1.25]
-    assert cam_plan(config).scales == (0.75, 1.25) and cam_plan(config, [1.0], False).scales == (1.0,)
+    for scales in ([0.75, 1.25], [1.0]):  # an explicit 1.0 is one scale
+        config.test.scales = scales
+        assert cam_plan(config).scales == tuple(scales)
+    assert cam_plan(config, [0.5], False).scales == (0.5,)
     assert image_cams(torch.randn(3, 9, 5), [], 4, model, plan, CPU) == {} and not model.tags
     found = image_cams(torch.randn(3, 9, 5), [3, 1], 4, model, plan, CPU)
     assert list(found) == [0, 2] and not found[2].any()  # nowhere seen: no division by zero
@@ -86,29 +89,66 @@ def test_classes_decide_the_maps(config):
     assert image_cams(torch.randn(3, 1, 1), [2], 4, model, plan, CPU)[1].shape == (1, 1)
 
 
+def test_data_without_background(config, tiny_data, tmp_path):
+    """Every class has a map, under its own number; the tags of class 0 count."""
+
+    class Four(Stub):
+        def maps(self, image, tag=None):
+            assert tag is None or tag.shape[1] == 4
+            return torch.cat([super().maps(image, tag), image[:, 2:].relu()[..., ::8, ::8][..., :5, :6]], 1)
+
+    config.dataset.background = None
+    samples = read_list(tiny_data / "val.txt", tiny_data)
+    present = present_classes(config.dataset, samples, "abcd")
+    assert present["0"] == [0, 1]
+    cam_list(config, samples[:1], present, Four(), cam_plan(config, (1.0,), False), CPU, tmp_path)
+    cams = read_cam_file(tmp_path / "cam" / "0.npy")
+    assert list(cams) == [0, 1]
+    label_samples(samples[:1], tmp_path, LabelRule("tag", 4, threshold=0.5, background=None), tiny_data)
+    label = read_label(tmp_path / "tag_label" / "0.png")
+    best = np.stack([cams[0], cams[1]])
+    np.testing.assert_array_equal(label, np.where(best.max(0) < 0.5, 254, best.argmax(0)))
+    box = {"0": [Box(0, 4, 5, 30, 20)]}
+    label_samples(samples[:1], tmp_path, LabelRule("box", 4, background=None), tiny_data, box)
+    label = read_label(tmp_path / "box_label" / "0.png")
+    assert (label[20:] == 254).all() and set(np.unique(label[5:20, 4:30])) == {0, 254}
+
+
 def test_maps_that_are_not_finite(config):
     with pytest.raises(UserError, match="not finite.*diverged"):
         image_cams(torch.full((3, 8, 8), float("nan")), [2], 4, Stub(), cam_plan(config, (1.0,), False), CPU)
+
+
+def by_masks(samples, config):
+    return present_classes(config.dataset, samples, "abcd")
 
 
 @pytest.fixture
 def made(tiny_data, config, tmp_path):
     """CAM files of the tiny data by the stub; and the samples."""
     samples = read_list(tiny_data / "val.txt", tiny_data)
-    present = present_classes(config.dataset, samples, "abcd")
-    line = cam_list(config, samples, present, Stub(), cam_plan(config, (1.0,)), CPU, tmp_path)
+    line = cam_list(config, samples, by_masks(samples, config), Stub(), cam_plan(config, (1.0,)), CPU, tmp_path)
     assert line.startswith("8 CAM files, 0 were there already")
     return samples, tmp_path
 
 
 def test_files_are_kept_and_replaced(made, config, tiny_data):
     samples, folder = made
-    present = {sample.name: [2] for sample in samples}
-    rest = (config, samples, present, Stub(), cam_plan(config, (1.0,)), CPU, folder)
+
+    def make(present, model, **options):
+        return cam_list(config, samples, present, model, cam_plan(config, (1.0,)), CPU, folder, **options)
+
     assert list(read_cam_file(folder / "cam" / "0.npy")) == [0]  # by the mask, whose class is 1
     (folder / "cam" / "3.npy").unlink()
-    assert cam_list(*rest).startswith("1 CAM files, 7 were there already")
-    assert cam_list(*rest, overwrite=True).startswith("8 CAM files, 0 were")
+    assert make(by_masks(samples, config), Stub()).startswith("1 CAM files, 7 were there already")
+    others = {sample.name: [2] for sample in samples}
+    with pytest.raises(UserError, match="other CAMs are here .contents.tags"):
+        make(others, Stub())
+    trained = Stub()
+    trained.bias = torch.nn.Parameter(torch.ones(1))
+    with pytest.raises(UserError, match="other CAMs are here .weights.model"):
+        make(by_masks(samples, config), trained)
+    assert make(others, Stub(), overwrite=True).startswith("8 CAM files, 0 were")
     assert list(read_cam_file(folder / "cam" / "0.npy")) == [1]
 
 

@@ -1,14 +1,22 @@
 """The vote of a segment's pixels, and memories on disk."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from spml import records
+from spml.data.lists import read_list
 from spml.data.pickled import write_memory_file
+from spml.data.samples import Sample
 from spml.errors import UserError
-from spml.inference.memory import read_memory, read_record, vote
+from spml.inference.memory import check_memory, draw, fill_memory, of_full_masks, read_memory, vote
+from spml.inference.segmenter import Segmenter
+from spml.inference.views import ViewPlan
+from spml.models import build_embedding_model
 
 
 def vote_by_loop(index, label, num_segments, num_classes):
@@ -46,7 +54,7 @@ def write(folder, name, label, channels=4, seed=0):
 def test_a_memory_is_read_in_order_of_names(tmp_path):
     (tmp_path / "semantic_prototype").mkdir()
     second = write(tmp_path / "semantic_prototype", "b", [1, 255, 2], seed=1)
-    first = write(tmp_path / "semantic_prototype", "a", [0, 21], seed=2)
+    first = write(tmp_path / "semantic_prototype", "a", [0, 255], seed=2)
     write(tmp_path / "semantic_prototype", "c", [])
     for folder in (tmp_path, tmp_path / "semantic_prototype"):
         memory, label = read_memory(folder, num_classes=3, channels=4)
@@ -56,26 +64,118 @@ def test_a_memory_is_read_in_order_of_names(tmp_path):
 
 def test_a_subset_is_seeded(tmp_path):
     write(tmp_path, "a", list(range(50)))
-    draws = [read_memory(tmp_path, 50, 4, size=20, seed=seed)[1].tolist() for seed in (0, 0, 1)]
+    memory, label = read_memory(tmp_path, 50, 4)
+    draws = [draw(memory, label, 20, seed)[1].tolist() for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
-    assert len(set(draws[0])) == 20
-    assert len(read_memory(tmp_path, 50, 4, size=99)[1]) == 50
+    assert len(set(draws[0])) == 20 and draws[0] == sorted(draws[0])
+    assert len(draw(memory, label, 99, 0)[1]) == len(draw(memory, label, 0, 0)[1]) == 50
+    torch.testing.assert_close(draw(memory, label, 20, 0)[0], memory[draws[0]])
 
 
 def test_what_cannot_be_a_memory(tmp_path):
     with pytest.raises(UserError, match="found none"):
         read_memory(tmp_path, 3, 4)
-    write(tmp_path, "a", [255, 7])
-    with pytest.raises(UserError, match="below num_classes 3"):
+    write(tmp_path, "a", [255, 255])
+    with pytest.raises(UserError, match="none of the prototypes has a label"):
         read_memory(tmp_path, 3, 4)
     with pytest.raises(UserError, match="64 channels"):
         read_memory(tmp_path, 3, 64)
 
 
-def test_the_record_stands_beside_the_folder(tmp_path):
+@pytest.mark.parametrize("label", [3, 21, 254, -1])
+def test_labels_that_no_class_has(tmp_path, label):
+    write(tmp_path, "a", [0, 2, 255])
+    write(tmp_path, "b", [1, label])
+    with pytest.raises(UserError, match=f"b.npy: expected labels below num_classes 3, or 255, got {label}"):
+        read_memory(tmp_path, 3, 4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_prototypes_that_are_not_finite(tmp_path, value):
+    rows = write(tmp_path, "a", [0, 255])
+    rows[0, 1] = value
+    write_memory_file(tmp_path / "a.npy", rows, np.array([255, 0]))
+    assert len(read_memory(tmp_path, 3, 4)[0]) == 1  # void rows are never used
+    write_memory_file(tmp_path / "a.npy", rows, np.array([0, 255]))
+    with pytest.raises(UserError, match="a.npy: expected finite prototypes"):
+        read_memory(tmp_path, 3, 4)
+
+
+def test_full_masks_are_told_by_the_record_and_by_older_ones(tmp_path):
+    assert not of_full_masks(tmp_path)
     (tmp_path / "memory.json").write_text(json.dumps({"full_masks": True}))
-    assert read_record(tmp_path) == read_record(tmp_path / "semantic_prototype") == {"full_masks": True}
-    assert read_record(tmp_path / "elsewhere") is None
+    assert of_full_masks(tmp_path) and of_full_masks(tmp_path / "semantic_prototype")
     (tmp_path / "memory.json").write_text("{")
-    with pytest.raises(UserError, match="memory.json"):
-        read_record(tmp_path)
+    with pytest.raises(UserError, match="memory.json.*expected what prototype.py wrote"):
+        of_full_masks(tmp_path)
+    record = records.Record("memories", settings={"full_masks": False})
+    records.start(tmp_path, record, made=())
+    assert not of_full_masks(tmp_path / "semantic_prototype")
+
+
+@pytest.fixture
+def filled(tiny_config, tmp_path):
+    """A memory of the tiny data, its segmenter, and the samples."""
+    samples = read_list(tiny_config.dataset.train_data_list, tiny_config.dataset.data_dir)
+    segmenter = segmenter_of(tiny_config)
+    told = fill_memory(tiny_config, samples[:3], segmenter, tmp_path / "memory")
+    assert "prototypes of 3 images (0 were there already) from the weak labels of" in told
+    return tmp_path / "memory", segmenter, samples
+
+
+def segmenter_of(config, seed=0):
+    torch.manual_seed(seed)
+    model = build_embedding_model(config).eval()
+    return Segmenter.from_config(config, model, ViewPlan.from_config(config), torch.device("cpu"))
+
+
+def test_a_memory_fits_its_network_and_segments(filled, tiny_config):
+    folder, segmenter, _ = filled
+    check_memory(folder, tiny_config, segmenter)
+    check_memory(folder / "semantic_prototype", tiny_config, segmenter)
+    views = replace(segmenter, plan=replace(segmenter.plan, scales=(0.5, 1.5), flip=True))
+    check_memory(folder, tiny_config, views)
+    for other, words in (
+        (segmenter_of(tiny_config, seed=1), r'weights.segmenter.model "\w{16}", now "\w{16}"'),
+        (replace(segmenter, num_clusters=(4, 3)), r"settings.num_clusters \[3, 3\], now \[4, 3\]"),
+        (replace(segmenter, iterations=3), "settings.iterations 10, now 3"),
+    ):
+        with pytest.raises(UserError, match=f"memory: the memory was made by another network .*{words}"):
+            check_memory(folder, tiny_config, other)
+    tiny_config.network.pixel_stds = [0.2, 0.2, 0.2]
+    with pytest.raises(UserError, match="settings.pixel_stds"):
+        check_memory(folder, tiny_config, segmenter)
+
+
+def test_an_interrupted_memory_is_not_read(filled, tiny_config):
+    folder, segmenter, _ = filled
+    records.reopen(folder)
+    with pytest.raises(UserError, match="the memory is not complete"):
+        check_memory(folder / "semantic_prototype", tiny_config, segmenter)
+    records.start(folder.parent / "other", records.Record("CAMs"), made=())
+    records.finish(folder.parent / "other")
+    with pytest.raises(UserError, match="expected a memory, got CAMs"):
+        check_memory(folder.parent / "other", tiny_config, segmenter)
+    check_memory(folder.parent, tiny_config, segmenter)  # no record: the release's
+
+
+@pytest.mark.parametrize("key", ["crop_size", "stride", "image_size", "scales"])
+def test_every_setting_counts_when_a_memory_goes_on(filled, tiny_config, key):
+    folder, segmenter, samples = filled
+    value = {"crop_size": (48, 48), "stride": (8, 8), "image_size": 32, "scales": (0.5,)}[key]
+    other = replace(segmenter, plan=replace(segmenter.plan, **{key: value}))
+    with pytest.raises(UserError, match=f"other memories are here .settings.segmenter.plan.{key}"):
+        fill_memory(tiny_config, samples[:3], other, folder)
+
+
+def test_a_memory_without_any_label_is_not_complete(tiny_config, tmp_path):
+    label = np.full((40, 48), 255, np.uint8)
+    label[0, 0] = 1  # alone in a segment that is void
+    Image.fromarray(label).save(tmp_path / "label.png")
+    Image.fromarray(np.zeros((40, 48, 3), np.uint8)).save(tmp_path / "image.png")
+    samples = [Sample(tmp_path / "image.png", tmp_path / "label.png")]
+    with pytest.raises(UserError, match="no segment of the 1 images .* values below num_classes 4"):
+        fill_memory(tiny_config, samples, segmenter_of(tiny_config), tmp_path / "memory")
+    assert not records.read(tmp_path / "memory").complete
+    with pytest.raises(UserError, match="no label: a memory needs"):
+        fill_memory(tiny_config, [Sample(tmp_path / "image.png")], segmenter_of(tiny_config), tmp_path / "other")

@@ -202,7 +202,7 @@ def test_memory_and_retrieval_by_script(data, tmp_path, capsys):
     np.testing.assert_allclose(np.linalg.norm(prototype, axis=1), 1, rtol=1e-5)
     script("prototype", data, "--save_dir", tmp_path / "memory")
     assert "3 images (3 were there already)" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"memory.json: .* another memory .flip False, now True.: .* or --overwrite"):
+    with pytest.raises(UserError, match=r"record.json: .* \(.*plan.flip false, now true\): .* or --overwrite"):
         script("prototype", data, "--flip", "--save_dir", tmp_path / "memory")
     script("inference", data, "--semantic_memory_dir", tmp_path / "memory", "--save_dir", tmp_path / "out")
     assert {name: label.shape for name, label in labels_in(tmp_path / "out").items()} == SIZES
@@ -223,7 +223,7 @@ def test_full_masks_are_said(data, tmp_path, capsys):
     assert "FULL MASKS" in capsys.readouterr().out
     script("inference", data, "--semantic_memory_dir", tmp_path, "--save_dir", tmp_path / "out")
     assert "FULL MASKS" in capsys.readouterr().out
-    with pytest.raises(UserError, match="full_masks True, now False"):
+    with pytest.raises(UserError, match="full_masks true, now false"):
         script("prototype", data, "--save_dir", tmp_path)
 
 

@@ -151,6 +151,31 @@ def test_two_processes(tmp_path, failing):
 
 
 @pytest.mark.slow
+def test_processes_end_with_torchrun(tmp_path):
+    code = """
+import os, time, torch
+from pathlib import Path
+from spml.processes import join, rank
+join(torch.device("cpu"))
+Path(f"{__file__}.{os.getpid()}.pid").touch()
+time.sleep(60)
+"""
+    (tmp_path / "sleep.py").write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*command, str(tmp_path / "sleep.py")], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while len(pids := list(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    own = [int(path.name.split(".")[-2]) for path in pids]
+    while any(Path(f"/proc/{pid}").exists() for pid in own):
+        assert len(own) == 2 and time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_the_drawing_in_one_line(tmp_path):
     words = ["--save_dir", str(tmp_path), "--num_train", "2000", "--processes", "2"]
     process = subprocess.Popen(

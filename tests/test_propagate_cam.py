@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spml.propagate.cam import box_label, cam_scores, tag_label
+from spml.propagate.cam import box_label, cam_scores, foreground_classes, tag_label
 
 
 def row(*values):
@@ -68,3 +68,30 @@ def test_boxes_without_a_cam_outside_or_flat():
     flat = np.full((2, 3), 0.7, np.float32)
     label = box_label({0: flat}, [(1, 0, 0, 1, 2), (3, 1, 0, 2, 9), (1, -4, -4, 0, 0), (1, 5, 0, 9, 2)], (2, 3))
     np.testing.assert_array_equal(label, [[254, 254, 0]] * 2)
+
+
+def test_any_class_or_none_may_be_the_background():
+    rng = np.random.default_rng(0)
+    cams = {index: rng.random((4, 5), dtype=np.float32) for index in (0, 2)}
+    score = cam_scores(cams, 4, (4, 5), background=1)  # foreground classes 0, 2, 3
+    np.testing.assert_array_equal(score[0].numpy(), cams[0])
+    np.testing.assert_array_equal(score[3].numpy(), cams[2])
+    np.testing.assert_allclose(score[1].numpy(), (1 - np.maximum(cams[0], cams[2])) ** 6, rtol=1e-5)
+    score = cam_scores(cams, 4, (4, 5), background=None)
+    np.testing.assert_array_equal(score[0].numpy(), cams[0])
+    np.testing.assert_array_equal(score[2].numpy(), cams[2])
+    assert not score[[1, 3]].any()
+    with pytest.raises(ValueError, match="indexes 0 to 3, got 4"):
+        cam_scores({4: cams[0]}, 4, (4, 5), background=None)
+    assert foreground_classes(4) == [1, 2, 3] and foreground_classes(3, None) == [0, 1, 2]
+
+
+def test_no_background_leaves_pixels_unlabelled():
+    cam = np.array([[0.0, 0.1, 0.3]], np.float32)
+    assert tag_label({1: cam}, 3, (1, 3), background=None).tolist() == [[254, 254, 1]]
+    assert tag_label({1: cam}, 3, (1, 3), background=None, threshold=0).tolist() == [[254, 1, 1]]
+    assert tag_label({}, 3, (1, 3), background=None).tolist() == [[254] * 3]
+    boxes = [(0, 1, 0, 3, 1)]
+    assert box_label({0: cam}, boxes, (1, 3), background=None).tolist() == [[254, 254, 0]]
+    assert box_label({0: cam}, boxes, (1, 3), background=2).tolist() == [[2, 254, 0]]
+    assert box_label({0: cam}, [(1, 1, 0, 3, 1)], (1, 3)).tolist() == [[0, 254, 1]]

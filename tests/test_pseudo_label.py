@@ -19,14 +19,10 @@ from spml.errors import UserError
 from spml.grouping import segment_by_kmeans
 from spml.inference.predictors import predict_image
 from spml.models import build_classifier, build_embedding_model, save_checkpoint
-from spml.pseudo.label import (
-    SOURCES,
-    build_source,
-    choose_recipe,
-    label_list,
-    pseudo_probability,
-)
-from spml.pseudo.sources import segment_shares
+from spml.pseudo import SOURCES
+from spml.pseudo.base import Labeller
+from spml.pseudo.label import build_source, choose_recipe, label_list, pseudo_probability
+from spml.pseudo.points import segment_shares
 
 SCRIPT = Path(__file__).resolve().parents[1] / "pyscripts" / "inference" / "pseudo_label.py"
 CPU = torch.device("cpu")
@@ -209,10 +205,10 @@ def test_any_size(config, folder, kind, size, tmp_path):
         assert (score.argmax(0) == (2 if kind == "cam" else 1)).all()
 
 
-class Ignorant:
+class Ignorant(Labeller):
     """A source that knows nothing."""
 
-    needs_label, keeps_void = True, True
+    keeps_void = True
 
     def __call__(self, read):
         return None
@@ -231,17 +227,18 @@ def test_nothing_known_is_unlabelled_and_void_stays(config, folder, tmp_path):
         assert source_of(kind, config, folder)[0](read) is None
     void[10] = 1  # a list without any class is an error before
     Image.fromarray(void).save(tmp_path / "label.png")
-    done = label_list(own, samples, Ignorant(), tmp_path / "out")
+    ignorant = Ignorant(choose_recipe("points").plan(own))
+    done = label_list(own, samples, ignorant, tmp_path / "out")
     assert "1 images labelled; 1 without a pixel of any class are unlabelled" in done
     expected = np.full((40, 48), 254, np.uint8)
     expected[:5] = 255
     np.testing.assert_array_equal(labels_in(tmp_path / "out")["x"], expected)
     assert (tmp_path / "out" / "list.txt").read_text() == "x.png out/semantic_gray/x.png\n"
     with pytest.raises(UserError, match="cannot hold spaces: expected a folder without them"):
-        label_list(own, samples, Ignorant(), tmp_path / "my out")
+        label_list(own, samples, ignorant, tmp_path / "my out")
     (tmp_path / "l.txt").write_text("x.png\n")
     with pytest.raises(UserError, match="line 1: no semantic label: this source needs"):
-        label_list(own, read_list(tmp_path / "l.txt", tmp_path), Ignorant(), tmp_path / "new")
+        label_list(own, read_list(tmp_path / "l.txt", tmp_path), ignorant, tmp_path / "new")
 
 
 def labels_in(folder):
@@ -298,6 +295,8 @@ def test_the_crf_keeps_void(tiny_config_file, tiny_data, folder, tmp_path, inlin
         weak = np.array(Image.open(tiny_data / "weak" / f"{name}.png"))
         np.testing.assert_array_equal(label == 255, weak == 255)
         assert 254 not in label
+    with pytest.raises(UserError, match="other pseudo labels are here .settings.crf"):
+        script(tiny_config_file, folder, *words, "--no-crf")
     script(tiny_config_file, folder, *words, "--no-crf", "--overwrite")
     assert any((label != refined[name]).any() for name, label in labels_in(tmp_path / "out").items())
 

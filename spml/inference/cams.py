@@ -1,6 +1,5 @@
 """Class activation maps (CAMs) of the classes that an image is known to show."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +8,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from spml.data.dataset import mark_unlabelled, read_sample
-from spml.data.lists import Sample, check_samples, check_unique_names, read_label
+from spml.data.dataset import EvaluationSample, mark_unlabelled
 from spml.data.pickled import write_cam_file
+from spml.data.samples import Sample, read_label
 from spml.data.tags import read_tags
 from spml.errors import UserError
+from spml.inference.loop import Job, go_through
+from spml.inference.outputs import Refining
 from spml.inference.views import ViewPlan
-from spml.inference.whole_views import resize, unmirrored
+from spml.inference.whole_views import unmirrored
+from spml.models.layers import resize
+from spml.propagate.cam import foreground_classes
+from spml.records import hash_json
 
 SCALES = (0.5, 1.0, 1.5, 2.0)
 FOLDER = "cam"
@@ -33,43 +36,50 @@ class Maps(Protocol):
 def cam_plan(
     config: Any, scales: Sequence[float] | None = None, flip: bool | None = None, max_pixels: int | None = None
 ) -> ViewPlan:
-    """The views of an image: `test.scales` where it names several, else .5, 1, 1.5 and 2, each with its mirror image.
+    """The views of an image: of `test.scales` where that is given, else .5, 1, 1.5 and 2, each with its mirror image.
 
     They start from the size of training images (`train.image_size`); a view of more than `max_pixels`, by default 4
-    million, is made smaller. `scales` and `flip` go before.
+    million, is made smaller. `scales` and `flip` are taken instead of the config's.
     """
     plan = ViewPlan.from_config(config, 4_000_000 if max_pixels is None else max_pixels)
-    chosen = tuple(scales) if scales is not None else SCALES if plan.single_scale else plan.scales
-    return replace(plan, scales=chosen, flip=True if flip is None else flip, image_size=0)
+    chosen = scales or config.test.scales or SCALES
+    return replace(plan, scales=tuple(chosen), flip=True if flip is None else flip, image_size=0)
 
 
 def present_classes(data: Any, samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, list[int]]:
-    """The foreground classes, in 1..K-1, that each image shows, by name: from `dataset.tags`, else from its label.
+    """The foreground classes that each image shows, by name: from `dataset.tags`, else from its label.
 
     Args:
-        data: the section `dataset` of a config.
-        classes: K names, background first.
+        data: the section `dataset` of a config; its `background` is no foreground class.
+        classes: K names.
 
     Raises:
         UserError: tags that cannot be used; a sample without tags and label, or a label that cannot be read.
     """
     tags = read_tags(data.tags, samples, len(classes), classes) if data.tags else None
+    background = data.get("background", 0)
     found = {}
     for sample in samples:
         if tags is not None:
             shown = tags[sample.name]
-        elif sample.semantic is not None:
-            label = mark_unlabelled(read_label(sample.semantic, sample.where), data.unlabelled_index)
+        elif sample.label is not None:
+            label = mark_unlabelled(read_label(sample.label, sample.where), data.unlabelled_index)
             shown = np.bincount(label.ravel(), minlength=256)[: len(classes)] > 0
         else:
             raise UserError(f"{sample.where}: no tags: expected a file dataset.tags, or a semantic label in column 2")
-        found[sample.name] = [int(label) for label in np.flatnonzero(shown) if label]
+        found[sample.name] = [int(label) for label in np.flatnonzero(shown) if label != background]
     return found
 
 
 @torch.no_grad()
 def image_cams(
-    image: Tensor, present: Sequence[int], num_classes: int, model: Maps, plan: ViewPlan, device: torch.device
+    image: Tensor,
+    present: Sequence[int],
+    num_classes: int,
+    model: Maps,
+    plan: ViewPlan,
+    device: torch.device,
+    background: int | None = 0,
 ) -> dict[int, np.ndarray]:
     """The CAMs of one image: the maps of all views, resized bilinearly to the image, summed, over each class's maximum.
 
@@ -77,21 +87,23 @@ def image_cams(
 
     Args:
         image: (3, H, W) float32, normalised.
-        present: the classes that the image shows, in 1..K-1; the others get no map.
+        present: the foreground classes that the image shows; the others get no map.
         num_classes: K, with the background.
         model: on `device`, in eval mode.
+        background: its class; None where no class is background.
 
     Returns:
-        Foreground class index (class - 1) to (H, W) float32 in [0, 1], its maximum 1; 0 everywhere for a class that the
+        Index among `foreground_classes` to (H, W) float32 in [0, 1], its maximum 1; 0 everywhere for a class that the
         network sees nowhere.
 
     Raises:
         UserError: maps that are not finite.
     """
-    index = sorted({label - 1 for label in present})
+    classes = foreground_classes(num_classes, background)
+    index = sorted({classes.index(label) for label in present})
     if not index:
         return {}
-    tag = torch.zeros(1, num_classes - 1, dtype=torch.bool, device=device)
+    tag = torch.zeros(1, len(classes), dtype=torch.bool, device=device)
     tag[:, index] = True
     size = (image.shape[1], image.shape[2])
     total = torch.zeros(len(index), *size, device=device)
@@ -118,27 +130,39 @@ def cam_list(
 ) -> str:
     """Write `cam/<name>.npy` of each image of a list, in the release's format.
 
-    Images that have their file already are skipped unless `overwrite`, so an interrupted run continues.
+    See `go_through` for what stops it, what is skipped and how several processes share the list.
 
     Args:
         samples: their labels are not read.
-        present: by name, the foreground classes of each image, in 1..K-1.
+        present: by name, the foreground classes of each image.
 
     Returns:
         One line saying what was done.
     """
-    start, folder = time.time(), Path(save_dir) / FOLDER
-    check_unique_names(samples)
+    save_dir, num_classes, background = Path(save_dir), int(config.dataset.num_classes), background_of(config)
     samples = [replace(sample, label=None, regions=None) for sample in samples]
-    num_classes, network = int(config.dataset.num_classes), config.network
-    check_samples(samples, num_classes)
-    pending = [sample for sample in samples if overwrite or not (folder / f"{sample.name}.npy").is_file()]
-    for sample in tqdm(pending, desc="CAMs", unit="image"):
-        read = read_sample(sample, network.pixel_means, network.pixel_stds)
-        cams = image_cams(read.image, present[sample.name], num_classes, model, plan, device)
-        write_cam_file(folder / f"{sample.name}.npy", cams)
-    seconds = time.time() - start
-    each = f", {seconds / len(pending):.2f} s an image" if pending else ""
-    return (
-        f"{len(pending)} CAM files, {len(samples) - len(pending)} were there already: {folder}, {seconds:.1f} s{each}"
-    )
+
+    def target(name: str) -> str:
+        return f"{FOLDER}/{name}.npy"
+
+    def work(read: EvaluationSample, refiner: Refining | None) -> None:
+        cams = image_cams(read.image, present[read.name], num_classes, model, plan, device, background)
+        write_cam_file(save_dir / target(read.name), cams)
+
+    def contents() -> Mapping[str, str]:
+        return {"tags": hash_json({sample.name: list(present[sample.name]) for sample in sorted(samples, key=_name)})}
+
+    things = {"model": model, "plan": plan, "background": background}
+    job = Job("CAMs", things, target, (f"{FOLDER}/*.npy",), work, contents=contents)
+    done = go_through(config, samples, job, save_dir, overwrite=overwrite)
+    return done.line("CAM files", save_dir / FOLDER)
+
+
+def _name(sample: Sample) -> str:
+    return sample.name
+
+
+def background_of(config: Any) -> int | None:
+    """The class that is the background; None where no class is."""
+    background = config.dataset.get("background", 0)
+    return None if background is None else int(background)

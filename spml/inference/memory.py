@@ -1,44 +1,31 @@
 """Memories of labelled prototypes: filled from a data list, read for retrieval."""
 
-import json
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from spml.data.dataset import read_sample
-from spml.data.lists import IGNORE, Sample, check_samples, check_unique_names
+from spml import records
+from spml.data.dataset import EvaluationSample
 from spml.data.pickled import read_memory_file, write_memory_file
+from spml.data.samples import IGNORE, Sample
 from spml.errors import UserError
-from spml.files import write_atomically
-from spml.inference.made_by import mark_of
-from spml.inference.outputs import write_clusters
+from spml.files import read_json
+from spml.inference.loop import Done, Job, go_through, image_settings
+from spml.inference.outputs import CLUSTER, Refining, write_clusters
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import resize_label
+from spml.progress import progress
 
+KIND = "memories"
 PROTOTYPES = "semantic_prototype"  # the folder of the files, as released
-RECORD = "memory.json"  # where a memory came from
+MADE = (f"{PROTOTYPES}/*.npy", f"{CLUSTER}/*.png")
+OLDER_RECORD = "memory.json"  # where earlier versions kept what the record holds now
 FULL_MASKS = "the memory is filled from FULL MASKS: results with it are not weakly supervised"
-
-
-@dataclass(frozen=True)
-class MemoryRecord:
-    """Where a memory came from; stands beside its folder."""
-
-    data_list: str
-    full_masks: bool
-    images: int
-    prototypes: int
-    scales: tuple[float, ...]
-    flip: bool
-    kmeans_num_clusters: tuple[int, int]
-    snapshot_sha256: str | None = None
 
 
 def vote(index: Tensor, label: Tensor, num_segments: int, num_classes: int) -> Tensor:
@@ -73,6 +60,9 @@ def image_prototypes(
 
     Returns:
         prototype (P, C) float32, their label (P,) int64 in [0, num_classes), and the segments (h, w) of the first view.
+
+    Raises:
+        UserError: prototypes that are not finite.
     """
     prototypes, labels, clusters = [], [], None
     for views in segmenter.plan.views(image):
@@ -87,7 +77,24 @@ def image_prototypes(
         if clusters is None:
             clusters = index[0].cpu().numpy()
     assert clusters is not None
-    return np.concatenate(prototypes), np.concatenate(labels), clusters
+    held = np.concatenate(prototypes)
+    if not np.isfinite(held).all():
+        raise UserError("the network gives prototypes that are not finite: its training has diverged")
+    return held, np.concatenate(labels), clusters
+
+
+def sample_prototypes(
+    read: EvaluationSample, segmenter: Segmenter, num_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`image_prototypes` of a sample. Raises UserError where it has no label."""
+    if read.semantic is None:
+        raise UserError(f"{read.name}: no label: a memory needs `image semantic` on each line, or samples with labels")
+    return image_prototypes(read.image, read.semantic.numpy().astype(np.uint8), segmenter, num_classes)
+
+
+def memory_things(segmenter: Segmenter, full_masks: bool = False) -> dict[str, Any]:
+    """What a memory follows from, beside the images, for its record."""
+    return {"segmenter": segmenter, "full_masks": full_masks}
 
 
 def fill_memory(
@@ -99,108 +106,125 @@ def fill_memory(
     full_masks: bool = False,
     overwrite: bool = False,
 ) -> str:
-    """Write `semantic_prototype/<name>.npy` and `semantic_cluster/<name>.png` for each sample, and `memory.json`.
+    """Write `semantic_prototype/<name>.npy` and `semantic_cluster/<name>.png` for each sample.
 
-    Images that have a file already are skipped unless `overwrite`.
+    See `go_through` for what stops it, what is skipped and how several processes share the list.
 
     Args:
-        samples: with semantic labels: weak ones, or full masks, which `full_masks` must say and the record keeps.
+        samples: with labels: weak ones, or full masks, which `full_masks` must say and the record keeps.
 
     Returns:
         One line saying what was done.
 
     Raises:
-        UserError: files that cannot be read; a folder that holds a memory of other labels or views; no prototype.
+        UserError: files that cannot be read; a folder that holds another memory; no prototype.
     """
-    start, save_dir, num_classes = time.time(), Path(save_dir), int(config.dataset.num_classes)
-    check_unique_names(samples)
-    check_samples(samples, num_classes, unlabelled_index=config.dataset.unlabelled_index)
-    plan = segmenter.plan
-    record = MemoryRecord(
-        *(str(Path(samples[0].list_path or "").resolve()), full_masks, len(samples), 0),
-        *(plan.scales, plan.flip, segmenter.num_clusters, mark_of(segmenter.model)),
+    save_dir, num_classes = Path(save_dir), int(config.dataset.num_classes)
+    samples = [replace(sample, regions=None) for sample in samples]
+    source = samples[0].list_path or "the samples"
+
+    def work(read: EvaluationSample, refiner: Refining | None) -> None:
+        prototype, label, clusters = sample_prototypes(read, segmenter, num_classes)
+        write_clusters(save_dir, read.name, clusters)
+        write_memory_file(save_dir / target(read.name), prototype, label)
+
+    def finish(done: Done) -> Mapping[str, Any]:
+        found = count_prototypes(save_dir / target(sample.name) for sample in samples)
+        if not found:
+            raise UserError(no_prototype(len(samples), source, num_classes))
+        return {"prototypes": found}
+
+    def target(name: str) -> str:
+        return f"{PROTOTYPES}/{name}.npy"
+
+    job = Job(KIND, memory_things(segmenter, full_masks), target, MADE, work, finish=finish)
+    done = go_through(config, samples, job, save_dir, overwrite=overwrite)
+    record = records.read(save_dir)
+    assert record is not None
+    told = (
+        f"{record.notes['prototypes']} prototypes of {done.images} images ({done.images - done.new} were there already)"
     )
-    _start_record(save_dir, record, overwrite)
-    skipped = total = 0
-    for sample in tqdm(samples, desc="memory", unit="image"):
-        path = save_dir / PROTOTYPES / f"{sample.name}.npy"
-        if path.exists() and not overwrite:
-            skipped += 1
-            total += len(read_memory_file(path)[0])
-            continue
-        network = config.network
-        read = read_sample(sample, network.pixel_means, network.pixel_stds, config.dataset.unlabelled_index)
-        if read.semantic is None:
-            raise UserError(f"{sample.where}: no semantic label: a memory needs `image semantic` on each line")
-        label = read.semantic.numpy().astype(np.uint8)
-        prototype, prototype_label, clusters = image_prototypes(read.image, label, segmenter, num_classes)
-        write_clusters(save_dir, sample.name, clusters)
-        write_memory_file(path, prototype, prototype_label)
-        total += len(prototype)
-    if total == 0:
-        raise UserError(
-            f"no segment of the {len(samples)} images of {samples[0].list_path} has a label: expected pixels with "
-            f"values below num_classes {num_classes}; if 255 marks unlabelled pixels, set dataset.unlabelled_index=255"
-        )
-    _write_record(save_dir, replace(record, prototypes=total))
-    done = f"{total} prototypes of {len(samples)} images ({skipped} were there already)"
-    labels = f"from {'FULL MASKS' if full_masks else 'the weak labels'} of {samples[0].list_path}"
-    return f"{done} {labels} in {save_dir / PROTOTYPES}, {time.time() - start:.1f} s"
+    labels = f"from {'FULL MASKS' if full_masks else 'the weak labels'} of {source}"
+    return f"{told} {labels} in {save_dir / PROTOTYPES}, {done.seconds:.1f} s"
 
 
-def _start_record(save_dir: Path, record: MemoryRecord, overwrite: bool) -> None:
-    """Write the record before the first file, so that no memory is without one; refuse to mix two sources.
+def count_prototypes(paths: Iterable[Path]) -> int:
+    """How many prototypes memory files hold."""
+    return sum(len(read_memory_file(path)[0]) for path in paths)
 
-    With `overwrite` the prototypes of another source are removed: what reads a memory reads all of its files.
+
+def no_prototype(images: int, source: object, num_classes: int) -> str:
+    """What is wrong with labels of which no segment takes any."""
+    return (
+        f"no segment of the {images} images of {source} has a label: expected pixels with values below num_classes "
+        f"{num_classes}; if 255 marks unlabelled pixels, set dataset.unlabelled_index=255"
+    )
+
+
+def of_full_masks(memory_dir: str | Path) -> bool:
+    """Whether the record of a memory, or `memory.json` of an older version, says that full masks filled it."""
+    folder = _folder_of_record(memory_dir)
+    record = records.read(folder)
+    if record is not None:
+        return bool(record.settings.get("full_masks"))
+    if not (folder / OLDER_RECORD).is_file():
+        return False
+    held = read_json(folder / OLDER_RECORD, "what prototype.py wrote")
+    return isinstance(held, dict) and bool(held.get("full_masks"))
+
+
+def check_memory(memory_dir: str | Path, config: Any, segmenter: Segmenter) -> records.Record | None:
+    """The record of a memory that is of this network, these segments and this way to read images.
+
+    The views of a memory (its scales, its crops) may differ from those of the images that are labelled by it. One
+    without a record, such as the release's, is taken as it is.
+
+    Raises:
+        UserError: a memory that is not complete, or that does not fit; names what differs.
     """
-    before = read_record(save_dir)
-    if before is not None:
-        own = json.loads(json.dumps(asdict(record)))  # tuples become lists
-        other = [key for key in own if key not in ("images", "prototypes") and before.get(key) != own[key]]
-        for path in (save_dir / PROTOTYPES).glob("*.npy") if other and overwrite else ():
-            path.unlink()
-        if other and not overwrite:
-            told = ", ".join(f"{key} {before.get(key)}, now {own[key]}" for key in other)
-            raise UserError(
-                f"{save_dir / RECORD}: this folder holds another memory ({told}): expected an empty --save_dir, "
-                "or --overwrite"
-            )
-    _write_record(save_dir, record)
-
-
-def _write_record(save_dir: Path, record: MemoryRecord) -> None:
-    text = json.dumps(asdict(record), indent=2) + "\n"
-    write_atomically(save_dir / RECORD, lambda file: file.write(text.encode()))
-
-
-def read_record(memory_dir: str | Path) -> dict[str, Any] | None:
-    """What `memory.json` in a folder, or beside its `semantic_prototype`, says; None where there is none."""
-    memory_dir = Path(memory_dir)
-    path = (memory_dir.parent if memory_dir.name == PROTOTYPES else memory_dir) / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    record = records.require_complete(_folder_of_record(memory_dir), "the memory")
+    if record is None:
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; expected what prototype.py wrote") from error
-    return record if isinstance(record, dict) else None
+    if record.kind != KIND:
+        raise UserError(f"{memory_dir}: expected a memory, got {record.kind}")
+    own = records.record_of(KIND, {**memory_things(segmenter), **image_settings(config)})
+    told = records.differences(_what_must_agree(record), _what_must_agree(own))
+    if told:
+        raise UserError(
+            f"{memory_dir}: the memory was made by another network or other segments ({'; '.join(told)}): "
+            "expected one of this snapshot and config"
+        )
+    return record
 
 
-def read_memory(
-    memory_dir: str | Path, num_classes: int, channels: int, size: int = 0, seed: int = 0
-) -> tuple[Tensor, Tensor]:
+def _what_must_agree(record: records.Record) -> records.Record:
+    grid = record.settings.get("segmenter", {})
+    settings = {
+        **{name: grid.get(name) for name in ("num_clusters", "iterations")},
+        **{name: record.settings.get(name) for name in ("num_classes", "pixel_means", "pixel_stds")},
+    }
+    return records.Record(record.kind, record.weights, settings)
+
+
+def _folder_of_record(memory_dir: str | Path) -> Path:
+    """`memory_dir` itself, or what it lies in where it is the folder of prototypes."""
+    memory_dir = Path(memory_dir)
+    return memory_dir.parent if memory_dir.name == PROTOTYPES else memory_dir
+
+
+def read_memory(memory_dir: str | Path, num_classes: int, channels: int) -> tuple[Tensor, Tensor]:
     """Read a memory: every `.npy` of `<memory_dir>/semantic_prototype` or of the folder itself, in order of names.
 
     Args:
-        num_classes: prototypes of other labels, such as 255, are left out.
+        num_classes: K; prototypes of label 255, which released files keep, are left out.
         channels: C that the embedding has.
-        size: keep this many, drawn by `seed`; 0 keeps all.
 
     Returns:
-        prototype (P, C) float32 and label (P,) int64 in [0, num_classes), P >= 1.
+        prototype (P, C) float32 and label (P,) int64 in [0, K), P >= 1.
 
     Raises:
-        UserError: no file, a file that cannot be used, another C, or nothing left.
+        UserError: no file; a file that cannot be used, of another C, with values that are not finite or with labels
+            that are no class; nothing left.
     """
     memory_dir = Path(memory_dir)
     folder = memory_dir / PROTOTYPES if (memory_dir / PROTOTYPES).is_dir() else memory_dir
@@ -208,19 +232,35 @@ def read_memory(
     if not paths:
         raise UserError(f"--semantic_memory_dir {memory_dir}: expected .npy files written by prototype.py, found none")
     prototypes, labels = [], []
-    for path in tqdm(paths, desc="reading the memory", unit="file", leave=False):
-        prototype, label = read_memory_file(path)
-        if prototype.shape[1] != channels:
-            raise UserError(
-                f"{path}: expected prototypes of {channels} channels as the embedding, got {prototype.shape}"
-            )
-        kept = (label >= 0) & (label < num_classes)
-        prototypes.append(prototype[kept])
-        labels.append(label[kept])
+    for path in progress(paths, "reading the memory", unit="file"):
+        prototype, label = _read_file(path, num_classes, channels)
+        prototypes.append(prototype)
+        labels.append(label)
     memory, memory_label = torch.from_numpy(np.concatenate(prototypes)), torch.from_numpy(np.concatenate(labels))
     if len(memory) == 0:
-        raise UserError(f"{folder}: none of the prototypes has a label below num_classes {num_classes}")
-    if 0 < size < len(memory):
-        chosen = torch.randperm(len(memory), generator=torch.Generator().manual_seed(seed))[:size].sort()[0]
-        memory, memory_label = memory[chosen], memory_label[chosen]
+        raise UserError(f"{folder}: none of the prototypes has a label: all are void (255)")
     return memory, memory_label
+
+
+def draw(memory: Tensor, label: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """`size` prototypes of a memory (P, C) and their labels (P,), drawn by `seed`, in their order; 0 keeps all."""
+    if not 0 < size < len(memory):
+        return memory, label
+    chosen = torch.randperm(len(memory), generator=torch.Generator().manual_seed(seed))[:size].sort()[0]
+    return memory[chosen], label[chosen]
+
+
+def _read_file(path: Path, num_classes: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """The prototypes of a file that have a class, and their labels."""
+    prototype, label = read_memory_file(path)
+    if prototype.shape[1] != channels:
+        raise UserError(f"{path}: expected prototypes of {channels} channels as the embedding, got {prototype.shape}")
+    kept = label != IGNORE
+    odd = np.unique(label[kept & ((label < 0) | (label >= num_classes))])
+    if len(odd):
+        raise UserError(
+            f"{path}: expected labels below num_classes {num_classes}, or 255, got {', '.join(map(str, odd[:5]))}"
+        )
+    if not np.isfinite(prototype[kept]).all():
+        raise UserError(f"{path}: expected finite prototypes, got NaN or infinite values")
+    return prototype[kept], label[kept]

@@ -2,11 +2,11 @@
 
 import os
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
-from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -15,26 +15,28 @@ from PIL import Image
 from torch import Tensor
 
 from spml.allocator import keep_memory
-from spml.data.lists import IGNORE
+from spml.data.dataset import EvaluationSample
+from spml.data.samples import IGNORE
 from spml.files import write_atomically
-from spml.inference.views import resize_label
-from spml.processes import deaf_children
+from spml.inference.views import resize_image, resize_label, to_pixels
+from spml.processes import local_size, pool
 from spml.propagate.crf import DenseCRF
 from spml.visualize.palette import colourise
 
 LINE_BYTES = 1 << 29  # of probabilities, three images of 2 million pixels; a CRF takes some 15 times as much
 GREY, COLOUR, CLUSTER = "semantic_gray", "semantic_color", "semantic_cluster"
+LABELS = (f"{GREY}/*.png", f"{COLOUR}/*.png")  # what `write_labels` makes
 
 
-def is_written(save_dir: str | Path, name: str) -> bool:
-    """Whether the labels of image `name` are there, whole: the grey file is written last."""
-    return (Path(save_dir) / GREY / f"{name}.png").exists()
+def label_file(name: str) -> str:
+    """Where the labels of image `name` lie in a folder. It is written last."""
+    return f"{GREY}/{name}.png"
 
 
 def write_labels(save_dir: str | Path, name: str, label: np.ndarray) -> None:
-    """Write (H, W) uint8 to `semantic_color/<name>.png`, by VOC's palette, and `semantic_gray/<name>.png`."""
+    """Write (H, W) uint8 to `semantic_color/<name>.png`, by VOC's palette, and then to `semantic_gray/<name>.png`."""
     _write_png(Path(save_dir) / COLOUR / f"{name}.png", colourise(label))
-    _write_png(Path(save_dir) / GREY / f"{name}.png", label.astype(np.uint8))
+    _write_png(Path(save_dir) / label_file(name), label.astype(np.uint8))
 
 
 def write_clusters(save_dir: str | Path, name: str, index: np.ndarray) -> None:
@@ -62,7 +64,51 @@ def refine_and_write(
     `void`: (H, W) bool, pixels that become 255.
     """
     label = resize_label(crf.label(image, probability), size)
-    write_labels(save_dir, name, label if void is None else np.where(void, np.uint8(IGNORE), label))
+    write_labels(save_dir, name, with_void(label, void))
+
+
+def write_image(
+    config: Any,
+    save_dir: str | Path,
+    read: EvaluationSample,
+    probability: Tensor,
+    refiner: "Refining | None",
+    void: np.ndarray | None = None,
+) -> None:
+    """Write the best class of each pixel at the image's own size, or hand the image to the refiner.
+
+    Args:
+        config: its network section has the means and deviations of `read.image`.
+        probability: (K, h, w) float, of the image or of one that was made smaller.
+        void: (H, W) bool, pixels that become 255.
+    """
+    size, working = read.pixels.shape[:2], (probability.shape[1], probability.shape[2])
+    if refiner is None:
+        label = resize_label(probability.argmax(0).cpu().numpy().astype(np.uint8), size)
+        write_labels(save_dir, read.name, with_void(label, void))
+        return
+    pixels = to_pixels(resize_image(read.image, working), config.network.pixel_means, config.network.pixel_stds)
+    refiner.submit(save_dir, read.name, pixels, probability.float(), size, void)
+
+
+def with_void(label: np.ndarray, void: np.ndarray | None) -> np.ndarray:
+    """A label with 255 where `void` (H, W) bool says so."""
+    return label if void is None else np.where(void, np.uint8(IGNORE), label)
+
+
+class Refining(Protocol):
+    """What refines the probabilities of images and writes them."""
+
+    def submit(
+        self,
+        save_dir: str | Path,
+        name: str,
+        image: np.ndarray,
+        probability: np.ndarray | Tensor,
+        size: tuple[int, int],
+        void: np.ndarray | None = None,
+    ) -> None:
+        """Refine an image and write it, now or soon. The arguments are those of `refine_and_write`."""
 
 
 class Refiner:
@@ -73,13 +119,12 @@ class Refiner:
     """
 
     def __init__(self, crf: DenseCRF, workers: int = 0) -> None:
-        """`workers`: processes; 0 leaves one core to the network."""
+        """`workers`: processes; 0 leaves one core to each network on this machine."""
         self.crf = crf
-        self.workers = workers or max(1, (os.cpu_count() or 1) - 1)
-        # spawned, as a fork of a process with threads or a CUDA context may hang
-        self.pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"), initializer=_start_worker)
+        self.workers = workers or max(1, (os.cpu_count() or 1) // local_size() - 1)
+        self._context = pool(self.workers, _start_worker)  # spawned: a fork of a process with threads or a GPU may hang
+        self.pool = self._context.__enter__()
         self.waiting: deque[tuple[Future, int]] = deque()
-        self.begun = 0
 
     def submit(
         self,
@@ -99,9 +144,7 @@ class Refiner:
         if isinstance(probability, Tensor):
             probability = probability.cpu().numpy()
         work = (self.crf, save_dir, name, image, probability, size, void)
-        self.begun += 1
-        with deaf_children() if self.begun <= self.workers else nullcontext():  # the first tasks start a process each
-            self.waiting.append((self.pool.submit(refine_and_write, *work), size_in_line))
+        self.waiting.append((self.pool.submit(refine_and_write, *work), size_in_line))
 
     def __enter__(self) -> "Refiner":
         return self
@@ -112,8 +155,10 @@ class Refiner:
         try:
             while kind is None and self.waiting:
                 self.waiting.popleft()[0].result()
-        finally:
-            self.pool.shutdown(wait=True, cancel_futures=True)
+        except BaseException as other:
+            self._context.__exit__(type(other), other, other.__traceback__)
+            raise
+        self._context.__exit__(kind, error, trace)
 
 
 def _start_worker() -> None:
@@ -142,7 +187,7 @@ class InlineRefiner:
         refine_and_write(self.crf, save_dir, name, image, probability, size, void)
 
 
-def open_refiner(crf: DenseCRF | None, workers: int = 0) -> AbstractContextManager[Refiner | InlineRefiner | None]:
+def open_refiner(crf: DenseCRF | None, workers: int = 0) -> AbstractContextManager[Refining | None]:
     """What refines images by `crf`: `workers` processes, or this one where the CRF computes on a GPU. None without it.
 
     Raises:

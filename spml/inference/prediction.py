@@ -20,7 +20,7 @@ class Prediction:
         label: (H, W) uint8, class ids; 254 where nothing is said.
         probability: (K, H, W) float32, or a function that makes it when it is first asked for: at the size of a
             photograph all classes take far more memory than the labels.
-        segments: (H, W) integers, or None where the image was not cut into segments.
+        segments: (H, W) integers, or a function that makes them; None where the image was not cut into segments.
         classes: K names, or none.
         image: (H, W, 3) uint8, for `overlay`.
         margin: (H, W) float32, where it is known already.
@@ -30,18 +30,23 @@ class Prediction:
         self,
         label: np.ndarray,
         probability: np.ndarray | Callable[[], np.ndarray],
-        segments: np.ndarray | None = None,
+        segments: np.ndarray | Callable[[], np.ndarray] | None = None,
         classes: Sequence[str] = (),
         image: np.ndarray | None = None,
         margin: np.ndarray | None = None,
     ) -> None:
-        self.label, self.segments, self.classes, self.image = label, segments, tuple(classes), image
-        self._probability, self._margin = probability, margin
+        self.label, self.classes, self.image = label, tuple(classes), image
+        self._probability, self._segments, self._margin = probability, segments, margin
 
     @cached_property
     def probability(self) -> np.ndarray:
         """(K, H, W) float32."""
         return self._probability() if callable(self._probability) else self._probability
+
+    @cached_property
+    def segments(self) -> np.ndarray | None:
+        """(H, W) integers, the segment of each pixel; None where the image was not cut into segments."""
+        return self._segments() if callable(self._segments) else self._segments
 
     @cached_property
     def margin(self) -> np.ndarray:
@@ -55,7 +60,7 @@ class Prediction:
 
     def save(self, path: str | Path) -> None:
         """Write the labels as a PNG of 8 bits with VOC's palette, which keeps the ids. Raises UserError."""
-        picture = Image.fromarray(self.label.astype(np.uint8), mode="P")
+        picture = Image.fromarray(self.label.astype(np.uint8))
         picture.putpalette(voc_palette().tobytes())
         write_atomically(path, lambda file: picture.save(file, format="PNG"))
 

@@ -1,31 +1,34 @@
 """Label images from a trained embedding, by retrieval from a memory or by the softmax classifier."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from spml.allocator import keep_memory
-from spml.data.dataset import EvaluationSample, read_sample
-from spml.data.lists import Sample, check_samples, check_unique_names
+from spml.data.dataset import EvaluationSample
+from spml.data.samples import Sample
 from spml.errors import UserError
-from spml.inference.made_by import mark, start_record
-from spml.inference.memory import FULL_MASKS, read_memory, read_record
-from spml.inference.outputs import InlineRefiner, Refiner, is_written, open_refiner, write_clusters, write_labels
-from spml.inference.read_ahead import read_ahead
+from spml.inference.loop import Job, go_through
+from spml.inference.memory import FULL_MASKS, check_memory, draw, of_full_masks, read_memory
+from spml.inference.outputs import CLUSTER, LABELS, Refining, label_file, write_clusters, write_image
 from spml.inference.segmenter import Segmenter
-from spml.inference.views import ViewPlan, resize_image, resize_label, slide, to_pixels
+from spml.inference.views import ViewPlan, resize_label, slide
+from spml.inference.whole_views import unmirrored
 from spml.models import build_classifier, build_embedding_model, load_checkpoint
+from spml.models.layers import resize
+from spml.processes import say
 from spml.propagate import DenseCRF, label_share, retrieve
 from spml.propagate.approximate import ApproximateMemory
+
+PREDICTORS = {  # name: help
+    "retrieval": "the nearest prototypes of a memory vote for each segment",
+    "softmax": "the classifier",
+}
 
 
 class Predictor(Protocol):
@@ -99,22 +102,23 @@ class RetrievalPredictor:
 def load_models(
     config: Any, snapshot: str | Path, device: torch.device, with_classifier: bool
 ) -> tuple[nn.Module, nn.Module | None]:
-    """The networks of a config with the weights of a snapshot, in eval mode on `device`.
-
-    On the CPU their maps have the channels side by side in memory, where convolutions and all that follows are faster.
-    """
+    """The networks of a config with the weights of a snapshot, in eval mode on `device`. Prints what was loaded."""
     model = build_embedding_model(config)
     classifier = build_classifier(config) if with_classifier else None
-    print(load_checkpoint(snapshot, model, classifier))
-    mark(model, snapshot)
-    for network in (model, classifier):
-        if network is not None:
-            network.eval().to(device)
-            if device.type == "cpu":
-                network.to(memory_format=torch.channels_last)
+    say(load_checkpoint(snapshot, model, classifier))
+    return for_inference(model, device), None if classifier is None else for_inference(classifier, device)
+
+
+def for_inference(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network in eval mode on `device`.
+
+    On the CPU its maps have the channels side by side in memory, where convolutions and all that follows are faster.
+    """
+    network.eval().to(device)
     if device.type == "cpu":
+        network.to(memory_format=torch.channels_last)
         keep_memory()
-    return model, classifier
+    return network
 
 
 def build_predictor(
@@ -126,31 +130,42 @@ def build_predictor(
     memory_dir: str | Path | None = None,
     approximate: bool = False,
 ) -> Predictor:
-    """The predictor `retrieval`, which needs a memory, or `softmax`, with the weights of a snapshot.
+    """The predictor `kind` out of PREDICTORS, with the weights of a snapshot.
 
-    `approximate`: retrieval by an index, faster from memories of millions, which misses some neighbours.
+    `memory_dir`: for retrieval. `approximate`: retrieval by an index, faster from memories of millions, which misses
+    some neighbours.
 
     Prints what was loaded, and again that a memory came from full masks.
 
     Raises:
         UserError: a snapshot or memory that does not fit, or no memory.
     """
+    if kind not in PREDICTORS:
+        raise UserError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got {kind!r}")
     if kind == "retrieval" and memory_dir is None:
         raise UserError("--predictor retrieval needs --semantic_memory_dir, a memory written by prototype.py")
     model, classifier = load_models(config, snapshot, device, with_classifier=kind == "softmax")
     if classifier is not None:
         return SoftmaxPredictor(model, classifier, plan, device)
     assert memory_dir is not None
-    num_classes, test = int(config.dataset.num_classes), config.test
-    memory, label = read_memory(
-        memory_dir, num_classes, int(config.network.embedding_dim), int(test.memory_size), int(config.train.seed)
-    )
-    record = read_record(memory_dir) or {}
-    print(f"{memory_dir}: memory of {len(memory)} prototypes" + (f"; {FULL_MASKS}" if record.get("full_masks") else ""))
     segmenter = Segmenter.from_config(config, model, plan, device)
-    memory, label = memory.to(device), label.to(device)
+    check_memory(memory_dir, config, segmenter)
+    memory, label = read_memory(memory_dir, int(config.dataset.num_classes), int(config.network.embedding_dim))
+    predictor = retrieval_of(config, segmenter, memory, label, approximate)
+    warning = f"; {FULL_MASKS}" if of_full_masks(memory_dir) else ""
+    say(f"{memory_dir}: memory of {len(predictor.memory)} prototypes{warning}")
+    return predictor
+
+
+def retrieval_of(
+    config: Any, segmenter: Segmenter, memory: Tensor, label: Tensor, approximate: bool = False
+) -> RetrievalPredictor:
+    """Retrieval from a memory of prototypes (P, D) and labels (P,), of which `test.memory_size` are kept."""
+    test = config.test
+    memory, label = draw(memory, label, int(test.memory_size), int(config.train.seed))
+    memory, label = memory.to(segmenter.device), label.to(segmenter.device)
     index = ApproximateMemory(memory, label) if approximate else None
-    return RetrievalPredictor(segmenter, memory, label, num_classes, int(test.neighbours), index)
+    return RetrievalPredictor(*(segmenter, memory, label, int(config.dataset.num_classes), int(test.neighbours), index))
 
 
 @torch.no_grad()
@@ -173,11 +188,7 @@ def predict_image(image: Tensor, predictor: Predictor) -> tuple[Tensor, Tensor |
     count = 0
     for views in plan.views(image):
         scores, index = predictor.scores(views)
-        if scores.shape[-2:] != size:
-            scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
-        probability = predictor.probability(scores)  # (B, K, h, w)
-        if len(probability) == 2:
-            probability = torch.stack([probability[0], probability[1].flip(-1)])
+        probability = unmirrored(predictor.probability(resize(scores, size)))  # (1 or 2, K, h, w)
         total = probability.sum(0) if total is None else total.add_(probability.sum(0))
         count += len(probability)
         clusters = index if clusters is None else clusters
@@ -197,55 +208,28 @@ def predict_list(
 ) -> str:
     """Predict each image of a list and write `semantic_gray`, `semantic_color` and, by retrieval, `semantic_cluster`.
 
-    Images that have their label already are skipped unless `overwrite`, so an interrupted run continues; one of other
-    weights or options is refused (see `start_record`).
+    See `go_through` for what stops it, what is skipped and how several processes share the list.
 
     Args:
         samples: their labels are not read.
-        crf: refines the probabilities, in `crf_workers` processes beside the network (0: one fewer than the cores), or
-            in this one if it computes on a GPU.
+        crf, crf_workers, overwrite: as in `go_through`.
 
     Returns:
         One line saying what was done.
     """
-    start = time.time()
-    check_unique_names(samples)
     samples = [replace(sample, label=None, regions=None) for sample in samples]
-    check_samples(samples, int(config.dataset.num_classes))
-    made_by = {"predictor": predictor, "crf": crf, "means": config.network.pixel_means}
-    start_record(save_dir, made_by, overwrite)
-    pending = [sample for sample in samples if overwrite or not is_written(save_dir, sample.name)]
-    bounded = 0
-    statistics = {"pixel_means": config.network.pixel_means, "pixel_stds": config.network.pixel_stds}
-    images = read_ahead(pending, partial(read_sample, **statistics))
-    with open_refiner(crf, crf_workers) as refiner:
-        for _, read in tqdm(images, desc="inference", unit="image", total=len(pending)):
-            bounded += predictor.plan.is_bounded((read.image.shape[1], read.image.shape[2]))
-            probability, clusters = predict_image(read.image, predictor)
-            _write(config, read, probability, clusters, save_dir, refiner)
-    seconds = time.time() - start
-    each = f", {seconds / len(pending):.2f} s an image" if pending else ""
-    smaller = f" ({bounded} made smaller, to --max_pixels {predictor.plan.max_pixels})" if bounded else ""
-    done = f"{len(pending)} images predicted{smaller}, {len(samples) - len(pending)} were there already"
-    return f"{done}: {save_dir}, {seconds:.1f} s{each}"
 
+    def work(read: EvaluationSample, refiner: Refining | None) -> str | None:
+        probability, clusters = predict_image(read.image, predictor)
+        size = read.pixels.shape[:2]
+        if clusters is not None:
+            write_clusters(save_dir, read.name, resize_label(clusters.cpu().numpy().astype(np.uint16), size))
+        write_image(config, save_dir, read, probability, refiner)
+        return "smaller" if predictor.plan.is_bounded(size) else None
 
-def _write(
-    config: Any,
-    read: EvaluationSample,
-    probability: Tensor,
-    clusters: Tensor | None,
-    save_dir: str | Path,
-    refiner: Refiner | InlineRefiner | None,
-) -> None:
-    """Everything of one image, at its own size."""
-    size, working = read.pixels.shape[:2], (probability.shape[1], probability.shape[2])
-    if clusters is not None:
-        write_clusters(save_dir, read.name, resize_label(clusters.cpu().numpy().astype(np.uint16), size))
-    if refiner is None:
-        label = probability.argmax(0).cpu().numpy().astype(np.uint8)
-        write_labels(save_dir, read.name, resize_label(label, size))
-        return
-    network = config.network
-    pixels = to_pixels(resize_image(read.image, working), network.pixel_means, network.pixel_stds)
-    refiner.submit(save_dir, read.name, pixels, probability.float(), size)
+    made = (*LABELS, f"{CLUSTER}/*.png")
+    job = Job("predictions", {"predictor": predictor}, label_file, made, work)
+    done = go_through(config, samples, job, save_dir, crf=crf, crf_workers=crf_workers, overwrite=overwrite)
+    smaller = done.words.get("smaller", 0)
+    bounded = f" ({smaller} made smaller, to --max_pixels {predictor.plan.max_pixels})" if smaller else ""
+    return done.line(f"images predicted{bounded}", save_dir)

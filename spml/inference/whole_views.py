@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spml.inference.views import ViewPlan
+from spml.models.layers import resize
 
 STRIDE = 8  # pixels of the image to one of the walk
 
@@ -59,10 +60,3 @@ def cut(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def unmirrored(maps: Tensor) -> Tensor:
     """The maps of an image and its mirror image, (1 or 2, D, h, w), the latter mirrored back."""
     return maps if len(maps) == 1 else torch.stack([maps[0], maps[1].flip(-1)])
-
-
-def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, D, H, W) to `size`, bilinear."""
-    if maps.shape[-2:] == size:
-        return maps
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False)

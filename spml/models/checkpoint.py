@@ -244,6 +244,18 @@ def _one_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
     return maps.unsqueeze(1).expand(shape).clone()
 
 
+def held_parts(path: str | Path) -> tuple[str, ...]:
+    """The names of the networks whose weights a snapshot holds; none for the weights of a backbone alone.
+
+    Raises:
+        CheckpointError: missing, unreadable or malicious file.
+    """
+    states = {name: state for name, state in read_weights(path).items() if isinstance(state, Mapping) and state}
+    if not any(WRAPPERS.sub("", str(key)).startswith(CLASSIFIER_PREFIX) for key in states.get("prediction_model", ())):
+        states.pop("prediction_model", None)
+    return tuple(name for name in states if name != "state_dict")
+
+
 def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
     """Return (last step, path) of the models in a folder, oldest first."""
     found = [

@@ -37,7 +37,9 @@ def initialise(module: nn.Module) -> None:
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear (B, C, h, w) -> (B, C, *size), corners not aligned."""
+    """Bilinear (B, C, h, w) -> (B, C, *size), corners not aligned; a map of that size comes back as it is."""
+    if tuple(x.shape[-2:]) == (int(size[0]), int(size[1])):
+        return x
     return F.interpolate(x, size=(int(size[0]), int(size[1])), mode="bilinear", align_corners=False)
 
 

@@ -10,30 +10,46 @@ ALPHA = 6.0
 TAG_THRESHOLD, BOX_THRESHOLD = 0.2, 0.5
 
 
-def cam_scores(cams: Mapping[int, np.ndarray], num_classes: int, size: tuple[int, int], alpha: float = ALPHA) -> Tensor:
+def foreground_classes(num_classes: int, background: int | None = 0) -> list[int]:
+    """The classes that have CAMs, in the order of their indices in CAM files: all but the background.
+
+    1 to K - 1 with background 0, as released; all K where no class is background (None).
+    """
+    return [label for label in range(num_classes) if label != background]
+
+
+def cam_scores(
+    cams: Mapping[int, np.ndarray],
+    num_classes: int,
+    size: tuple[int, int],
+    alpha: float = ALPHA,
+    background: int | None = 0,
+) -> Tensor:
     """The scores of all classes; the background's is (1 - max of the others)^alpha.
 
     Args:
-        cams: foreground class index (0 is the first class after the background) to (H, W) float in [0, 1]; a class that
-            is not in it has zeros, and without any the background is 1 everywhere.
+        cams: index among `foreground_classes` to (H, W) float in [0, 1]; a class that is not in it has zeros, and
+            without any the background is 1 everywhere.
         num_classes: K, with the background.
         size: (H, W).
         alpha: the larger, the smaller the background.
+        background: its class; None: no class is background, and all scores are those of CAMs.
 
     Returns:
         (K, H, W) float32.
 
     Raises:
-        ValueError: a class index outside [0, K - 1) or a CAM of another size.
+        ValueError: an index that no foreground class has, or a CAM of another size.
     """
-    score = torch.zeros(num_classes, *size)
+    score, classes = torch.zeros(num_classes, *size), foreground_classes(num_classes, background)
     for index, cam in cams.items():
-        if not 0 <= index < num_classes - 1:
-            raise ValueError(f"expected foreground class indexes 0 to {num_classes - 2}, got {index}")
+        if not 0 <= index < len(classes):
+            raise ValueError(f"expected foreground class indexes 0 to {len(classes) - 1}, got {index}")
         if cam.shape != size:
             raise ValueError(f"expected a CAM of {size} as the image, got {cam.shape} of class {index}")
-        score[index + 1] = torch.from_numpy(np.asarray(cam, np.float32))
-    score[0] = (1 - score[1:].amax(0)).pow(alpha)
+        score[classes[index]] = torch.from_numpy(np.asarray(cam, np.float32))
+    if background is not None:
+        score[background] = (1 - score[classes].amax(0)).pow(alpha)
     return score
 
 
@@ -45,20 +61,22 @@ def tag_label(
     alpha: float = ALPHA,
     threshold: float = TAG_THRESHOLD,
     unlabelled: int = 254,
+    background: int | None = 0,
 ) -> np.ndarray:
     """The best class of each pixel, `unlabelled` where its score, background included, is under the threshold.
 
     A pixel whose CAMs are all m has the score max(m, (1 - m)^alpha): at alpha 6 that is never under 0.222, so that the
-    released 0.2 leaves no pixel out and larger thresholds do.
+    released 0.2 leaves no pixel out and larger thresholds do. Where no class is background, pixels without a CAM above
+    zero are unlabelled at any threshold.
 
     Args:
-        cams, num_classes, size, alpha: as in `cam_scores`.
+        cams, num_classes, size, alpha, background: as in `cam_scores`.
 
     Returns:
         (H, W) uint8.
     """
-    best, label = cam_scores(cams, num_classes, size, alpha).max(0)
-    return torch.where(best < threshold, unlabelled, label).to(torch.uint8).numpy()
+    best, label = cam_scores(cams, num_classes, size, alpha, background).max(0)
+    return torch.where((best < threshold) | (best <= 0), unlabelled, label).to(torch.uint8).numpy()
 
 
 def box_label(
@@ -68,6 +86,7 @@ def box_label(
     *,
     threshold: float = BOX_THRESHOLD,
     unlabelled: int = 254,
+    background: int | None = 0,
 ) -> np.ndarray:
     """Background outside every box; inside, the class of the box where its CAM is high.
 
@@ -77,21 +96,25 @@ def box_label(
 
     Args:
         cams: as in `cam_scores`; those of classes without a box do not count.
-        boxes: (class with the background counted, x0, y0, x1, y1) each, x1 and y1 outside the box; what lies outside
-            the image is cut off.
+        boxes: (class, x0, y0, x1, y1) each, x1 and y1 outside the box; what lies outside the image is cut off.
         size: (H, W).
+        background: its class; None: no class is background, and pixels outside every box are unlabelled.
 
     Returns:
         (H, W) uint8.
     """
-    label, best = np.zeros(size, np.uint8), np.zeros(size, np.float32)
+    outside = unlabelled if background is None else background
+    label, best = np.full(size, outside, np.uint8), np.zeros(size, np.float32)
+    boxed = np.zeros(size, bool)
     for kind, x0, y0, x1, y1 in boxes:
         rows, columns = slice(max(y0, 0), max(y1, 0)), slice(max(x0, 0), max(x1, 0))
         inside, strongest = label[rows, columns], best[rows, columns]
         if not inside.size:
             continue
-        inside[inside == 0] = unlabelled
-        cam = cams[kind - 1][rows, columns] if kind - 1 in cams else np.zeros(inside.shape, np.float32)
+        inside[~boxed[rows, columns]] = unlabelled
+        boxed[rows, columns] = True
+        index = kind if background is None or kind < background else kind - 1  # among the foreground classes
+        cam = cams[index][rows, columns] if index in cams else np.zeros(inside.shape, np.float32)
         low, high = cam.min(), cam.max()
         if high <= low:
             continue

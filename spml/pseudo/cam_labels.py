@@ -1,13 +1,14 @@
 """Labels of tags and boxes from class activation maps (CAMs), by the thresholds of the release."""
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from spml import records
 from spml.data.annotate import Box
 from spml.data.annotate_list import label_rows
 from spml.data.lists import write_list
@@ -16,10 +17,12 @@ from spml.data.prepare.boxes import read_boxes
 from spml.data.prepare.convert import IMAGE_SUFFIXES, convert_files, find_files
 from spml.data.samples import DataError, Sample, image_size, read_image, read_label
 from spml.errors import UserError
+from spml.processes import barrier, rank
 from spml.propagate.cam import ALPHA, BOX_THRESHOLD, TAG_THRESHOLD, box_label, tag_label
 from spml.visualize.heat import cam_picture
 
 KINDS = ("tag", "box")
+KIND, MADE = "labels of CAMs", ("*.png",)  # of the record
 THRESHOLD = {"tag": TAG_THRESHOLD, "box": BOX_THRESHOLD}
 
 Size = tuple[int, int]
@@ -35,6 +38,7 @@ class LabelRule:
             outside every box; `alpha` plays no part.
         num_classes: K, with the background.
         threshold: None: 0.2 for tags, 0.5 for boxes.
+        background: its class; None: no class is background, and pixels that would be it are unlabelled.
 
     Raises: UserError for another kind and numbers out of range.
     """
@@ -43,6 +47,7 @@ class LabelRule:
     num_classes: int
     alpha: float = ALPHA
     threshold: float | None = None
+    background: int | None = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -67,9 +72,10 @@ class LabelRule:
             if cam.shape != size:
                 raise DataError(f"{path}: expected a CAM of {size} as the image, got {cam.shape} of class {index}")
         if self.kind == "box":
-            return box_label(cams, boxes, size, threshold=self.level)
+            return box_label(cams, boxes, size, threshold=self.level, background=self.background)
+        how: dict[str, Any] = {"alpha": self.alpha, "threshold": self.level, "background": self.background}
         try:
-            return tag_label(cams, self.num_classes, size, alpha=self.alpha, threshold=self.level)
+            return tag_label(cams, self.num_classes, size, **how)
         except ValueError as error:
             raise DataError(f"{path}: {error}") from error
 
@@ -94,18 +100,21 @@ def convert_cams(
     threshold: float | None = None,
     num_workers: int | None = None,
     overwrite: bool = False,
+    background: int | None = 0,
 ) -> str:
     """Write `save_dir/<name>.png` (uint8 ids, 254 unlabelled) for every CAM file `<name>.npy` of a folder.
 
+    Labels that are there are skipped unless `overwrite`; those of other CAMs, boxes or thresholds are refused.
+
     Args:
-        kind, alpha, threshold: as `LabelRule` has them. "tag" needs `image_dir`, as an image without classes has no CAM
-            that tells its size; "box" needs `box_dir`.
+        kind, alpha, threshold, background: as `LabelRule` has them. "tag" needs `image_dir`, as an image without
+            classes has no CAM that tells its size; "box" needs `box_dir`.
         classes: names, background first.
         box_dir: VOC annotations `<name>.xml`.
 
     Returns: one line saying what was done. Raises: UserError for options that do not fit and files that cannot be used.
     """
-    rule = LabelRule(kind, len(classes), alpha, threshold)
+    rule = LabelRule(kind, len(classes), alpha, threshold, background)
     needed, option = (image_dir, "--image_dir, the images") if kind == "tag" else (box_dir, "--box_dir, the XML files")
     if needed is None:
         raise UserError(f"--kind {kind} needs {option}")
@@ -117,9 +126,16 @@ def convert_cams(
         convert = partial(_of_tags, rule=rule, images=beside)
     else:
         convert = partial(_of_boxes, rule=rule, boxes=beside, classes=tuple(classes))
-    return convert_files(
+    contents = {"cams": records.hash_files(sources)}
+    if kind == "box":
+        contents["boxes"] = records.hash_files(beside[source.stem] for source in sources)
+    record = records.record_of(KIND, {"rule": rule}, contents)
+    records.start(save_dir, record, made=MADE, overwrite=overwrite)
+    told = convert_files(
         sources, save_dir, convert, description=f"{kind} labels", num_workers=num_workers, overwrite=overwrite
     )
+    records.finish(save_dir)
+    return told
 
 
 def label_samples(
@@ -131,7 +147,7 @@ def label_samples(
 ) -> Path:
     """Write `<kind>_label/<name>.png` of each sample's `cam/<name>.npy`, and the list that training reads.
 
-    Labels that are there are made again, as they may be of other thresholds.
+    Labels that other CAMs, boxes or thresholds made are replaced.
 
     Args:
         samples: with the third column, which the new list keeps, or without.
@@ -150,7 +166,15 @@ def label_samples(
         return rule.label(path, image_size(images[path.stem]), boxes[path.stem] if boxes is not None else ())
 
     sources = [save_dir / "cam" / f"{sample.name}.npy" for sample in samples]
-    convert_files(sources, folder, convert, description=f"{rule.kind} labels", num_workers=0, overwrite=True)
+    contents = {"cams": records.hash_files(sources)}
+    if boxes is not None:
+        contents["boxes"] = records.hash_json(
+            [[sample.name, list(map(list, boxes[sample.name]))] for sample in samples]
+        )
+    unknown = records.read(folder) is None  # labels of an older version
+    records.start(folder, records.record_of(KIND, {"rule": rule}, contents), made=MADE, overwrite=True)
+    convert_files(sources, folder, convert, description=f"{rule.kind} labels", num_workers=0, overwrite=unknown)
+    records.finish(folder, list=str(list_path))
     write_list(list_path, rows)
     return list_path
 
@@ -174,10 +198,16 @@ def label_and_draw(
     boxes: Mapping[str, Sequence[Box]] | None = None,
     pictures: int = 0,
 ) -> str:
-    """Make the labels of every rule (`label_samples`), then pictures (`draw_cams`). Returns the paths of the lists."""
-    made = [f"{rule.kind} labels: {label_samples(samples, save_dir, rule, data_dir, boxes)}" for rule in rules]
-    draw_cams(samples, save_dir, [rule.kind for rule in rules], classes, pictures)
-    return "\n".join(made)
+    """Make the labels of every rule (`label_samples`), then pictures (`draw_cams`). Returns the paths of the lists.
+
+    Of several processes one does it, while the others wait.
+    """
+    lines = []
+    if rank() == 0:
+        lines = [f"{rule.kind} labels: {label_samples(samples, save_dir, rule, data_dir, boxes)}" for rule in rules]
+        draw_cams(samples, save_dir, [rule.kind for rule in rules], classes, pictures)
+    barrier()
+    return "\n".join(lines)
 
 
 def draw_cams(
@@ -195,15 +225,3 @@ def draw_cams(
         cams = read_cam_file(save_dir / "cam" / f"{sample.name}.npy")
         labels = {f"{kind} label": read_label(save_dir / f"{kind}_label" / f"{sample.name}.png") for kind in kinds}
         cam_picture(read_image(sample), cams, labels, save_dir / "picture" / f"{sample.name}.png", classes)
-
-
-def add_label_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of labels made of CAMs, of their pictures and of their mIoU."""
-    add = parser.add_argument
-    add("--boxes", default=None, help="boxes.json, or a folder of VOC annotations <name>.xml: box labels as well")
-    add("--instance_dir", default=None, help="over-segmentations <name>.png for the lists; else those of --data_list")
-    add("--alpha", type=float, default=ALPHA, help="the background's score is (1 - max)^alpha")
-    add("--threshold", type=float, default=TAG_THRESHOLD, help="least score of a tag label")
-    add("--box_threshold", type=float, default=BOX_THRESHOLD, help="least share of a box's own range of a box label")
-    add("--pictures", type=int, default=16, help="images to draw heat maps of, spread over the list")
-    add("--gt_list", default=None, metavar="LIST", help="`image mask` lines: mIoU over thresholds, a diagnostic")

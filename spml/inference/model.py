@@ -1,0 +1,311 @@
+"""`spml.load`: a trained model for one image after another, in Python."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from spml import records
+from spml.classes import class_names
+from spml.config import load_config, save_config
+from spml.data.dataset import EvaluationSample, read_sample
+from spml.data.pickled import write_memory_file
+from spml.data.samples import Sample, named
+from spml.device import resolve_device
+from spml.errors import UserError
+from spml.files import write_atomically
+from spml.inference.loop import hash_samples, image_settings
+from spml.inference.memory import (
+    KIND,
+    MADE,
+    PROTOTYPES,
+    check_memory,
+    memory_things,
+    no_prototype,
+    of_full_masks,
+    read_memory,
+    sample_prototypes,
+)
+from spml.inference.prediction import Prediction
+from spml.inference.predictors import (
+    PREDICTORS,
+    Predictor,
+    SoftmaxPredictor,
+    for_inference,
+    predict_image,
+    retrieval_of,
+)
+from spml.inference.segmenter import Segmenter
+from spml.inference.views import MAX_PIXELS, ViewPlan, resize_image, resize_label, to_pixels
+from spml.models import build_classifier, build_embedding_model, load_checkpoint, save_checkpoint
+from spml.models.checkpoint import find_snapshot, held_parts, list_snapshots
+from spml.models.layers import resize
+from spml.propagate import DenseCRF
+
+Picture = str | Path | Image.Image | np.ndarray
+MEMORY = "memory"  # the folder beside a snapshot
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """All prototypes of a memory, on the CPU, and what they follow from."""
+
+    prototype: Tensor  # (P, D) float32
+    label: Tensor  # (P,) int64
+    record: records.Record | None
+    full_masks: bool
+
+
+def load(
+    path: str | Path, config: Any = None, device: str | torch.device = "auto", *, memory: str | Path | None = None
+) -> "Model":
+    """A trained model.
+
+    Args:
+        path: a snapshot `model-<i>.pth`, also a released one, or a folder, of which the newest is taken.
+        config: of `load_config`, or the path of a YAML file; None: `config.yaml` beside the snapshot.
+        device: cpu, cuda, cuda:<i>, or auto: cuda where there is one.
+        memory: a folder that `prototype.py` filled, for retrieval; None: `memory` beside the snapshot, if it is there.
+
+    Raises:
+        UserError: no snapshot, no config, weights that do not fit it, or a network of CAMs.
+    """
+    snapshot = find_snapshot(path, "spml.load")
+    if config is None:
+        config = snapshot.parent / "config.yaml"
+        if not config.is_file():
+            raise UserError(f"{snapshot}: no config.yaml beside it: expected config=, the YAML file of its experiment")
+    if isinstance(config, (str, Path)):
+        config = load_config(config)
+    device = resolve_device(device) if isinstance(device, str) else device
+    held = held_parts(snapshot)
+    if "embedding_model" not in held or config.network.prediction_types in ("cam", "seam"):
+        raise UserError(f"{snapshot}: expected a snapshot of an embedding network, got {', '.join(held) or 'none'}")
+    embedding = build_embedding_model(config)
+    classifier = build_classifier(config) if "prediction_model" in held else None
+    load_checkpoint(snapshot, embedding, classifier)
+    model = Model(config, embedding, classifier, device)
+    model.name = snapshot.name
+    beside = snapshot.parent / MEMORY if memory is None else Path(memory)
+    if memory is not None or beside.is_dir():
+        model.memory_dir = beside
+    return model
+
+
+class Model:
+    """A network with what it needs to label images: `load` makes one, `spml.train(..).model()` too.
+
+    Attributes:
+        config: of `load_config`.
+        classes: the names of the classes.
+        device: where it computes.
+        embedding, classifier: the networks, in eval mode; classifier is None in snapshots without one.
+    """
+
+    def __init__(self, config: Any, embedding: nn.Module, classifier: nn.Module | None, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.embedding = for_inference(embedding, device)
+        self.classifier = None if classifier is None else for_inference(classifier, device)
+        self.classes: tuple[str, ...] = tuple(config.dataset.class_names or ()) or class_names(
+            int(config.dataset.num_classes)
+        )
+        self.name = "model-0.pth"
+        self.memory_dir: Path | None = None  # read when it is first needed
+        self._memory: _Memory | None = None
+
+    def predict(
+        self,
+        image: Picture | Iterable[Picture],
+        *,
+        predictor: str | None = None,
+        scales: Sequence[float] | None = None,
+        flip: bool | None = None,
+        crf: bool | DenseCRF = False,
+    ) -> Any:
+        """Label an image, as the command line does; many images: an iterator that labels one after another.
+
+        Args:
+            image: a path, a PIL image, or (H, W, 3) uint8; or an iterable of them.
+            predictor: "softmax", the classifier, or "retrieval" from a memory; None: softmax where there is a
+                classifier, else retrieval.
+            scales: of the image, averaged; None: test.scales of the config.
+            flip: average with the mirror image; None: test.flip.
+            crf: refine by a dense CRF, of the released settings where this is True.
+
+        Returns:
+            A `Prediction`, or an iterator of them.
+
+        Raises:
+            UserError: an image that cannot be read, no classifier, no memory, or one of another network.
+        """
+        refiner = (DenseCRF(device=self.device) if crf else None) if isinstance(crf, bool) else crf
+        refiner = None if refiner is None else refiner.settle()
+        plan = self._plan(predictor or self._default_predictor(), scales, flip, refiner)
+        chosen = self._predictor(predictor or self._default_predictor(), plan)
+        if isinstance(image, (str, Path, Image.Image)) or (isinstance(image, np.ndarray) and image.ndim != 4):
+            return self._predict(image, chosen, refiner)
+        return (self._predict(one, chosen, refiner) for one in image)
+
+    @torch.no_grad()
+    def embed(self, image: Picture) -> np.ndarray:
+        """The embedding of an image: (h, w, D) float32, unit length, at stride 4 of the single scale of the config.
+
+        With test.image_size the image is resized to that longest side first, as it is to be predicted.
+        """
+        view = self._single_view(self._read(image))
+        raw = self.embedding(view[None].to(self.device))[0]  # (D, h, w)
+        return F.normalize(raw.float(), dim=0).permute(1, 2, 0).cpu().numpy()
+
+    def remember(self, samples: Iterable[Sample]) -> int:
+        """Fill the memory of retrieval from the weak labels of samples, in place of the memory that is there.
+
+        Args:
+            samples: with labels: class ids, 254 unlabelled, 255 void.
+
+        Returns:
+            How many labelled prototypes there are.
+
+        Raises:
+            UserError: a sample without label, files that cannot be read, or no segment that takes any label.
+        """
+        samples = [replace(sample, regions=None) for sample in named(samples)]
+        segmenter = self._segmenter(self._plan("retrieval", None, None, None))
+        num_classes = int(self.config.dataset.num_classes)
+        found = [sample_prototypes(self._read_sample(sample), segmenter, num_classes)[:2] for sample in samples]
+        if not sum(len(label) for _, label in found):
+            raise UserError(no_prototype(len(samples), "the samples", num_classes))
+        prototype = torch.from_numpy(np.concatenate([one for one, _ in found]))
+        label = torch.from_numpy(np.concatenate([one for _, one in found]))
+        things = {**memory_things(segmenter), **image_settings(self.config)}
+        record = records.record_of(KIND, things, {"list": hash_samples(samples)}, prototypes=len(label))
+        self._memory = _Memory(prototype, label, record, False)
+        return len(label)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the networks in the released format, `config.yaml`, `classes.txt` and the memory; `load` reads it.
+
+        Returns:
+            The snapshot's path.
+
+        Raises:
+            UserError: a folder with other snapshots, or one that cannot be written.
+        """
+        folder = Path(folder)
+        others = [path.name for _, path in list_snapshots(folder) if path.name != self.name]
+        if others:
+            raise UserError(f"{folder}: holds the snapshot {others[0]} already: expected another folder")
+        names = "".join(f"{name}\n" for name in self.classes)
+        write_atomically(folder / "classes.txt", lambda file: file.write(names.encode()))
+        config = copy.deepcopy(self.config)
+        config.dataset.update(classes="classes.txt", class_names=list(self.classes))
+        save_config(config, folder / "config.yaml")
+        memory = self._load_memory() if self._memory is not None or self.memory_dir is not None else None
+        if memory is not None:
+            self._save_memory(memory, folder / MEMORY)
+        save_checkpoint(folder / self.name, self.embedding, self.classifier)  # last: a snapshot means that all is there
+        return folder / self.name
+
+    def _default_predictor(self) -> str:
+        if self.classifier is not None:
+            return "softmax"
+        if self._memory is None and self.memory_dir is None:
+            raise UserError(
+                "this model has no classifier and no memory: fill one by remember(samples) or name one in load(memory=)"
+            )
+        return "retrieval"
+
+    def _plan(
+        self, predictor: str, scales: Sequence[float] | None, flip: bool | None, crf: DenseCRF | None
+    ) -> ViewPlan:
+        bound = MAX_PIXELS.get(predictor, 0)
+        plan = ViewPlan.from_config(self.config, min(bound, MAX_PIXELS["CRF"]) if crf else bound)
+        scales = plan.scales if scales is None else tuple(float(scale) for scale in scales)
+        if not scales or not all(0 < scale < float("inf") for scale in scales):
+            raise UserError(f"scales: expected numbers above 0, got {list(scales)}")
+        return replace(plan, scales=scales, flip=plan.flip if flip is None else flip)
+
+    def _segmenter(self, plan: ViewPlan) -> Segmenter:
+        return Segmenter.from_config(self.config, self.embedding, plan, self.device)
+
+    def _predictor(self, kind: str, plan: ViewPlan) -> Predictor:
+        if kind not in PREDICTORS:
+            raise UserError(f"predictor: expected one of {', '.join(PREDICTORS)}, got {kind!r}")
+        if kind == "retrieval":
+            memory = self._load_memory()
+            return retrieval_of(self.config, self._segmenter(plan), memory.prototype, memory.label)
+        if self.classifier is None:
+            raise UserError("predictor softmax: this model has no classifier")
+        return SoftmaxPredictor(self.embedding, self.classifier, plan, self.device)
+
+    def _load_memory(self) -> _Memory:
+        if self._memory is not None:
+            return self._memory
+        if self.memory_dir is None:
+            raise UserError(
+                "predictor retrieval: expected a memory: fill one by remember(samples) or name one in load(memory=)"
+            )
+        dataset, network = self.config.dataset, self.config.network
+        record = check_memory(self.memory_dir, self.config, self._segmenter(ViewPlan.from_config(self.config)))
+        held = read_memory(self.memory_dir, int(dataset.num_classes), int(network.embedding_dim))
+        self._memory = _Memory(*held, record, of_full_masks(self.memory_dir))
+        return self._memory
+
+    def _save_memory(self, memory: _Memory, folder: Path) -> None:
+        """As one file. Without a record, as the release's, it gets none."""
+        if memory.record is not None:
+            records.start(folder, memory.record, made=MADE, overwrite=True)
+        path = folder / PROTOTYPES / "memory.npy"
+        write_memory_file(path, memory.prototype.numpy(), memory.label.numpy())
+        if memory.record is not None:
+            records.finish(folder)
+
+    def _read(self, image: Picture) -> EvaluationSample:
+        if isinstance(image, Image.Image):
+            image = np.array(image.convert("RGB"))
+        return self._read_sample(Sample(image))
+
+    def _read_sample(self, sample: Sample) -> EvaluationSample:
+        network = self.config.network
+        return read_sample(sample, network.pixel_means, network.pixel_stds, self.config.dataset.unlabelled_index)
+
+    def _single_view(self, read: EvaluationSample) -> Tensor:
+        plan = self._plan("retrieval", [1.0], False, None)
+        return resize_image(read.image, plan.output_size(read.pixels.shape[:2]))
+
+    def _predict(self, image: Picture, predictor: Predictor, crf: DenseCRF | None) -> Prediction:
+        read = self._read(image)
+        size = read.pixels.shape[:2]
+        probability, clusters = predict_image(read.image, predictor)  # (K, h, w)
+        working = (probability.shape[1], probability.shape[2])
+        label = probability.argmax(0)
+        if crf is not None:
+            network = self.config.network
+            pixels = to_pixels(resize_image(read.image, working), network.pixel_means, network.pixel_stds)
+            probability = torch.from_numpy(crf(pixels, probability.float()))
+            label = probability.argmax(0)
+        probability = probability.float().cpu()
+        return Prediction(
+            resize_label(label.cpu().numpy().astype(np.uint8), size),
+            lambda: resize(probability[None], size)[0].numpy(),
+            partial(self._segments, read) if clusters is None else _at_size(clusters, size),
+            self.classes,
+            read.pixels,
+        )
+
+    def _segments(self, read: EvaluationSample) -> np.ndarray:
+        """(H, W) int32: the k-means segments of the single view."""
+        segmenter = self._segmenter(self._plan("retrieval", [1.0], False, None))
+        index, _ = segmenter(self._single_view(read)[None], keep_padding=True)
+        return _at_size(index[0], read.pixels.shape[:2])
+
+
+def _at_size(clusters: Tensor, size: tuple[int, int]) -> np.ndarray:
+    return resize_label(clusters.cpu().numpy().astype(np.uint16), size).astype(np.int32)
