@@ -1,4 +1,4 @@
-"""Tables of what can be chosen by name: a line says in which file an entry stands, which is imported when it is used."""
+"""Tables of what can be chosen by name. A line says in which file an entry stands; it is imported when it is used."""
 
 import importlib
 from collections.abc import Iterator, Mapping, MutableMapping

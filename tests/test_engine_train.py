@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spml.cli.interruption import INTERRUPTED
+from spml.cli.exits import INTERRUPTED
 from spml.config import load_config
 from spml.engine.run import build_task, train
 from spml.errors import UserError

@@ -12,12 +12,17 @@ A source is a file of this folder and a line of SOURCES. Where the release sends
 network, so do the sources; retrieval slides crops.
 """
 
-from spml.pseudo import cam, points, retrieval, softmax
 from spml.pseudo.base import Source
+from spml.tables import Table
 
-SOURCES: dict[str, Source] = {
-    "cam": cam.SOURCE,
-    "softmax": softmax.SOURCE,
-    "retrieval": retrieval.SOURCE,
-    "points": points.SOURCE,
-}
+SOURCES: Table[Source] = Table(
+    "spml.pseudo",
+    {
+        "cam": "cam:SOURCE",
+        "softmax": "softmax:SOURCE",
+        "retrieval": "retrieval:SOURCE",
+        "points": "points:SOURCE",
+    },
+)
+
+__all__ = ["SOURCES", "Source"]
