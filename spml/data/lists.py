@@ -29,6 +29,7 @@ __all__ = [  # what reads the files of a sample is imported from here as well
     "check_unique_names",
     "duplicate_lines",
     "given_entries",
+    "list_content",
     "read_image",
     "read_label",
     "read_list",
@@ -130,6 +131,12 @@ def write_list(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> None:
     Raises:
         DataError: a path that is empty or holds white space, or a row of the wrong width.
     """
+    content = list_content(path, rows)
+    write_atomically(path, lambda file: file.write(content.encode()))
+
+
+def list_content(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> str:
+    """The text of a list that is to be written to `path`. Raises DataError as `write_list` does."""
     lines = []
     for row in rows:
         entries = [entry.as_posix() if isinstance(entry, Path) else entry for entry in row]
@@ -139,7 +146,7 @@ def write_list(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> None:
             if len(entry.split()) != 1 or entry != entry.strip():
                 raise DataError(f"cannot write {path}: a path in a list must not be empty or hold spaces: {entry!r}")
         lines.append(" ".join(entries) + "\n")
-    write_atomically(path, lambda file: file.write("".join(lines).encode()))
+    return "".join(lines)
 
 
 def check_unique_names(samples: Sequence[Sample]) -> None:

@@ -12,10 +12,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from spml.classes import IGNORE, UNLABELLED
 from spml.errors import UserError
 
-IGNORE = 255  # void and padding: leaves clustering altogether
-UNLABELLED = 254  # what our tools write for a pixel without annotation; any other value >= num_classes reads the same
+__all__ = [  # labels' two values of no class are imported from here as well
+    "IGNORE",
+    "UNLABELLED",
+    "DataError",
+    "Sample",
+    "check_header",
+    "image_size",
+    "named",
+    "read_image",
+    "read_label",
+    "read_sample_files",
+]
 
 Source = Path | np.ndarray
 

@@ -19,6 +19,7 @@ from spml.visualize.figures import (
     legend,
     mean_colours,
     overlay,
+    pale,
     resize,
     width_at,
 )
@@ -116,10 +117,9 @@ def _cells(row: PictureRow, embedding: np.ndarray, height: int) -> list[np.ndarr
     width = width_at(height, row.image)
     image = resize(row.image, height, width)
     parts, segments = resize(row.oversegmentation, height, width), resize(row.segments, height, width)
-    pale = np.rint(0.45 * image.mean(2, keepdims=True).repeat(3, 2) + 0.55 * 255).astype(np.uint8)
     cells = [
         image,
-        overlay(pale, resize(row.annotation, height, width), MARK_ALPHA),
+        overlay(pale(image), resize(row.annotation, height, width), MARK_ALPHA),
         draw_borders(image, parts, YELLOW),
         resize(embedding, height, width),
         draw_borders(mean_colours(image, segments), segments, WHITE),
