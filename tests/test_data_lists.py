@@ -1,10 +1,21 @@
 """Lists and the files they name: what is read, and the line that each mistake gives."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from spml.data.lists import check_samples, check_unique_names, duplicate_lines, given_entries, read_list, write_list
+from spml.data.lists import (
+    check_samples,
+    check_unique_names,
+    duplicate_lines,
+    given_entries,
+    read_list,
+    split_list,
+    write_list,
+)
 from spml.data.samples import DataError, Sample, read_sample_files
 from spml.errors import UserError
 from spml.files import write_atomically
@@ -231,3 +242,25 @@ def test_arrays_are_checked_as_files_are():
         check_unique_names([good, Sample(image, name="x")])
     with pytest.raises(DataError, match="a data list cannot name an array"):
         given_entries(good, ".", "image")
+
+
+def test_split_for_choosing(tmp_path):
+    lines = [f"im/{number:02d}.png gt/{number:02d}.png" for number in range(14)]
+    (tmp_path / "train.txt").write_text("\r\n".join(lines[::-1]) + "\n\n")
+    dev, fit = split_list(tmp_path / "train.txt")
+    assert (dev.name, fit.name) == ("train_dev.txt", "train_fit.txt")
+    assert dev.read_text().splitlines() == [lines[0], lines[6], lines[12]]
+    assert fit.read_text().splitlines() == [line for place, line in enumerate(lines) if place % 6]
+    dev, fit = split_list(tmp_path / "train.txt", tmp_path / "lists", every=14)
+    assert dev.parent == tmp_path / "lists" and len(fit.read_text().splitlines()) == 13
+    for every in (1, 15):
+        with pytest.raises(DataError, match=f"--every: expected 2 to 14, the lines of .*train.txt, got {every}"):
+            split_list(tmp_path / "train.txt", every=every)
+
+
+def test_the_script_that_splits(tmp_path, capsys):
+    path = Path(__file__).parents[1] / "pyscripts" / "data" / "split.py"
+    (tmp_path / "train.txt").write_text("".join(f"{number}.png\n" for number in range(7)))
+    runpy.run_path(str(path))["main"](["--data_list", str(tmp_path / "train.txt"), "--every", "3"])
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"train_{name}.txt") for name in ("dev", "fit")]
+    assert (tmp_path / "train_dev.txt").read_text() == "0.png\n3.png\n6.png\n"

@@ -155,6 +155,13 @@ def test_interruption_sets_the_event_and_gives_the_signals_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_the_model_of_a_run_predicts(tiny_config_file, tmp_path):
+    run = train(load_config(tiny_config_file, SHORT), tmp_path, device="cpu")
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3)).astype(np.uint8)
+    prediction = run.model("cpu").predict(image)
+    assert prediction.label.shape == (40, 48) and prediction.label.max() < 4
+
+
 @pytest.mark.slow
 def test_two_processes_under_torchrun_train_as_one(tiny_config_file, tmp_path):
     """The real script, on a task without dropout: half of each batch a process, one set of files."""

@@ -19,7 +19,8 @@ from spml.pseudo.cam_labels import convert_cams
 
 ROOT = Path(__file__).resolve().parents[1]
 DENSEPOSE = ["dataset.dataset=Densepose", "losses.feature_affinity.weight=0.5"]
-KINDS = ("tag", "box", "scribble", "point", "densepose", "mask")
+KINDS = ("scribble", "densepose", "mask")
+MORE_KINDS = ("tag", "box", "point")  # whose parts other tests go through
 SMALL = ["network.embedding_dim=8", "train.batch_size=2", "train.crop_size=[48,48]", "test.crop_size=[56,56]"]
 SMALL += ["test.stride=[56,56]", "test.image_size=56", "train.image_size=56", "num_threads=0", "train.max_iteration=2"]
 ROWS = ["CAM", "test images: retrieval", "CAM + walk", "round 1", "classifier of round 1", "round 2"]
@@ -71,7 +72,7 @@ def words_of(kind: str, data: Path, config: Path, folder: Path) -> list[str]:
     return [*map(str, words), *(DENSEPOSE if kind == "densepose" else [])]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *(pytest.param(kind, marks=pytest.mark.slow) for kind in MORE_KINDS)])
 def test_end_to_end(kind: str, tiny_data: Path, tiny_config_file: Path, tmp_path: Path, inline_refiner, capsys) -> None:
     words, out = words_of(kind, tiny_data, tiny_config_file, tmp_path), tmp_path / "out"
     if kind == "scribble":  # an interrupted run goes on

@@ -23,6 +23,7 @@ SCRIPTS = {
     "data/masks.py": "--source_dir {no} --save_dir {new}",
     "data/oversegment.py": "--data_dir {data} --data_list {no} --save_dir {new}",
     "data/scribbles.py": "--source_dir {no} --image_dir {no} --save_dir {new}",
+    "data/split.py": "--data_list {no}",
     "data/shapes.py": "--save_dir {data}/classes.txt/under_a_file",
     "inference/cam.py": NETWORK + " --save_dir {new}",
     "inference/inference.py": NETWORK + " --save_dir {new} --predictor softmax",

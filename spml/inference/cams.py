@@ -153,7 +153,7 @@ def cam_list(
         return {"tags": hash_json({sample.name: list(present[sample.name]) for sample in sorted(samples, key=_name)})}
 
     things = {"model": model, "plan": plan, "background": background}
-    job = Job("CAMs", things, target, (f"{FOLDER}/*.npy",), work, contents=contents)
+    job = Job("CAMs", things, target, ("*.npy",), work, contents=contents)
     done = go_through(config, samples, job, save_dir, overwrite=overwrite)
     return done.line("CAM files", save_dir / FOLDER)
 

@@ -260,10 +260,10 @@ class Model:
 
     def _save_memory(self, memory: _Memory, folder: Path) -> None:
         """As one file. Without a record, as the release's, it gets none."""
+        folder = folder / PROTOTYPES
         if memory.record is not None:
             records.start(folder, memory.record, made=MADE, overwrite=True)
-        path = folder / PROTOTYPES / "memory.npy"
-        write_memory_file(path, memory.prototype.numpy(), memory.label.numpy())
+        write_memory_file(folder / "memory.npy", memory.prototype.numpy(), memory.label.numpy())
         if memory.record is not None:
             records.finish(folder)
 

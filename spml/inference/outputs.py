@@ -25,7 +25,7 @@ from spml.visualize.palette import colourise
 
 LINE_BYTES = 1 << 29  # of probabilities, three images of 2 million pixels; a CRF takes some 15 times as much
 GREY, COLOUR, CLUSTER = "semantic_gray", "semantic_color", "semantic_cluster"
-LABELS = (f"{GREY}/*.png", f"{COLOUR}/*.png")  # what `write_labels` makes
+LABELS = ("*.png", f"../{COLOUR}/*.png")  # what `write_labels` makes, seen from the grey ones
 
 
 def label_file(name: str) -> str:

@@ -45,8 +45,9 @@ def annotation_picture(
     """
     height = min(HEIGHT, len(image))
     small, ids = resize(image, height, width_at(height, image)), _thick(label, height)
-    # Outlined, as some colours of the palette are greys.
-    annotated = draw_borders(overlay(pale(small), ids, 0.85, background), ids, INK)
+    annotated = overlay(pale(small), ids, 0.85, background)
+    # An outline beside it, which hides no thin line: some colours of the palette are greys.
+    annotated[(ids >= UNLABELLED) & (ndimage.minimum_filter(ids, 3) < UNLABELLED)] = INK
     present = [int(value) for value in np.unique(label) if value < UNLABELLED]
     _write(path, grid([[small, annotated]], ["image", "annotation"], height), present, classes, background)
 
