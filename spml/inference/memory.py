@@ -121,7 +121,7 @@ def fill_memory(
     """
     save_dir, num_classes = Path(save_dir), int(config.dataset.num_classes)
     samples = [replace(sample, regions=None) for sample in samples]
-    source = samples[0].list_path or "the samples"
+    source = (samples[0].list_path if samples else None) or "the samples"
 
     def work(read: EvaluationSample, refiner: Refining | None) -> None:
         prototype, label, clusters = sample_prototypes(read, segmenter, num_classes)

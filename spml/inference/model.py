@@ -87,7 +87,7 @@ def load(
         config = load_config(config)
     device = resolve_device(device) if isinstance(device, str) else device
     held = held_parts(snapshot)
-    if "embedding_model" not in held or config.network.prediction_types in ("cam", "seam"):
+    if "embedding_model" not in held or config.train.task in ("cam", "seam"):
         raise UserError(f"{snapshot}: expected a snapshot of an embedding network, got {', '.join(held) or 'none'}")
     embedding = build_embedding_model(config)
     classifier = build_classifier(config) if "prediction_model" in held else None
