@@ -14,6 +14,7 @@ from spml.models.checkpoint import load_parts
 from spml.models.embedding import build_backbone
 from spml.models.layers import convolution
 from spml.models.pixel_correlation import PixelCorrelation
+from spml.propagate.cam import foreground_classes
 
 CAM_KINDS = ("cam", "seam")
 
@@ -35,7 +36,7 @@ class CamModel(nn.Module):
     """
 
     def __init__(self, backbone: Encoder, num_classes: int, seam: bool) -> None:
-        """`num_classes` counts the background."""
+        """`num_classes` counts a background, which has no map."""
         super().__init__()
         self.backbone_name = backbone.key
         self.add_module(backbone.key, backbone)
@@ -76,7 +77,7 @@ def build_cam_model(config: Any, bn_momentum: float | None = None) -> CamModel:
 
     Args:
         config: as `spml.config.load_config` returns it: train.task (cam or seam), network.backbone_types (the residual
-            network alone; heads do not count) and dataset.num_classes.
+            network alone; heads do not count), dataset.num_classes and .background: a map for each class but that one.
         bn_momentum: of the batch norms, as in `build_embedding_model`.
 
     Raises:
@@ -86,7 +87,8 @@ def build_cam_model(config: Any, bn_momentum: float | None = None) -> CamModel:
     if kind not in CAM_KINDS:
         raise UserError(f"train.task: expected {' or '.join(CAM_KINDS)} for a CAM network, got {kind!r}")
     backbone = build_backbone(config, bn_momentum)
-    return CamModel(backbone, int(config.dataset.num_classes), seam=kind == "seam")
+    objects = foreground_classes(int(config.dataset.num_classes), config.dataset.background)
+    return CamModel(backbone, len(objects) + 1, seam=kind == "seam")
 
 
 def load_cam_model(config: Any, path: str | Path) -> CamModel:

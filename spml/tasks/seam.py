@@ -38,7 +38,7 @@ class SeamTask(CamTask):
         self.smallest_view = float(config.seam.second_view_scale)
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        image, tag = batch["image"], batch["semantic_tag"][:, 1:]  # (B, 3, H, W), (B, K - 1)
+        image, tag = batch["image"], self.object_tag(batch)  # (B, 3, H, W), (B, C)
         first = self.run(image, tag)
         small = F.interpolate(image, scale_factor=self.smallest_view, mode="bilinear", antialias=True)
         second = self.run(small, tag)

@@ -63,5 +63,7 @@ def make_cams(args: argparse.Namespace, config: EasyDict, device: torch.device) 
     say(cam_list(config, samples, present, model, plan, device, save_dir, overwrite=args.overwrite))
     say(label_and_draw(samples, save_dir, rules, data.data_dir, classes, boxes=boxes, pictures=args.pictures))
     if args.gt_list and rank() == 0:
-        found = sweep_list(save_dir / "cam", args.gt_list, data.data_dir, len(classes), args.alpha)
+        found = sweep_list(
+            save_dir / "cam", args.gt_list, data.data_dir, len(classes), args.alpha, background=data.background
+        )
         print(write_sweep(save_dir / "thresholds.json", found))
