@@ -26,7 +26,7 @@ _spml_find_python() {
   return 1
 }
 
-# Makes the environment $1. `unfinished` in it marks one whose making was interrupted, which starts again from nothing.
+# Makes the environment $1. A file `unfinished` in it says that its making was interrupted: it starts again from nothing.
 _spml_make_venv() {
   local venv=$1 python
   if [ -e "$venv" ]; then
@@ -44,13 +44,13 @@ _spml_make_venv() {
 # `pip install` with the arguments after $1, the log file; of its output only the large downloads show. Modules compile
 # when they are imported, not all up front, which keeps a core busy for a minute or more.
 _spml_pip() {
-  local log=$1 line shown='(Downloading|Using cached) .*\([0-9]{2,}\.[0-9]+ MB\)|Installing collected packages'
+  local log=$1 line told='(Downloading|Using cached) .*\([0-9]{2,}\.[0-9]+ MB\)|Installing collected packages'
   shift
   (
     set -o pipefail
     "$SPML_PYTHON" -m pip install --no-compile --disable-pip-version-check --progress-bar off "$@" 2>&1 |
       tee "$log" | while IFS= read -r line; do
-      if [[ $line =~ $shown ]]; then _spml_say "  ${BASH_REMATCH[0]}"; fi
+      if [[ $line =~ $told ]]; then _spml_say "  ${BASH_REMATCH[0]}"; fi
     done
   )
 }

@@ -129,13 +129,13 @@ def test_a_batch_equals_its_images():
     images = np.stack([image for image, _ in made])
     probabilities = np.stack([soft(label, 5, 1, seed) for seed, (_, label) in enumerate(made)])
     given = torch.from_numpy(images), torch.from_numpy(probabilities)
-    together = DenseCRF(backend="torch").mean_field(*given)  # as on a GPU
-    assert together.shape == (3, 5, 24, 30)
-    torch.testing.assert_close(DenseCRF(backend="torch").batch(*given), together, atol=1e-5, rtol=0)
-    for image, probability, refined in zip(images, probabilities, together, strict=True):
+    whole = DenseCRF(backend="torch").mean_field(*given)  # as on a GPU
+    assert whole.shape == (3, 5, 24, 30)
+    torch.testing.assert_close(DenseCRF(backend="torch").batch(*given), whole, atol=1e-5, rtol=0)
+    for image, probability, refined in zip(images, probabilities, whole, strict=True):
         np.testing.assert_allclose(DenseCRF(backend="torch")(image, probability), refined, atol=1e-5)
     theirs = by("pydensecrf").batch(images, probabilities)
-    torch.testing.assert_close(theirs, together, atol=1e-3, rtol=0)
+    torch.testing.assert_close(theirs, whole, atol=1e-3, rtol=0)
 
 
 def test_what_it_refuses():
@@ -160,18 +160,18 @@ def test_without_pydensecrf(monkeypatch, capsys):
     with pytest.raises(UserError, match=r"pip install -e \.\[crf\]"):
         DenseCRF(backend="pydensecrf")(image, probability)
     with pytest.raises(UserError, match=r"--crf_backend torch"):
-        DenseCRF(backend="pydensecrf").settle()
+        DenseCRF(backend="pydensecrf").with_backend()
     assert capsys.readouterr().out == ""
-    assert DenseCRF().settle() == DenseCRF(backend="torch")
+    assert DenseCRF().with_backend() == DenseCRF(backend="torch")
     assert capsys.readouterr().out == "CRF: pydensecrf is not installed, so torch computes it, with the same result\n"
     np.testing.assert_array_equal(DenseCRF()(image, probability), DenseCRF(backend="torch")(image, probability))
 
 
 def test_which_backend(capsys):
     by("pydensecrf")
-    assert DenseCRF().settle().backend == "pydensecrf"
-    assert DenseCRF(device=torch.device("cuda")).settle().backend == "torch"
-    assert DenseCRF(backend="torch").settle().backend == "torch"
+    assert DenseCRF().with_backend().backend == "pydensecrf"
+    assert DenseCRF(device=torch.device("cuda")).with_backend().backend == "torch"
+    assert DenseCRF(backend="torch").with_backend().backend == "torch"
     assert capsys.readouterr().out == ""
 
 

@@ -81,7 +81,7 @@ def command(name: str, words: Sequence[str] | None = None, prog: str | None = No
 
 def overview() -> str:
     """What `spml --help` prints."""
-    return "\n".join([str(spml.__doc__), USAGE, "", *_rows(COMMANDS), "", CLOSING])
+    return "\n".join([str(spml.__doc__).splitlines()[0], "", USAGE, "", *_rows(COMMANDS), "", CLOSING])
 
 
 def _rows(names: Iterable[str]) -> list[str]:

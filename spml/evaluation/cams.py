@@ -145,6 +145,6 @@ def sweep_table(found: Mapping[str, Any]) -> str:
     """The table of `sweep_list`, which says what it is for."""
     rows = []
     for row in found["thresholds"]:
-        mark = " (default rule)" if row["threshold"] == found["default"] else ""
-        rows.append((f"{row['threshold']:.2f}{mark}", "-" if row["mean_iou"] is None else f"{row['mean_iou']:.1f}"))
+        note = " (default rule)" if row["threshold"] == found["default"] else ""
+        rows.append((f"{row['threshold']:.2f}{note}", "-" if row["mean_iou"] is None else f"{row['mean_iou']:.1f}"))
     return f"{table(rows, ('threshold', 'mIoU %'))}\n{found['images']} images; {DIAGNOSTIC}"

@@ -1,4 +1,4 @@
-"""How the labels of a pipeline's stages grow: their mIoU against masks, kept in one JSON file and shown as one table.
+"""How the labels of a pipeline's stages grow: their mIoU against masks, kept in one JSON file and printed as one table.
 
 A diagnostic: nothing may be chosen by it, or the masks that weak supervision goes without decide.
 """

@@ -157,7 +157,7 @@ def no_prototype(images: int, source: object, num_classes: int) -> str:
     """What is wrong with labels of which no segment takes any."""
     return (
         f"no segment of the {images} images of {source} has a label: expected pixels with values below num_classes "
-        f"{num_classes}; if 255 marks unlabelled pixels, set dataset.unlabelled_index=255"
+        f"{num_classes}; if 255 means unlabelled, set dataset.unlabelled_index=255"
     )
 
 

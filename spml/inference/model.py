@@ -147,7 +147,7 @@ class Model:
             UserError: an image that cannot be read, no classifier, no memory, or one of another network.
         """
         refiner = (DenseCRF(device=self.device) if crf else None) if isinstance(crf, bool) else crf
-        refiner = None if refiner is None else refiner.settle()
+        refiner = None if refiner is None else refiner.with_backend()
         plan = self._plan(predictor or self._default_predictor(), scales, flip, refiner)
         chosen = self._predictor(predictor or self._default_predictor(), plan)
         if isinstance(image, (str, Path, Image.Image)) or (isinstance(image, np.ndarray) and image.ndim != 4):

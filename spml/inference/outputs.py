@@ -195,7 +195,7 @@ def open_refiner(crf: DenseCRF | None, workers: int = 0) -> AbstractContextManag
     """
     if crf is None:
         return nullcontext()
-    crf = crf.settle()
+    crf = crf.with_backend()
     if crf.backend == "torch" and crf.device is not None and crf.device.type != "cpu":
         return nullcontext(InlineRefiner(crf))
     return Refiner(crf, workers)

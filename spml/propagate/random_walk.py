@@ -59,7 +59,7 @@ def random_walk(embedding: Tensor, score: Tensor, power: int = 20, steps: int = 
 
 
 def chebyshev_weights(steps: int, tolerance: float) -> list[float]:
-    """Weights w of x^steps = sum_k w_k T_k(2x - 1), up to the k from where on all together are below `tolerance`.
+    """Weights w of x^steps = sum_k w_k T_k(2x - 1), up to the k from where on their sum is below `tolerance`.
 
     With x = cos^2(a/2), T_k(2x - 1) = cos(k a), and the powers of cos^2 are binomial: w_k = 2^(1 - 2n) C(2n, n - k),
     half of it for k = 0. All are positive and sum to one, so nothing cancels. The affinity is a positive definite

@@ -80,10 +80,10 @@ def quickstart_picture(
     colours = embeddings_to_rgb([row.embedding for row in rows])
     cells = [_cells(row, colour, cell_height) for row, colour in zip(rows, colours, strict=True)]
     sheet = grid(cells, titles, cell_height)
-    shown = np.unique(np.concatenate([label.reshape(-1) for row in rows for label in _labels(row)]))
-    shown = shown[shown < len(classes)]
+    present = np.unique(np.concatenate([label.reshape(-1) for row in rows for label in _labels(row)]))
+    present = present[present < len(classes)]
     key = legend(
-        [classes[index] for index in shown], voc_palette()[shown], sheet.shape[1], round(TITLE_SHARE * cell_height)
+        [classes[index] for index in present], voc_palette()[present], sheet.shape[1], round(TITLE_SHARE * cell_height)
     )
     picture = Image.fromarray(np.concatenate([sheet, key]))
     write_atomically(path, lambda file: picture.save(file, "PNG", optimize=True))
