@@ -42,8 +42,8 @@ def test_regions_are_instances_then_components() -> None:
     by_instance = [(region.label, int(region.inside.sum())) for region in regions(mask, instance)]
     assert [label for label, _ in by_instance] == [1, 1, 2, 0, 0]  # the ground inside the ring is the second background
     assert [region.label for region in regions(mask)] == [0, 0, 1, 2]  # discs that touch are one component
-    whole = np.sum([region.inside for region in regions(mask, instance)], axis=0)
-    assert (whole == (mask != IGNORE)).all()
+    joined = np.sum([region.inside for region in regions(mask, instance)], axis=0)
+    assert (joined == (mask != IGNORE)).all()
 
 
 def test_an_instance_takes_the_class_of_most_pixels_and_uncovered_pixels_form_components() -> None:

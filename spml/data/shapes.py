@@ -48,7 +48,7 @@ def make_shapes(
 
     Image i of a split depends on (seed, split, i) alone: a larger set begins with the smaller one. Beside the lists
     stand `tags.txt` (name and class numbers of each training image), `classes.txt` (`CLASSES`, one a line) and
-    `meta.json`, which is written last: where it stands, the data are complete.
+    `meta.json`, written last, which says that the data are complete.
 
     Returns: False where `save_dir` holds just this data already.
     Raises: UserError for counts below 1, a negative seed, or a folder with other data unless `overwrite`.

@@ -18,7 +18,7 @@ from spml.evaluation.iou import ConfusionMatrix, InstanceIoU
 from spml.progress import progress as counted
 
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
-NAMES_SHOWN = 3
+MOST_NAMES = 3
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ def _check_names(
 ) -> None:
     missing = [name for name in wanted if name not in have]
     if missing:
-        first = ", ".join(missing[:NAMES_SHOWN]) + (", ..." if len(missing) > NAMES_SHOWN else "")
+        first = ", ".join(missing[:MOST_NAMES]) + (", ..." if len(missing) > MOST_NAMES else "")
         raise UserError(f"{folder}: no {what} for {len(missing)} of {len(wanted)} {source} ({first}){hint}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spml.data.dataset import EvaluationSample, mark_unlabelled
+from spml.data.dataset import EvaluationSample, as_unlabelled
 from spml.data.pickled import write_cam_file
 from spml.data.samples import Sample, read_label
 from spml.data.tags import read_tags
@@ -61,13 +61,13 @@ def present_classes(data: Any, samples: Sequence[Sample], classes: Sequence[str]
     found = {}
     for sample in samples:
         if tags is not None:
-            present = tags[sample.name]
+            shown = tags[sample.name]
         elif sample.label is not None:
-            label = mark_unlabelled(read_label(sample.label, sample.where), data.unlabelled_index)
-            present = np.bincount(label.ravel(), minlength=256)[: len(classes)] > 0
+            label = as_unlabelled(read_label(sample.label, sample.where), data.unlabelled_index)
+            shown = np.bincount(label.ravel(), minlength=256)[: len(classes)] > 0
         else:
             raise UserError(f"{sample.where}: no tags: expected a file dataset.tags, or a semantic label in column 2")
-        found[sample.name] = [int(label) for label in np.flatnonzero(present) if label != background]
+        found[sample.name] = [int(label) for label in np.flatnonzero(shown) if label != background]
     return found
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WHITE = (255, 255, 255)
 YELLOW = (255, 230, 0)
-MARK_ALPHA = 0.9
+ANNOTATION_ALPHA = 0.9
 LABEL_ALPHA = 0.65
 
 
@@ -119,7 +119,7 @@ def _cells(row: PictureRow, embedding: np.ndarray, height: int) -> list[np.ndarr
     parts, segments = resize(row.oversegmentation, height, width), resize(row.segments, height, width)
     cells = [
         image,
-        overlay(pale(image), resize(row.annotation, height, width), MARK_ALPHA),
+        overlay(pale(image), resize(row.annotation, height, width), ANNOTATION_ALPHA),
         draw_borders(image, parts, YELLOW),
         resize(embedding, height, width),
         draw_borders(mean_colours(image, segments), segments, WHITE),
