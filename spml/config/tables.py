@@ -6,20 +6,9 @@ that imports run downwards. `import spml.config` stays light, as all of them nee
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from spml.config.kinds import number
-from spml.config.settings import Key, keys_of, setting
-
-
-@dataclass(frozen=True)
-class _Seam:
-    second_view_scale: float = setting(0.3, number(above=0, below=1), "size of the second view")
-
-
-# Until `spml.tasks` has a table.
-_TASKS: dict[str, type | None] = {"spml": None, "segmentation": None, "classifier": None, "cam": None, "seam": _Seam}
+from spml.config.settings import Key, keys_of
 
 
 def losses() -> Mapping[str, Any]:
@@ -29,8 +18,8 @@ def losses() -> Mapping[str, Any]:
 
 def tasks() -> dict[str, type | None]:
     """Name -> the dataclass of its settings, None for a task without, of `spml.tasks.TABLE`."""
-    table = getattr(importlib.import_module("spml.tasks"), "TABLE", None)
-    return _TASKS if table is None else {name: task.settings for name, task in table.items()}
+    table = importlib.import_module("spml.tasks").TABLE
+    return {name: task.settings for name, task in table.items()}
 
 
 def backbones() -> tuple[str, ...]:
