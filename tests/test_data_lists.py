@@ -51,8 +51,8 @@ def test_columns(folder, columns):
     samples = samples_of(folder, text, columns)
     assert [sample.name for sample in samples] == ["a", "b"]
     assert samples[1].image == folder / "im/b.png"
-    assert samples[1].semantic == (folder / "gt/b.png" if columns > 1 else None)
-    assert samples[1].instance == (folder / "seg/b.png" if columns > 2 else None)
+    assert samples[1].label == (folder / "gt/b.png" if columns > 1 else None)
+    assert samples[1].regions == (folder / "seg/b.png" if columns > 2 else None)
     assert samples[1].line == 2 and len(samples[0].files) == columns
 
 

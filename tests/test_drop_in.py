@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spml.config import load_config
-from spml.data.lists import read_label
+from spml.data.samples import read_label
 from spml.engine.run import train
 from spml.errors import UserError
 from spml.models import build_classifier, build_embedding_model, save_checkpoint

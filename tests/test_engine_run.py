@@ -12,8 +12,8 @@ import torch
 
 from spml.cli.interruption import interruption
 from spml.config import load_config
-from spml.data.lists import read_label, read_list
-from spml.data.samples import Sample, read_image
+from spml.data.lists import read_list
+from spml.data.samples import Sample, read_image, read_label
 from spml.engine.run import Run, build_task, train
 from spml.engine.validation import Validation
 from spml.errors import UserError

@@ -9,8 +9,9 @@ import pytest
 
 from spml.cli.main import main
 from spml.data.annotate_list import annotate_list, relative_path
-from spml.data.lists import read_label, read_list, write_list
+from spml.data.lists import read_list, write_list
 from spml.data.pickled import read_cam_file, write_cam_file
+from spml.data.samples import read_label
 from spml.data.shapes import make_shapes
 from spml.errors import UserError
 from spml.pipelines.run import run
@@ -29,7 +30,7 @@ ROWS = ["CAM", "test images: retrieval", "CAM + walk", "round 1", "classifier of
 def make_cams(data: Path, folder: Path) -> None:
     """CAM files of the tiny training images: high in the object, low around it."""
     for sample in read_list(data / "val.txt", data):
-        mask = read_label(sample.semantic)
+        mask = read_label(sample.label)
         cams = {int(label) - 1: np.where(mask == label, 0.9, 0.05) for label in np.unique(mask[mask > 0])}
         write_cam_file(folder / f"{sample.name}.npy", cams)
 
@@ -38,7 +39,7 @@ def make_boxes(data: Path, folder: Path, classes: list[str]) -> None:
     """VOC annotations of the tiny training images."""
     folder.mkdir()
     for sample in read_list(data / "val.txt", data):
-        mask = read_label(sample.semantic)
+        mask = read_label(sample.label)
         rows, columns = np.nonzero(mask)
         corners = f"<xmin>{columns.min() + 1}</xmin><ymin>{rows.min() + 1}</ymin>"
         corners += f"<xmax>{columns.max() + 1}</xmax><ymax>{rows.max() + 1}</ymax>"
@@ -153,7 +154,7 @@ def test_boxes_to_the_embedding(shapes: Path, tmp_path: Path) -> None:
     listed = read_list(tmp_path / "out/cams/list_box.txt", shapes, columns=3)
     boxes = json.loads((shapes / "boxes/boxes.json").read_text())
     for sample in listed:
-        label, inside = read_label(sample.semantic), read_label(sample.semantic) * 0
+        label, inside = read_label(sample.label), read_label(sample.label) * 0
         for box in boxes[sample.name]:
             inside[box["y0"] : box["y1"], box["x0"] : box["x1"]] = 1
         assert ((label == 0) == (inside == 0)).all()

@@ -11,7 +11,7 @@ from spml.cli import options
 from spml.cli.parser import Parser
 from spml.config import load_config
 from spml.data.annotate_list import relative_path
-from spml.data.lists import DataError
+from spml.data.samples import DataError
 from spml.device import resolve_device
 from spml.inference.views import MAX_PIXELS, ViewPlan
 from spml.propagate import DenseCRF

@@ -21,6 +21,7 @@ from spml.visualize.pictures import PICTURES, annotation_picture, chosen, tags_p
 
 KINDS = ("scribble", "point", "box", "tag")
 DILATION = {"scribble": 3, "point": 6, "box": 0, "tag": 0}  # pixels, as the released annotations
+BESIDE = {"box": "boxes.json", "tag": "tags.txt"}  # what is written of the whole list
 IMAGES_PER_PROCESS = 50  # fewer are not worth the start of a process
 
 
@@ -90,36 +91,26 @@ def annotate_list(
     pictures = [None if kind == "tag" else folder / f"{sample.name}.png" for sample in samples]
     rows = _rows(samples, pictures, Path(data_dir), instance_dir)
     list_content(list_path, rows)  # a path that it cannot hold shows before the work
-    record = records.record_of(
-        "annotations", {"how": how}, hash_samples(samples, "label", "regions"), list=str(data_list)
-    )
-    before = records.read(folder) == record
+    beside = Path(save_dir) / BESIDE[kind] if kind in BESIDE else None
+    files = [path for path in (*pictures, beside) if path is not None]
+    contents = hash_samples(samples, "label", "regions")
+    record = records.record_of("annotations", {"how": how}, contents, list=str(data_list))
+    ours = records.read(folder) == record  # files without a record may be of any options
     complete = records.start(folder, record, made=("*.png", f"{PICTURES}/*.png"), overwrite=overwrite)
-    if complete and (overwrite or not _all_there(save_dir, kind, pictures)):
-        records.reopen(folder)
-        complete = False
     write_list(list_path, rows)
-    if complete:
+    if complete and not overwrite and all(path.is_file() for path in files):
         return list_path
-    kept = before and not overwrite  # files without a record may be of any options
-    tasks = [(sample, path, kept) for sample, path in zip(samples, pictures, strict=True)]
+    records.reopen(folder)
+    tasks = [(sample, path, ours and not overwrite) for sample, path in zip(samples, pictures, strict=True)]
     workers = count_workers(num_workers, len(tasks), IMAGES_PER_PROCESS)
     lines = list(each(partial(_annotate, how=how), tasks, workers, kind))
-    if kind == "box":
-        content = "{" + ",\n".join(lines) + "}\n"
-        write_atomically(Path(save_dir) / "boxes.json", lambda file: file.write(content.encode()))
-    if kind == "tag":
-        write_atomically(Path(save_dir) / "tags.txt", lambda file: file.write("".join(lines).encode()))
+    if beside is not None:
+        content = "{" + ",\n".join(lines) + "}\n" if kind == "box" else "".join(lines)
+        write_atomically(beside, lambda file: file.write(content.encode()))
     for sample, path in chosen(list(zip(samples, pictures, strict=True))):
         _picture(sample, path, folder / PICTURES / f"{sample.name}.png", how, classes)
     records.finish(folder, images=len(samples))
     return list_path
-
-
-def _all_there(save_dir: str | Path, kind: str, pictures: Sequence[Path | None]) -> bool:
-    beside = {"box": "boxes.json", "tag": "tags.txt"}.get(kind)
-    files = [path for path in pictures if path is not None] + ([Path(save_dir) / beside] if beside else [])
-    return all(path.is_file() for path in files)
 
 
 def _annotate(sample: Sample, path: Path | None, kept: bool, how: How) -> str:

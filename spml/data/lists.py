@@ -8,35 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spml.data.samples import (
-    IGNORE,
-    UNLABELLED,
-    DataError,
-    Sample,
-    check_header,
-    read_image,
-    read_label,
-    read_sample_files,
-)
+from spml.data.samples import DataError, Sample, check_header, read_label
 from spml.files import write_atomically
-
-__all__ = [  # what reads the files of a sample is imported from here as well
-    "IGNORE",
-    "UNLABELLED",
-    "DataError",
-    "Sample",
-    "check_samples",
-    "check_unique_names",
-    "duplicate_lines",
-    "given_entries",
-    "list_content",
-    "read_image",
-    "read_label",
-    "read_list",
-    "read_sample_files",
-    "split_list",
-    "write_list",
-]
 
 COLUMNS = ("image", "semantic label", "instance label")
 

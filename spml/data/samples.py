@@ -88,16 +88,6 @@ class Sample:
         return [path for path in (self.image, self.label, self.regions) if isinstance(path, Path)]
 
     @property
-    def semantic(self) -> Source | None:
-        """The label, by the name of its column in a data list."""
-        return self.label
-
-    @property
-    def instance(self) -> Source | None:
-        """The regions, by the name of their column in a data list."""
-        return self.regions
-
-    @property
     def image_path(self) -> Path:
         """The image's file. Raises DataError for an array, which a data list cannot name."""
         if not isinstance(self.image, Path):
