@@ -61,13 +61,13 @@ def present_classes(data: Any, samples: Sequence[Sample], classes: Sequence[str]
     found = {}
     for sample in samples:
         if tags is not None:
-            shown = tags[sample.name]
+            present = tags[sample.name]
         elif sample.label is not None:
             label = as_unlabelled(read_label(sample.label, sample.where), data.unlabelled_index)
-            shown = np.bincount(label.ravel(), minlength=256)[: len(classes)] > 0
+            present = np.bincount(label.ravel(), minlength=256)[: len(classes)] > 0
         else:
             raise UserError(f"{sample.where}: no tags: expected a file dataset.tags, or a semantic label in column 2")
-        found[sample.name] = [int(label) for label in np.flatnonzero(shown) if label != background]
+        found[sample.name] = [int(label) for label in np.flatnonzero(present) if label != background]
     return found
 
 
