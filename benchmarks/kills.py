@@ -53,12 +53,12 @@ class Pipeline:
         own += ["--device", "cpu", "--classifier", "train.max_iteration=3"]
         return [sys.executable, "-m", "spml", "run", "tag", *own, *overrides, *SMALL]
 
-    def start(self, out: Path) -> subprocess.Popen:
+    def start(self, out: Path, *more: str) -> subprocess.Popen:
+        """Start it; `more`: further words of the command line."""
         environment = os.environ | {TOKEN: str(self.folder), "OMP_NUM_THREADS": "1"}
         log = (self.folder / "log.txt").open("a")
-        return subprocess.Popen(
-            self.words(out), stdout=subprocess.PIPE, stderr=log, env=environment, cwd=ROOT, text=True
-        )
+        words = [*self.words(out), *more]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, env=environment, cwd=ROOT, text=True)
 
     def undisturbed(self, out: Path) -> float:
         """Run it without kills; the seconds from its first stage on."""

@@ -25,7 +25,7 @@ SCRIPTS = {
     "data/scribbles.py": "--source_dir {no} --image_dir {no} --save_dir {new}",
     "data/split.py": "--data_list {no}",
     "data/shapes.py": "--save_dir {data}/classes.txt/under_a_file",
-    "inference/cam.py": NETWORK + " --save_dir {new}",
+    "inference/cam.py": NETWORK + " --save_dir {new} network.prediction_types=cam",
     "inference/inference.py": NETWORK + " --save_dir {new} --predictor softmax",
     "inference/prototype.py": NETWORK + " --save_dir {new}",
     "inference/pseudo_label.py": NETWORK + " --save_dir {new} --source softmax",

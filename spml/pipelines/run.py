@@ -1,13 +1,13 @@
 """Running the stages of a pipeline, one after the other."""
 
 import os
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import spml
 from spml.errors import UserError
 from spml.pipelines.stage import Stage, Step, quoted
+from spml.processes import run_program
 
 
 def run(
@@ -64,6 +64,5 @@ def _check_inputs(step: Step, stage: Stage, everything: Sequence[Stage]) -> None
 
 def _launch(words: Sequence[str]) -> int:
     """Run a command with the package of this process; its status."""
-    own = str(Path(spml.__file__).resolve().parents[1])
-    paths = [own, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}).returncode
+    paths = [str(Path(spml.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return run_program(words, os.environ | {"PYTHONPATH": os.pathsep.join(paths)})
