@@ -1,6 +1,6 @@
-"""What in a training list cannot be meant: each mistake is a rule over the counts of a survey.
+"""Finds likely mistakes in a training list: each has a rule over the counts of a survey.
 
-A rule returns one line, or None. It names the share or the class that it goes by, and what to do.
+A rule returns one line, or None. The line names the share or class that gives the mistake away, and what to do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 def find(survey: Survey) -> tuple[list[Finding], list[Finding]]:
-    """Warnings, what cannot be meant, and notes, what is worth a line."""
+    """Warnings, for likely mistakes, and notes, for other facts worth a line."""
     warnings = [Finding(code, line) for code, rule in RULES.items() if (line := rule(survey)) is not None]
     notes = [Finding(code, line) for code, rule in NOTES.items() if (line := rule(survey)) is not None]
     return warnings, notes
@@ -80,7 +80,7 @@ def one_class(survey: Survey) -> str | None:
 
 
 def names_shifted(survey: Survey) -> str | None:
-    """Labels that count from another number than the names do.
+    """Labels whose numbers are shifted against the class names.
 
     Three signs: 0 is unused and K is a class (labels count from 1); 0..K are all used (a name is missing, often that of
     the background); all classes but the last are used (a name too many, often that of a background).
@@ -144,7 +144,7 @@ def no_regions(survey: Survey) -> str | None:
 
 
 def no_contrast(survey: Survey) -> str | None:
-    """Co-occurrence pushes images without a common tag apart; where there is no such pair it does nothing."""
+    """Co-occurrence pushes images without a common tag apart; without such a pair it has no effect."""
     weight = survey.losses.get("semantic_cooccurrence", 0)
     if not weight:
         return None
@@ -192,10 +192,10 @@ def _is_full(survey: Survey) -> bool:
 
 
 def _class_like(survey: Survey) -> list[int]:
-    """Values beyond the classes that do not stand for unlabelled pixels.
+    """Values beyond the classes that do not mean "unlabelled".
 
-    254 does, and, where it is not used, a single other one that most pixels or nearly all images have, as the released
-    labels use num_classes.
+    254 means "unlabelled". If no label has 254, one other value that most pixels or nearly all images have does, as
+    num_classes in the released labels.
     """
     odd = [value for value in range(survey.num_classes, UNLABELLED) if survey.values[value]]
     if len(odd) == 1 and not survey.values[UNLABELLED]:

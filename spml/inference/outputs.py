@@ -1,4 +1,4 @@
-"""What inference writes: label images by name, refined by a CRF beside the network or on its GPU before."""
+"""Writes label images by name. A CRF may refine them first, in processes beside the network or on its GPU."""
 
 import os
 from collections import deque
@@ -29,7 +29,7 @@ LABELS = ("*.png", f"../{COLOUR}/*.png")  # what `write_labels` makes, seen from
 
 
 def label_file(name: str) -> str:
-    """Where the labels of image `name` lie in a folder. It is written last."""
+    """The path of the labels of image `name` in a folder. This file is written last."""
     return f"{GREY}/{name}.png"
 
 
@@ -75,11 +75,11 @@ def write_image(
     refiner: "Refining | None",
     void: np.ndarray | None = None,
 ) -> None:
-    """Write the best class of each pixel at the image's own size, or hand the image to the refiner.
+    """Write the best class of each pixel at the image's own size, or pass the image to the refiner.
 
     Args:
-        config: its network section has the means and deviations of `read.image`.
-        probability: (K, h, w) float, of the image or of one that was made smaller.
+        config: its section `network` has the means and deviations of `read.image`.
+        probability: (K, h, w) float, at the size of the image or of a smaller version.
         void: (H, W) bool, pixels that become 255.
     """
     size, working = read.pixels.shape[:2], (probability.shape[1], probability.shape[2])
@@ -92,12 +92,12 @@ def write_image(
 
 
 def with_void(label: np.ndarray, void: np.ndarray | None) -> np.ndarray:
-    """A label with 255 where `void` (H, W) bool says so."""
+    """A label with 255 where `void` (H, W) bool is true."""
     return label if void is None else np.where(void, np.uint8(IGNORE), label)
 
 
 class Refining(Protocol):
-    """What refines the probabilities of images and writes them."""
+    """Refines the probabilities of images and writes the labels."""
 
     def submit(
         self,
@@ -114,8 +114,8 @@ class Refining(Protocol):
 class Refiner:
     """A pool of processes for `refine_and_write`, beside the network. Leaving the `with` block waits for all of them.
 
-    At most two images a process are begun or wait, and of several at most LINE_BYTES of probabilities, so that the
-    memory stays bounded. An error of a process is raised here.
+    To bound the memory, it holds at most two images for each process, and, beyond a single image, at most LINE_BYTES of
+    probabilities. It raises the errors of its processes.
     """
 
     def __init__(self, crf: DenseCRF, workers: int = 0) -> None:
@@ -135,7 +135,7 @@ class Refiner:
         size: tuple[int, int],
         void: np.ndarray | None = None,
     ) -> None:
-        """Put an image in line; waits while the line is full. The arguments are those of `refine_and_write`."""
+        """Queue an image; wait while the queue is full. The arguments are those of `refine_and_write`."""
         size_in_line = probability.nbytes
         while self.waiting and (
             len(self.waiting) >= 2 * self.workers or sum(held for _, held in self.waiting) + size_in_line > LINE_BYTES
@@ -162,14 +162,14 @@ class Refiner:
 
 
 def _start_worker() -> None:
-    """Nothing but the CRF runs here, on one thread."""
+    """Limit this process to one thread; it runs only the CRF."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     keep_memory()
 
 
 class InlineRefiner:
-    """Refines at once, in this process: for a CRF on the GPU, which takes less time than the way to another process."""
+    """Refines at once, in this process: a CRF on the GPU is faster than passing images to another process."""
 
     def __init__(self, crf: DenseCRF) -> None:
         self.crf = crf
@@ -188,7 +188,7 @@ class InlineRefiner:
 
 
 def open_refiner(crf: DenseCRF | None, workers: int = 0) -> AbstractContextManager[Refining | None]:
-    """What refines images by `crf`: `workers` processes, or this one where the CRF computes on a GPU. None without it.
+    """The refiner for `crf`: `workers` processes, or this process if the CRF computes on a GPU; None without a CRF.
 
     Raises:
         UserError: where the CRF's backend is missing.

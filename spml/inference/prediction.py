@@ -1,4 +1,4 @@
-"""What a model says of one image: labels, probabilities, segments."""
+"""The prediction for one image: labels, probabilities, segments."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -14,16 +14,16 @@ from spml.visualize.palette import voc_palette
 
 
 class Prediction:
-    """The labels of one image of (H, W) pixels, and what they follow from.
+    """The labels of one image of (H, W) pixels, and their basis.
 
     Args:
-        label: (H, W) uint8, class ids; 254 where nothing is said.
-        probability: (K, H, W) float32, or a function that makes it when it is first asked for: at the size of a
-            photograph all classes take far more memory than the labels.
+        label: (H, W) uint8, class ids; 254 where the model gives no class.
+        probability: (K, H, W) float32, or a function that computes it on first use: for a photograph, the scores of all
+            classes take far more memory than the labels.
         segments: (H, W) integers, or a function that makes them; None where the image was not cut into segments.
         classes: K names, or none.
         image: (H, W, 3) uint8, for `overlay`.
-        margin: (H, W) float32, where it is known already.
+        margin: (H, W) float32, if it is known already.
     """
 
     def __init__(

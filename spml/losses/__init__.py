@@ -1,4 +1,4 @@
-"""Losses of the field, one file each, and the table of them: a config's `losses:` names what is on."""
+"""The losses, one file each, and their table. The section `losses:` of a config says which of them are on."""
 
 from spml.losses.base import Inputs, Loss
 from spml.tables import Table

@@ -1,4 +1,4 @@
-"""The tables of backbones and heads: a name of a config, and what it is. A new one is a file and a line here."""
+"""The tables of backbones and heads, by their names in configs. To add one, write a file and add a line here."""
 
 import difflib
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ HEADS: Table[Head] = Table(
 
 
 def find_backbone(name: str) -> Backbone:
-    """The entry of `network.backbone_types`: of the table, or any model of timm by its prefix.
+    """The entry of `network.backbone_types`: from the table, or `timm:` and any model of timm.
 
     Raises:
         UserError: an unknown name; it lists the known ones and the nearest.

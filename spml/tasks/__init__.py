@@ -1,4 +1,4 @@
-"""What can be trained, by name: `train.task` of a config is one of these."""
+"""The table of tasks: `train.task` of a config names one of these."""
 
 from spml.tables import Table
 from spml.tasks.base import Task

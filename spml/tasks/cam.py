@@ -19,7 +19,7 @@ from spml.visualize.heat import heat_overlay
 
 
 class CamTask(Task):
-    """The classification alone. The tags of a crop are those of the whole image: a crop may have lost an object."""
+    """Classification alone. A crop has the tags of the whole image, even if it has lost an object."""
 
     name = "cam"
     help = "network of class activation maps (CAMs) from tags"
@@ -58,11 +58,11 @@ class CamTask(Task):
         return batch["semantic_tag"][:, self.objects]
 
     def shares(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """This process's share of means over its own images, of which each process has equally many."""
+        """This process's share of means over all images; every process has equally many."""
         return {name: mean / self.exchange.processes for name, mean in means.items()}
 
     def run(self, image: Tensor, tag: Tensor) -> CamOutput:
-        """Everything of one view, in float32 whatever the network computed in."""
+        """The output for one view, in float32 even if the network computes in bfloat16."""
         with self.autocast(image.device):
             output = self.cam_model(image, tag)
         refined = None if output.refined is None else output.refined.float()
@@ -74,7 +74,7 @@ class CamTask(Task):
 
     @torch.no_grad()
     def pictures(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The strongest map of the image's tags, and the label that the maps make, over the image."""
+        """The maximum of the maps of the image's tags, and the label made from the maps, both over the image."""
         image, tag = batch["image"][:1], self.object_tag(batch)[:1]
         maps = torch.nan_to_num(self.cam_model.maps(image, tag))  # of a run that diverged, too
         maps = resize(of_tags(maps, tag, maps.shape[-2:]), image.shape[-2:])

@@ -1,4 +1,4 @@
-"""SEAM (Wang et al., CVPR 2020): class activation maps that stay the same when the image is made smaller."""
+"""SEAM (Wang et al., CVPR 2020): class activation maps that stay the same when the image shrinks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class SeamSettings:
 
 
 class SeamTask(CamTask):
-    """Every image twice, the second time `seam.second_view_scale` small.
+    """Uses every image twice; the second view has `seam.second_view_scale` of its size.
 
-    Beside the classification: min-pooling, equivariance and cross refinement. Classification and min-pooling are the
-    mean of both views.
+    Its losses are classification, min-pooling, equivariance and cross refinement. Classification and min-pooling are
+    means over both views.
     """
 
     name = "seam"
