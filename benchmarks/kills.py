@@ -34,7 +34,6 @@ SMALL = (
 )
 TOKEN = "SPML_KILLS"  # in the environment of every process of a run, also of those that a killed one started
 IMPORTS = 0.1  # share of the kills that come while the process still imports
-STRIDES = 4  # the work is cut into about so many parts by kills
 
 
 class Pipeline:
@@ -151,7 +150,7 @@ def torture(kills: int, seed: int, folder: Path) -> dict[str, object]:
     spent, runs, wrong = 0, 0, list[str]()
     while spent < kills:
         shutil.rmtree(out, ignore_errors=True)
-        while spent < kills and pipeline.killed(out, seconds * 2 / STRIDES, draw):
+        while spent < kills and pipeline.killed(out, seconds, draw):
             spent += 1
         pipeline.undisturbed(out)
         runs += 1
