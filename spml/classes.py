@@ -16,6 +16,7 @@ KNOWN_CLASSES = {"VOC2012": VOC_CLASSES, "Densepose": DENSEPOSE_CLASSES}  # by `
 IGNORE = 255  # in a label: void and padding, which leave clustering altogether
 UNLABELLED = 254  # what our tools write for a pixel without annotation; any other value >= num_classes reads the same
 MAX_CLASSES = UNLABELLED
+GROUND = ("background", "bg", "back", "void", "other", "others", "rest", "none", "unlabelled", "unlabeled", "class 0")
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
@@ -35,6 +36,11 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
         got = f"{len(names)} names" + (f", {twice[0]!r} twice" if twice else "")
         raise UserError(f"expected 2..{MAX_CLASSES} different class names in {path}, one a line, got {got}")
     return names
+
+
+def means_background(name: str) -> bool:
+    """Whether the name of a class says that it is no object."""
+    return name.lower() in GROUND
 
 
 def class_names(

@@ -112,7 +112,7 @@ def test_full_masks_are_told_by_the_record_and_by_older_ones(tmp_path):
     (tmp_path / "memory.json").write_text(json.dumps({"full_masks": True}))
     assert of_full_masks(tmp_path) and of_full_masks(tmp_path / "semantic_prototype")
     (tmp_path / "memory.json").write_text("{")
-    with pytest.raises(UserError, match="memory.json.*expected what prototype.py wrote"):
+    with pytest.raises(UserError, match="memory.json.*expected what `spml memory` wrote"):
         of_full_masks(tmp_path)
     record = records.Record("memories", settings={"full_masks": False})
     (tmp_path / "semantic_prototype").mkdir()

@@ -50,7 +50,7 @@ class Dataset:
 
     num_classes: int = setting(21, integer(2, 254), "classes with the background; follows from dataset.classes")
     semantic_ignore_index: int = setting(255, integer(255, 255), "accepted from released files; only 255 is possible")
-    dataset: str = setting("VOC2012", DATASET, "VOC2012, Densepose (its model and mirroring), or your own name")
+    dataset: str = setting("own", DATASET, "VOC2012, Densepose (its model and mirroring), or your own name")
     data_dir: str = setting("", PATH, "where the paths of the lists start; --data_dir overrides it")
     train_data_list: str = setting("", PATH, "image, label and over-segmentation per line; --data_list overrides it")
     test_data_list: str = setting("", PATH, "the same for prediction and evaluation")

@@ -200,7 +200,7 @@ def _rows(
         if instance_dir is not None and picture is not None:
             instance = Path(instance_dir) / f"{sample.name}.png"
             if not instance.is_file():
-                raise DataError(f"{sample.where}: no over-segmentation {instance}; make it with oversegment.py")
+                raise DataError(f"{sample.where}: no over-segmentation {instance}; make it with `spml oversegment`")
             row.append(relative_path(instance, data_dir))
         rows.append(row)
     return rows

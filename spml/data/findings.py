@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from spml.classes import means_background
 from spml.data.samples import UNLABELLED
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ PAINTED = {True: 0.8, False: 0.97}  # share of class 0 that looks like paint: of
 MUCH_VOID = 0.75  # share of pixels; borders and difficult objects of masks are a fifth at most
 MANY_PIXELS, MANY_IMAGES = 0.5, 0.8  # shares of a value beyond the classes that stands for unlabelled pixels
 MANY_VALUES = 20  # beyond the classes: compression makes them, nobody numbers classes so
-GROUND = ("background", "bg", "back", "void", "other", "others", "rest", "none", "unlabelled", "unlabeled", "class 0")
 
 
 class Finding(NamedTuple):
@@ -139,7 +139,7 @@ def no_regions(survey: Survey) -> str | None:
     lacking = "every image is one region" if survey.regions else "the list has no third column"
     return (
         f"image_similarity (weight {weight:g}) cannot act, {lacking}: make over-segmentations with "
-        "oversegment.py --list_out, or switch it off (losses.image_similarity: none)"
+        "`spml oversegment --list_out`, or switch it off (losses.image_similarity: none)"
     )
 
 
@@ -173,7 +173,7 @@ def duplicates(survey: Survey) -> str | None:
 
 
 def ordinary_0(survey: Survey) -> str | None:
-    if survey.background != 0 or survey.classes[0].lower() in GROUND or names_shifted(survey):
+    if survey.background != 0 or means_background(survey.classes[0]) or names_shifted(survey):
         return None
     return (
         f"class 0 ({survey.classes[0]}) counts as background, which is no tag and no object: "

@@ -10,7 +10,7 @@ import numpy as np
 
 from spml.data.findings import Finding, find
 from spml.data.lists import duplicate_lines
-from spml.data.samples import IGNORE, UNLABELLED, Sample, read_label
+from spml.data.samples import IGNORE, UNLABELLED, Sample, check_header, read_label
 from spml.visualize.report import table
 
 MOST_READ = 200  # images whose labels are read: their shares are within a few per cent of the whole list's
@@ -137,7 +137,7 @@ def survey(
         most: labels that are read, spread evenly; 0 reads all.
 
     Raises:
-        DataError: a label that cannot be read.
+        DataError: a file that cannot be read, a label of another size than its image.
     """
     names = tuple(class_names) or tuple(f"class {index}" for index in range(num_classes))
     step = 1 if most <= 0 else max(1, -(-len(samples) // most))
@@ -174,6 +174,7 @@ def survey(
 
 def _histogram(sample: Sample, unlabelled_index: int | None) -> np.ndarray:
     """(256,) int64: pixels by label value, zeros without a label."""
+    check_header(sample)
     if sample.label is None:
         return np.zeros(256, np.int64)
     counts = np.bincount(read_label(sample.label, sample.where).ravel(), minlength=256)

@@ -21,7 +21,7 @@ def read_tags(
 
     Args:
         path: a text file, `name class class ..` on each line, where a name is the stem of an image's file and a class
-            its index, 0 to K - 1, or its name (as `annotate.py --kind tag` writes them; a name alone shows nothing);
+            its index, 0 to K - 1, or its name (as `spml annotate --kind tag` writes them; a name alone shows nothing);
             or a folder of VOC annotations `<name>.xml`, whose `<object><name>` count, difficult ones too.
         samples: of the data list; other images of the file are passed over, but read.
         num_classes: K, the background included.

@@ -13,12 +13,12 @@ import torch
 from tqdm import tqdm
 
 from spml.allocator import keep_memory
-from spml.config import save_config
+from spml.config import load_config, save_config
 from spml.data.dataset import TrainingDataset, build_training_dataset, check_training_dataset, load_training_dataset
 from spml.data.samples import Sample
 from spml.device import resolve_device
 from spml.engine import distributed
-from spml.engine.callbacks import Progress, TensorBoard
+from spml.engine.callbacks import Idle, Progress, TensorBoard
 from spml.engine.loop import Callback, Record, run_steps
 from spml.engine.optimizer import StepMomentumSGD, build_optimizer
 from spml.engine.record import start_record
@@ -74,7 +74,7 @@ def train(
     uninterrupted one, bit for bit on one CPU process. Under torchrun each process takes its share of every batch.
 
     Args:
-        config: the result of `spml.config.load_config`.
+        config: the result of `spml.config.load_config`, or a YAML file, or the name of a shipped config.
         folder: where snapshots, the resolved config and TensorBoard records go.
         samples: the training data, in place of the list that the config names.
         callbacks: the first process calls each after every step as `callback(step, losses, task)`. It may return a dict
@@ -87,6 +87,7 @@ def train(
         UserError: data, config or snapshots that cannot be used; a loss that is not finite.
     """
     folder = Path(folder)
+    config = load_config(config) if isinstance(config, str | Path) else config
     resume = resume or config.train.resume
     if list_snapshots(folder) and not resume:
         raise UserError(f"{folder}: holds snapshots already; add --resume to go on, or name another folder")
@@ -187,7 +188,7 @@ def _callbacks(
         with distributed.all_or_none(next(task.parameters()).device):
             found.append(Validation(config, task))
     if distributed.rank() == 0:
-        found += [*own, Progress(config, first, world)]
+        found += [*own, Idle(config, first), Progress(config, first, world)]
         try:
             found.append(TensorBoard(config, folder, first, dataset, world))
         except ImportError:

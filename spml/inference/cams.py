@@ -56,8 +56,8 @@ def present_classes(data: Any, samples: Sequence[Sample], classes: Sequence[str]
     Raises:
         UserError: tags that cannot be used; a sample without tags and label, or a label that cannot be read.
     """
-    tags = read_tags(data.tags, samples, len(classes), classes) if data.tags else None
     background = data.get("background", 0)
+    tags = read_tags(data.tags, samples, len(classes), classes, background) if data.tags else None
     found = {}
     for sample in samples:
         if tags is not None:

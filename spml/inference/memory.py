@@ -169,7 +169,7 @@ def of_full_masks(memory_dir: str | Path) -> bool:
     if record is not None:
         return bool(record.settings.get("full_masks"))
     older = (folder.parent if folder.name == PROTOTYPES else folder) / OLDER_RECORD
-    held = read_json(older, "what prototype.py wrote") if older.is_file() else None
+    held = read_json(older, "what `spml memory` wrote") if older.is_file() else None
     return isinstance(held, dict) and bool(held.get("full_masks"))
 
 
@@ -229,7 +229,7 @@ def read_memory(memory_dir: str | Path, num_classes: int, channels: int) -> tupl
     folder = prototype_folder(memory_dir)
     paths = sorted(folder.glob("*.npy"))
     if not paths:
-        raise UserError(f"--semantic_memory_dir {memory_dir}: expected .npy files written by prototype.py, found none")
+        raise UserError(f"--semantic_memory_dir {memory_dir}: expected .npy files written by `spml memory`, found none")
     prototypes, labels = [], []
     for path in progress(paths, "reading the memory", unit="file"):
         prototype, label = _read_file(path, num_classes, channels)

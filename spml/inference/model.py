@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from spml import records
@@ -269,7 +269,7 @@ class Model:
 
     def _read(self, image: Picture) -> EvaluationSample:
         if isinstance(image, Image.Image):
-            image = np.array(image.convert("RGB"))
+            image = np.array(ImageOps.exif_transpose(image).convert("RGB"))  # upright, as one read from its file
         return self._read_sample(Sample(image))
 
     def _read_sample(self, sample: Sample) -> EvaluationSample:
@@ -298,6 +298,7 @@ class Model:
             partial(self._segments, read) if clusters is None else _at_size(clusters, size),
             self.classes,
             read.pixels,
+            background=self.config.dataset.background,
         )
 
     def _segments(self, read: EvaluationSample) -> np.ndarray:

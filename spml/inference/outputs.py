@@ -33,9 +33,12 @@ def label_file(name: str) -> str:
     return f"{GREY}/{name}.png"
 
 
-def write_labels(save_dir: str | Path, name: str, label: np.ndarray) -> None:
-    """Write (H, W) uint8 to `semantic_color/<name>.png`, by VOC's palette, and then to `semantic_gray/<name>.png`."""
-    _write_png(Path(save_dir) / COLOUR / f"{name}.png", colourise(label))
+def write_labels(save_dir: str | Path, name: str, label: np.ndarray, background: int | None = 0) -> None:
+    """Write (H, W) uint8 to `semantic_color/<name>.png`, by VOC's palette, and then to `semantic_gray/<name>.png`.
+
+    `background`: the class that is black; None: no class is.
+    """
+    _write_png(Path(save_dir) / COLOUR / f"{name}.png", colourise(label, background))
     _write_png(Path(save_dir) / label_file(name), label.astype(np.uint8))
 
 
@@ -58,13 +61,14 @@ def refine_and_write(
     probability: np.ndarray | Tensor,
     size: tuple[int, int],
     void: np.ndarray | None = None,
+    background: int | None = 0,
 ) -> None:
     """Refine (K, h, w) probabilities on the image (h, w, 3), and write the best class at (H, W) = `size`.
 
-    `void`: (H, W) bool, pixels that become 255.
+    `void`: (H, W) bool, pixels that become 255. `background`: as in `write_labels`.
     """
     label = resize_label(crf.label(image, probability), size)
-    write_labels(save_dir, name, with_void(label, void))
+    write_labels(save_dir, name, with_void(label, void), background)
 
 
 def write_image(
@@ -78,17 +82,18 @@ def write_image(
     """Write the best class of each pixel at the image's own size, or pass the image to the refiner.
 
     Args:
-        config: its section `network` has the means and deviations of `read.image`.
+        config: its section `network` has the means and deviations of `read.image`, `dataset` the background.
         probability: (K, h, w) float, at the size of the image or of a smaller version.
         void: (H, W) bool, pixels that become 255.
     """
     size, working = read.pixels.shape[:2], (probability.shape[1], probability.shape[2])
+    background = config.dataset.background
     if refiner is None:
         label = resize_label(probability.argmax(0).cpu().numpy().astype(np.uint8), size)
-        write_labels(save_dir, read.name, with_void(label, void))
+        write_labels(save_dir, read.name, with_void(label, void), background)
         return
     pixels = to_pixels(resize_image(read.image, working), config.network.pixel_means, config.network.pixel_stds)
-    refiner.submit(save_dir, read.name, pixels, probability.float(), size, void)
+    refiner.submit(save_dir, read.name, pixels, probability.float(), size, void, background)
 
 
 def with_void(label: np.ndarray, void: np.ndarray | None) -> np.ndarray:
@@ -107,6 +112,7 @@ class Refining(Protocol):
         probability: np.ndarray | Tensor,
         size: tuple[int, int],
         void: np.ndarray | None = None,
+        background: int | None = 0,
     ) -> None:
         """Refine an image and write it, now or soon. The arguments are those of `refine_and_write`."""
 
@@ -134,6 +140,7 @@ class Refiner:
         probability: np.ndarray | Tensor,
         size: tuple[int, int],
         void: np.ndarray | None = None,
+        background: int | None = 0,
     ) -> None:
         """Queue an image; wait while the queue is full. The arguments are those of `refine_and_write`."""
         size_in_line = probability.nbytes
@@ -143,7 +150,7 @@ class Refiner:
             self.waiting.popleft()[0].result()
         if isinstance(probability, Tensor):
             probability = probability.cpu().numpy()
-        work = (self.crf, save_dir, name, image, probability, size, void)
+        work = (self.crf, save_dir, name, image, probability, size, void, background)
         self.waiting.append((self.pool.submit(refine_and_write, *work), size_in_line))
 
     def __enter__(self) -> "Refiner":
@@ -182,9 +189,10 @@ class InlineRefiner:
         probability: np.ndarray | Tensor,
         size: tuple[int, int],
         void: np.ndarray | None = None,
+        background: int | None = 0,
     ) -> None:
         """Refine an image and write it. The arguments are those of `refine_and_write`."""
-        refine_and_write(self.crf, save_dir, name, image, probability, size, void)
+        refine_and_write(self.crf, save_dir, name, image, probability, size, void, background)
 
 
 def open_refiner(crf: DenseCRF | None, workers: int = 0) -> AbstractContextManager[Refining | None]:

@@ -143,7 +143,7 @@ def build_predictor(
     if kind not in PREDICTORS:
         raise UserError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got {kind!r}")
     if kind == "retrieval" and memory_dir is None:
-        raise UserError("--predictor retrieval needs --semantic_memory_dir, a memory written by prototype.py")
+        raise UserError("--predictor retrieval needs --semantic_memory_dir, a memory written by `spml memory`")
     model, classifier = load_models(config, snapshot, device, with_classifier=kind == "softmax")
     if classifier is not None:
         return SoftmaxPredictor(model, classifier, plan, device)

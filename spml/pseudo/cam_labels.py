@@ -184,7 +184,7 @@ def with_instances(samples: Sequence[Sample], instance_dir: str | Path) -> list[
     found = [replace(sample, regions=Path(instance_dir) / f"{sample.name}.png") for sample in samples]
     for sample in found:
         if not sample.files[-1].is_file():
-            raise DataError(f"{sample.where}: no over-segmentation {sample.files[-1]}; make it with oversegment.py")
+            raise DataError(f"{sample.where}: no over-segmentation {sample.files[-1]}; make it with `spml oversegment`")
     return found
 
 
@@ -205,23 +205,30 @@ def label_and_draw(
     lines = []
     if rank() == 0:
         lines = [f"{rule.kind} labels: {label_samples(samples, save_dir, rule, data_dir, boxes)}" for rule in rules]
-        draw_cams(samples, save_dir, [rule.kind for rule in rules], classes, pictures)
+        draw_cams(samples, save_dir, [rule.kind for rule in rules], classes, pictures, rules[0].background)
     barrier()
     return "\n".join(lines)
 
 
 def draw_cams(
-    samples: Sequence[Sample], save_dir: str | Path, kinds: Sequence[str], classes: Sequence[str], count: int
+    samples: Sequence[Sample],
+    save_dir: str | Path,
+    kinds: Sequence[str],
+    classes: Sequence[str],
+    count: int,
+    background: int | None = 0,
 ) -> None:
     """Write `picture/<name>.png` of up to `count` samples, spread evenly over the list: heat of each class and labels.
 
     Args:
         save_dir: holds `cam/` and `<kind>_label/` of each of `kinds`.
-        classes: names, background first.
+        classes: K names.
+        background: as in `LabelRule`.
     """
     save_dir = Path(save_dir)
     for place in np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)):
         sample = samples[place]
         cams = read_cam_file(save_dir / "cam" / f"{sample.name}.npy")
         labels = {f"{kind} label": read_label(save_dir / f"{kind}_label" / f"{sample.name}.png") for kind in kinds}
-        cam_picture(read_image(sample), cams, labels, save_dir / "picture" / f"{sample.name}.png", classes)
+        target = save_dir / "picture" / f"{sample.name}.png"
+        cam_picture(read_image(sample), cams, labels, target, classes, background=background)

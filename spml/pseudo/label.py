@@ -133,7 +133,8 @@ def label_list(
         probability = pseudo_probability(labeller, read, walk_steps)
         void = (read.semantic == IGNORE).numpy() if labeller.keeps_void and read.semantic is not None else None
         if probability is None:
-            write_labels(save_dir, read.name, with_void(np.full(read.pixels.shape[:2], UNLABELLED, np.uint8), void))
+            nothing = np.full(read.pixels.shape[:2], UNLABELLED, np.uint8)
+            write_labels(save_dir, read.name, with_void(nothing, void), config.dataset.background)
             return "unknown"
         write_image(config, save_dir, read, probability, refiner, void)
         return None

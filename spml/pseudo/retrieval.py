@@ -34,7 +34,7 @@ def build(materials: Materials) -> RetrievalLabeller:
     """Build the source with the memory of a folder."""
     config, plan, device = materials.config, materials.plan, materials.device
     if materials.memory_dir is None:
-        raise UserError("--source retrieval needs --semantic_memory_dir, a memory written by prototype.py")
+        raise UserError("--source retrieval needs --semantic_memory_dir, a memory written by `spml memory`")
     predictor = build_predictor(config, "retrieval", materials.snapshot, plan, device, materials.memory_dir)
     assert isinstance(predictor, RetrievalPredictor)
     views = WholeViews(predictor.segmenter.model, plan, device) if materials.walk_steps else None

@@ -84,5 +84,5 @@ class CamTask(Task):
         )
         return {
             "strongest map": heat_overlay(pixels, maps[0].amax(0).cpu().numpy()),
-            f"label at alpha {ALPHA:g}": overlay(pixels, label),
+            f"label at alpha {ALPHA:g}": overlay(pixels, label, background=self.config.dataset.background),
         }

@@ -113,11 +113,11 @@ class SegmentationTask(Task):
         embedding = self.embedding_model(image, image.shape[-2:])
         embedding = torch.where(torch.isfinite(embedding), embedding, 0)  # the loss says that a run diverged
         prediction = self.classifier(embedding).argmax(dim=1)[0].cpu().numpy()
-        pixels = photo(self.config, batch)
+        pixels, background = photo(self.config, batch), self.config.dataset.background
         return {
-            "annotation": overlay(pixels, _labels(batch["semantic_label"][0])),
+            "annotation": overlay(pixels, _labels(batch["semantic_label"][0]), background=background),
             "embedding": embedding_to_rgb(embedding[0].float().cpu()),
-            "classifier": overlay(pixels, prediction),
+            "classifier": overlay(pixels, prediction, background=background),
         }
 
     def _check_losses(self) -> None:

@@ -55,11 +55,11 @@ def make_cams(args: argparse.Namespace, config: EasyDict, device: torch.device) 
     data, save_dir = config.dataset, Path(args.save_dir)
     settings.check_listable(save_dir, data.data_dir)
     classes = data.class_names or class_names(data.num_classes)
-    rules = [LabelRule("tag", len(classes), args.alpha, args.threshold)]
+    rules = [LabelRule("tag", len(classes), args.alpha, args.threshold, data.background)]
     samples, boxes = read_list(settings.data_of(config, args, "train"), data.data_dir), None
     if args.boxes:
-        rules.append(LabelRule("box", len(classes), args.alpha, args.box_threshold))
-        boxes = boxes_of(args.boxes, [sample.name for sample in samples], classes)
+        rules.append(LabelRule("box", len(classes), args.alpha, args.box_threshold, data.background))
+        boxes = boxes_of(args.boxes, [sample.name for sample in samples], classes, data.background)
     if args.instance_dir:
         samples = with_instances(samples, args.instance_dir)
     present = present_classes(data, samples, classes)
