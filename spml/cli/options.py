@@ -137,7 +137,7 @@ def add(parser: Parser | argparse._MutuallyExclusiveGroup, *names: str, **change
 
 
 def add_config(parser: Parser, **changes: Any) -> None:
-    """The config, `key=value` at the end of the line, and the device."""
+    """Add the config, `key=value` at the end of the line, and the device."""
     add(parser, "config", **changes)
     add(parser, "device")
     parser.takes_overrides = True
@@ -145,7 +145,7 @@ def add_config(parser: Parser, **changes: Any) -> None:
 
 
 def add_network(parser: Parser) -> None:
-    """What every command with a network takes: `--config --snapshot_dir --data_dir --data_list --device`."""
+    """Add the options of every command with a network: `--config --snapshot_dir --data_dir --data_list --device`."""
     add_config(parser)
     add(parser, "snapshot_dir")
     add(parser, "data_dir", help="folder that the list's paths start from (dataset.data_dir)")

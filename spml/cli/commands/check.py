@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def check_config(args: argparse.Namespace) -> int:
-    """Print the page that stands before a training; 1 where it has a warning."""
+    """Print the page that precedes a training. Returns 1 if it has a warning."""
     config, _ = read_config(args)
     config.dataset.train_data_list = data_of(config, args, "train")
     found = survey_of(config)

@@ -1,4 +1,4 @@
-"""Fill a memory with labelled prototypes: the segments of training images, named by their weak labels."""
+"""Fill a memory with labelled prototypes: the segments of training images, with classes from their weak labels."""
 
 import argparse
 

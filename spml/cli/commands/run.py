@@ -1,6 +1,6 @@
-"""A whole pipeline, from tags, boxes, scribbles, points or full masks to a segmenter and its mIoU.
+"""Run a whole pipeline, from tags, boxes, scribbles, points or full masks to a segmenter and its mIoU.
 
-The same command goes on where an interrupted one stopped. key=value goes to all commands with a network.
+The same command continues an interrupted run. key=value applies to all commands with a network.
 """
 
 import argparse
