@@ -39,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "box_threshold", default=BOX_THRESHOLD)
     add(parser, "pictures")
     add(parser, "gt_list", help="`image mask` lines: mIoU over thresholds, a diagnostic")
-    add(parser, "overwrite", help="make CAMs again that are there already")
+    add(parser, "overwrite", help="make existing CAMs again")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ def add_arguments(parser: Parser) -> None:
     settings.add_views(parser)
     add(parser, "save_dir", help="gets semantic_prototype, semantic_cluster and the record")
     add(parser, "full_masks")
-    add(parser, "overwrite", help="compute images again that are in the memory")
+    add(parser, "overwrite", help="compute images of the memory again")
 
 
 def main(args: argparse.Namespace) -> None:
