@@ -1,4 +1,4 @@
-"""Tables of what can be chosen by name. A line says in which file an entry stands; it is imported when it is used."""
+"""Tables of entries that a name selects. A line names the file of an entry, which is imported on first use."""
 
 import importlib
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -10,10 +10,10 @@ Entry = TypeVar("Entry")
 class Table(MutableMapping[str, Entry], Generic[Entry]):
     """Name -> entry, in the order of the lines.
 
-    An entry of your own, from a notebook, is set as in a dict: `TABLE["mine"] = entry`.
+    A notebook can add an entry of its own as in a dict: `TABLE["mine"] = entry`.
 
     Args:
-        package: which the files stand in, as in "spml.losses".
+        package: the package of the files, such as "spml.losses".
         where: name -> "file:attribute".
     """
 

@@ -1,4 +1,4 @@
-"""The page on the training data that stands before every new training: what it holds, and what cannot be meant."""
+"""Prints a page on the training data before every new training: their content, and likely mistakes."""
 
 import os
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ def survey_of(config: Any, whole: bool = False) -> Survey:
 
 
 def print_survey(config: Any, folder: str | Path, strict: bool) -> None:
-    """Print the page and keep it in the folder of a run that has not begun; one process of several does.
+    """Print the page, and save it in the folder of a run that has not begun. One of several processes does so.
 
     Raises:
-        UserError: with `strict`, data that cannot be meant.
+        UserError: with `strict`, data with a likely mistake.
     """
     if os.environ.get("RANK", "0") != "0" or list_snapshots(Path(folder)):
         return

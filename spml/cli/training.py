@@ -1,4 +1,4 @@
-"""What the training commands share: the task, the list, Ctrl-C."""
+"""The common part of the training commands: the task, the list, Ctrl-C."""
 
 import argparse
 from pathlib import Path
@@ -15,8 +15,8 @@ def train_task(args: argparse.Namespace, tasks: tuple[str, ...] = (), recipe: tu
     """Train the task of the config.
 
     Args:
-        tasks: those that the command is for; any if empty.
-        recipe: overrides of the command, under those of the user.
+        tasks: the tasks that the command accepts; empty: any.
+        recipe: overrides of the command; those of the user come after them.
 
     Returns:
         The exit status: 0, or 130 after Ctrl-C or SIGTERM, which finish the step and save.

@@ -1,7 +1,7 @@
-"""The tables of losses, tasks, backbones and heads, whose names and settings a config is checked against.
+"""The tables of losses, tasks, backbones and heads, for checking the names and settings of a config.
 
-They lie above this package, so they are imported by name when a config first needs one: the one exception to the rule
-that imports run downwards. `import spml.config` stays light, as all of them need torch.
+These tables lie above this package. So it imports them by name when a config first needs one: the one exception to the
+rule that imports run downwards. It also keeps `import spml.config` light, because all of them need torch.
 """
 
 import importlib

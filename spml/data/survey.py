@@ -1,4 +1,4 @@
-"""What a training list holds, on one page, and what in it cannot be meant. Printed before training, and kept."""
+"""Describes a training list on one page, with its likely mistakes. Training prints the page first, and keeps it."""
 
 from __future__ import annotations
 
@@ -123,18 +123,18 @@ def survey(
     weak: bool = True,
     most: int = MOST_READ,
 ) -> Survey:
-    """Count what a training list holds, and find what cannot be meant.
+    """Count the content of a training list, and find likely mistakes.
 
     Args:
         samples: of the list; their labels and regions are read as training reads them.
         num_classes: K.
         class_names: K names; without them classes are called by their number.
-        background: the class that is no tag, None where every class is an object's or a surface's.
+        background: the class that is no tag; None if every class can be one.
         unlabelled_index: a value of the labels to read as unlabelled.
         losses: the losses that act, name to weight.
-        tags: name of a sample to (K,) bool, where tags are given; else a label's classes are its tags.
-        weak: whether the labels are said to be weak; full masks are then a mistake.
-        most: labels that are read, spread evenly; 0 reads all.
+        tags: name of a sample to (K,) bool, if tags are given; else a label's classes are its tags.
+        weak: whether the labels should be weak; full masks are then a mistake.
+        most: the number of labels to read, spread evenly; 0 reads all.
 
     Raises:
         DataError: a file that cannot be read, a label of another size than its image.

@@ -1,4 +1,4 @@
-"""What CAMs are worth against masks, over the thresholds between background and foreground."""
+"""Compares CAMs with masks, over thresholds between background and foreground."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DIAGNOSTIC = (
 
 
 def default_threshold(alpha: float) -> float:
-    """The t in (0, 1) with t = (1 - t)^alpha: by the rule (1 - max)^alpha a pixel has a class where its max > t."""
+    """The t in (0, 1) with t = (1 - t)^alpha: under the rule (1 - max)^alpha, a pixel has a class if its max > t."""
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -35,9 +35,9 @@ def default_threshold(alpha: float) -> float:
 class CamSweep:
     """Confusion matrices of CAM labels for many thresholds at once, accumulated over images.
 
-    The label of threshold t: the class of the highest CAM where that is above t, else background, or no class where
-    none is background. Each pixel is counted once, by target, best class and the number of thresholds below its
-    highest CAM.
+    For threshold t, the label is the class of the highest CAM where that is above t, else background (no class if no
+    class is background). It counts each pixel once, by its target, its best class and the number of thresholds below
+    its highest CAM.
 
     Args:
         num_classes: K, with the background.
@@ -105,8 +105,8 @@ def sweep_list(
         background: its class; None where no class is background.
 
     Returns:
-        For JSON: what this is, the number of images, "default" and "thresholds", each of the latter with its mean IoU
-        in per cent (None where no pixel counts).
+        For JSON: a description, the number of images, "default", and "thresholds", each with its mean IoU in per cent
+        (None where no pixel counts).
 
     Raises:
         UserError: files that are missing, cannot be read or do not fit.
@@ -136,13 +136,13 @@ def sweep_list(
 
 
 def write_sweep(path: str | Path, found: Mapping[str, Any]) -> str:
-    """Write what `sweep_list` found as JSON, and return its table."""
+    """Write the result of `sweep_list` as JSON, and return its table."""
     write_json(path, found)
     return sweep_table(found)
 
 
 def sweep_table(found: Mapping[str, Any]) -> str:
-    """The table of `sweep_list`, which says what it is for."""
+    """The table of `sweep_list`, with a note that it is a diagnostic."""
     rows = []
     for row in found["thresholds"]:
         note = " (default rule)" if row["threshold"] == found["default"] else ""

@@ -44,8 +44,8 @@ class CamLabeller(Labeller):
             raise UserError(f"{path}: {error}") from error
         score = resize(score[None], working_size(self.plan, read.image))
         if min(score.shape[-2:]) >= STRIDE:
-            # The release hands the factor, not the size: pixel i of the small map stands for 8 i to 8 i + 7 exactly,
-            # where those of the embedding are spread over the whole image.
+            # The release resizes by the factor, not to the size: pixel i of the small map covers 8 i to 8 i + 7, while
+            # the embedding's pixels are spread over the whole image.
             score = F.interpolate(score, scale_factor=1 / STRIDE, mode="bilinear", align_corners=False)
         score = resize(score, eighth(working_size(self.plan, read.image)))[0]
         if self.views is None:

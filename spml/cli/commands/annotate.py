@@ -1,4 +1,4 @@
-"""Weak annotations (scribbles, points, boxes, tags) made from full masks, with a seed."""
+"""Make weak annotations (scribbles, points, boxes, tags) from full masks, with a seed."""
 
 import argparse
 

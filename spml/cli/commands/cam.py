@@ -1,6 +1,6 @@
-"""Make class activation maps (CAMs) of the classes that images are tagged with, and labels of tags and boxes of them.
+"""Make class activation maps (CAMs) of the tags of images, and labels from them, for tags and boxes.
 
-Without --scales they are those of test.scales, if several, or 0.5, 1, 1.5 and 2, each with its mirror image.
+Without --scales it takes test.scales, if the config has them, or 0.5, 1, 1.5 and 2, each with its mirror image.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "box_threshold", default=BOX_THRESHOLD)
     add(parser, "pictures")
     add(parser, "gt_list", help="`image mask` lines: mIoU over thresholds, a diagnostic")
-    add(parser, "overwrite", help="make CAMs again that are there already")
+    add(parser, "overwrite", help="make existing CAMs again")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def make_cams(args: argparse.Namespace, config: EasyDict, device: torch.device) -> None:
-    """CAMs, labels of them and, where masks are given, the mIoU over thresholds."""
+    """Make CAMs and labels from them, and with masks the mIoU over thresholds."""
     data, save_dir = config.dataset, Path(args.save_dir)
     settings.check_listable(save_dir, data.data_dir)
     classes = data.class_names or class_names(data.num_classes)

@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def check_data(args: argparse.Namespace) -> int:
-    """Print the page that stands before a training; 1 where it has a warning."""
+    """Print the page that precedes a training. Returns 1 if it has a warning."""
     if args.classes:
         args.overrides.append(f"dataset.classes={args.classes}")
     config: Any = read_config(args)[0]

@@ -1,4 +1,4 @@
-"""CAM files as labels of tags (1 - max)^6 against 0.2, or of boxes: 0.5 of each box's own range."""
+"""Make labels from CAM files: for tags by background (1 - max)^6 and threshold 0.2, for boxes by half of each range."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""What lies where in a data root: the lists of a data set, each with the files that its samples should have."""
+"""The layout of a data root: the lists of a data set, each with the files that its samples should have."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
