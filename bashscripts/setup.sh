@@ -29,7 +29,7 @@ _spml_find_python() {
   return 1
 }
 
-# Makes the environment $1. If it holds a file `unfinished`, an earlier call was interrupted, and this one starts from nothing.
+# Makes the environment $1. A file `unfinished` in it means an interrupted call: it starts from nothing.
 _spml_make_venv() {
   local venv=$1 python
   if [ -e "$venv" ]; then
@@ -95,7 +95,7 @@ spml_setup() {
 #   SNAPSHOTS=folder       for all output; by default snapshots/<name of the config>
 #   STAGES="pseudo .."     run only these, in the order of the pipeline; earlier ones must be complete
 #   DRY=1                  print the commands and run none
-#   GPUS=4                 processes, by default 1. A step of stage 1 has GPUS x train.batch_size images; released: 4 x 4
+#   GPUS=4                 processes, by default 1; a step has GPUS x train.batch_size images; released: 4 x 4
 #   CLASSIFIER="k=v .."    overrides for training of the classifier alone: train.max_iteration=4000
 #   CAM="k=v .."           overrides for training of the CAM network alone
 #   CFG=file  GRID=h,w     another config; another k-means grid outside training
