@@ -65,7 +65,7 @@ def tag_label(
 ) -> np.ndarray:
     """The best class of each pixel, background included; `unlabelled` where its score is under the threshold.
 
-    A pixel whose CAMs are at most m has the score max(m, (1 - m)^alpha). At alpha 6 that is never under 0.222, so the
+    A pixel whose highest CAM is m has the score max(m, (1 - m)^alpha). At alpha 6 that is never under 0.222, so the
     released threshold of 0.2 labels every pixel; larger ones leave pixels out. Where no class is background, pixels
     without a CAM above zero are unlabelled at any threshold.
 
