@@ -176,6 +176,11 @@ def test_what_is_missing_names_the_stage_that_makes_it(tiny_data: Path, tiny_con
     words = words_of("point", tiny_data, tiny_config_file, tmp_path)
     with pytest.raises(UserError, match="stage pseudo needs .*stage1, which the stage train makes: run that first"):
         main([*words, "--from", "pseudo"])
+    assert main([*words, "--only", "train"]) == 0
+    record = tmp_path / "out/stage1/record.json"
+    record.write_text(record.read_text().replace('"complete": true', '"complete": false'))
+    with pytest.raises(UserError, match="stage1: what the stage train makes is not complete"):
+        main([*words, "--from", "pseudo"])
     with pytest.raises(UserError, match="stage evaluate needs .*stage2, which the stage classifier makes"):
         main([*words, "--only", "evaluate"])
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from spml import records
+from spml.classes import IGNORE, UNLABELLED
 from spml.data.dataset import EvaluationSample
 from spml.data.pickled import read_memory_file, write_memory_file
-from spml.data.samples import IGNORE, Sample
+from spml.data.samples import Sample
 from spml.errors import UserError
 from spml.files import read_json
 from spml.inference.loop import Done, Job, go_through, image_settings
@@ -253,11 +254,13 @@ def _read_file(path: Path, num_classes: int, channels: int) -> tuple[np.ndarray,
     prototype, label = read_memory_file(path)
     if prototype.shape[1] != channels:
         raise UserError(f"{path}: expected prototypes of {channels} channels as the embedding, got {prototype.shape}")
-    kept = label != IGNORE
-    odd = np.unique(label[kept & ((label < 0) | (label >= num_classes))])
+    kept = (label >= 0) & (label < num_classes)
+    # Without a class: void, unlabelled as our tools write it, and as the release does.
+    odd = np.unique(label[~kept & ~np.isin(label, (IGNORE, UNLABELLED, num_classes))])
     if len(odd):
         raise UserError(
-            f"{path}: expected labels below num_classes {num_classes}, or 255, got {', '.join(map(str, odd[:5]))}"
+            f"{path}: expected labels below num_classes {num_classes}, or 254 or 255, "
+            f"got {', '.join(map(str, odd[:5]))}"
         )
     if not np.isfinite(prototype[kept]).all():
         raise UserError(f"{path}: expected finite prototypes, got NaN or infinite values")
