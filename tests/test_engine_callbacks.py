@@ -176,14 +176,3 @@ def test_other_processes_are_silent(tiny_config, tmp_path, monkeypatch):
 
 def test_initials_of_terms():
     assert [short(name) for name in ("total", "semantic_annotation", "cross_entropy")] == ["total", "sa", "ce"]
-
-
-def test_a_loss_that_is_always_0_is_named(tiny_config_file, capsys):
-    config = load_config(tiny_config_file, SHORT)
-    task = SimpleNamespace(weights={"cross_entropy": 1.0, "image_similarity": 3.0, "feature_affinity": 0.0})
-    idle = callbacks.Idle(config, 0)
-    for step in range(2):
-        assert "image_similarity" not in capsys.readouterr().err
-        idle(step, {"step": step, "total": 1.0, "cross_entropy": 1.0 - step, "image_similarity": 0.0}, task)
-    told = capsys.readouterr().err
-    assert "warning: image_similarity (weight 3) was 0 in each of 2 steps" in told and told.count("warning") == 1

@@ -18,7 +18,6 @@ from spml.tasks import Task
 from spml.tasks.base import photo
 from spml.visualize import class_palette, grid, legend
 
-WATCHED = 100  # steps after which a loss that was always 0 is named
 POINTS = 10  # records of a run in TensorBoard, at least
 
 
@@ -59,23 +58,6 @@ class Progress:
         """End the bar's line."""
         if self.bar is not None:
             self.bar.close()
-
-
-class Idle:
-    """Warns of losses with a weight that were exactly 0 in each of the first steps: they do not act."""
-
-    def __init__(self, config: Any, first: int) -> None:
-        self.first, self.last = first, min(first + WATCHED, config.train.max_iteration)
-        self.acted: set[str] = set()
-
-    def __call__(self, step: int, losses: Record, task: Task) -> None:
-        """Take note of a finished step."""
-        self.acted |= {name for name, value in losses.items() if value != 0}
-        if step + 1 != self.last:
-            return
-        for name in sorted({name for name, weight in task.weights.items() if weight} - self.acted):
-            told = f"warning: {name} (weight {task.weights[name]:g}) was 0 in each of {self.last - self.first} steps"
-            tqdm.write(f"{told}: nothing that it needs was found, so it does not act", file=sys.stderr)
 
 
 class TensorBoard:

@@ -18,7 +18,7 @@ from spml.data.dataset import TrainingDataset, build_training_dataset, check_tra
 from spml.data.samples import Sample
 from spml.device import resolve_device
 from spml.engine import distributed
-from spml.engine.callbacks import Idle, Progress, TensorBoard
+from spml.engine.callbacks import Progress, TensorBoard
 from spml.engine.loop import Callback, Record, run_steps
 from spml.engine.optimizer import StepMomentumSGD, build_optimizer
 from spml.engine.record import start_record
@@ -188,7 +188,7 @@ def _callbacks(
         with distributed.all_or_none(next(task.parameters()).device):
             found.append(Validation(config, task))
     if distributed.rank() == 0:
-        found += [*own, Idle(config, first), Progress(config, first, world)]
+        found += [*own, Progress(config, first, world)]
         try:
             found.append(TensorBoard(config, folder, first, dataset, world))
         except ImportError:
