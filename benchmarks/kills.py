@@ -98,7 +98,7 @@ def contents(out: Path) -> Iterator[tuple[str, object]]:
         if path.suffix == ".pth" and ".state" not in path.name:
             parts = torch.load(path, map_location="cpu", weights_only=True)
             yield name, {f"{part}.{key}": value for part, state in parts.items() for key, value in state.items()}
-        elif path.parent.name == "semantic_prototype":
+        elif path.parent.name == "semantic_prototype" and path.suffix == ".npy":
             yield name, dict(zip(("prototype", "label"), map(torch.from_numpy, read_memory_file(path)), strict=True))
         elif path.suffix in (".png", ".npy"):
             yield name, path.read_bytes()

@@ -23,9 +23,9 @@ def test_the_time_is_told_once_and_kept(tmp_path, capsys):
 
 
 def test_a_term_that_stays_zero_is_named(capsys):
-    go(FirstSteps(500), [0.0] * STEPS)
-    assert "warning [idle_term]: feature_affinity: 0 in all of the first 10 steps" in capsys.readouterr().out
-    with pytest.raises(UserError, match="--strict: feature_affinity: 0 in all"):
+    go(FirstSteps(500), [0.0, 0.009] * (STEPS // 2))
+    assert "warning [idle_term]: feature_affinity: 0.00 in all of the first 10 steps" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--strict: feature_affinity: 0.00 in all"):
         go(FirstSteps(500, strict=True), [0.0] * STEPS)
 
 

@@ -9,6 +9,7 @@ from spml.processes import say
 from spml.tasks import Task
 
 STEPS = 10
+IDLE = {"feature_affinity": 0.01}  # the largest value of a term that does nothing; labelled segments reach themselves
 
 
 class FirstSteps:
@@ -17,7 +18,7 @@ class FirstSteps:
     Args:
         last: `train.max_iteration`.
         page: a text file that the line on the time is added to, if it is there; None: it is printed alone.
-        strict: a weighted term that has been zero in every one of these steps ends the run, instead of a warning.
+        strict: a weighted term that has done nothing in every one of these steps ends the run, instead of a warning.
 
     Raises:
         UserError: with `strict`; it names the terms.
@@ -33,7 +34,7 @@ class FirstSteps:
         self.seen += 1
         if self.seen == 1:
             self.begin = time.monotonic()
-        zero = {name for name, weight in task.weights.items() if weight and losses[name] == 0}
+        zero = {name for name, weight in task.weights.items() if weight and abs(losses[name]) <= IDLE.get(name, 0.0)}
         self.zero = zero if self.zero is None else self.zero & zero
         if self.seen == STEPS:
             self._tell((time.monotonic() - self.begin) / (STEPS - 1), self.last - step - 1)
@@ -48,7 +49,7 @@ class FirstSteps:
         if not self.zero:
             return
         told = (
-            f"{', '.join(sorted(self.zero))}: 0 in all of the first {STEPS} steps, so it cannot act; expected over-"
+            f"{', '.join(sorted(self.zero))}: 0.00 in all of the first {STEPS} steps, so it cannot act; expected over-"
             "segmentations for image_similarity, a lower threshold for feature_affinity, labelled pixels for the others"
         )
         if self.strict:
