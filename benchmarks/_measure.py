@@ -1,4 +1,4 @@
-"""What the benchmarks share: time, peak extra memory, what this machine can do at best, and one table."""
+"""Common parts of the benchmarks: time, peak extra memory, the best rates of this machine, and one table."""
 
 import argparse
 import gc
@@ -28,7 +28,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Work:
-    """What a computation cannot do without: operations of products, exponentials, bytes read and written once."""
+    """The least work of a computation: operations of products, exponentials, bytes read and written once."""
 
     flops: float = 0.0
     exps: float = 0.0
@@ -56,7 +56,7 @@ class Peak:
     bytes: float
 
     def limit(self, work: Work) -> float:
-        """Seconds below which `work` cannot be done: the largest of its three parts, as if they overlapped."""
+        """The least seconds that `work` can take: the largest of its three parts, as if they overlapped."""
         return max(work.flops / self.flops, work.exps / self.exps, work.bytes / self.bytes)
 
 
@@ -107,7 +107,7 @@ def measure(call: Callable[[], object], device: torch.device, repeat: int = 3, m
 def alternate(
     ours: Callable[[], object], plain: Callable[[], object], device: torch.device, repeat: int = 3, memory: bool = True
 ) -> tuple[Cost, Cost]:
-    """Measure both, turn by turn, so that another load on the machine meets both alike."""
+    """Measure both in turns, so that other load on the machine slows both alike."""
     first = [measure(call, device, 1, memory) for call in (ours, plain)]
     seconds: list[list[float]] = [[cost.seconds] for cost in first]
     for _ in range(repeat - 1):

@@ -1,4 +1,4 @@
-"""The dense CRF in torch on the device beside pydensecrf, and pydensecrf in two processes beside it in line."""
+"""Compares the dense CRF in torch on the device with pydensecrf, and pydensecrf in two processes with one in line."""
 
 import shutil
 import tempfile

@@ -1,4 +1,4 @@
-"""Kill a tiny pipeline at random moments, let it go on, and compare what it leaves with a run that nobody killed.
+"""Kill a tiny pipeline at random moments, resume it, and compare its results with those of a run without kills.
 
     python benchmarks/kills.py --kills 100
 

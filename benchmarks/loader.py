@@ -19,7 +19,7 @@ GPUS, RATES = 4, (10, 20, 40)  # images a second that a GPU trains: to be read o
 
 
 def write_samples(folder: Path, count: int, size: tuple[int, int]) -> None:
-    """JPEG photographs' stand-ins of VOC's size with two label files each, and their list."""
+    """Write random JPEGs of VOC's size with two label files each, and their list."""
     rng = np.random.default_rng(0)
     lines = []
     for number in range(count):

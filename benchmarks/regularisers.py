@@ -1,4 +1,4 @@
-"""The dense-CRF loss by the lattice beside the same with a matrix of pixels x pixels; tree energy over sizes."""
+"""Compares the dense-CRF loss by the lattice with one by a matrix of pixels x pixels; times tree energy over sizes."""
 
 from collections.abc import Sequence
 

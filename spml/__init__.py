@@ -1,6 +1,6 @@
 """SPML: weakly supervised semantic segmentation by pixel-to-segment contrastive learning (Ke, Hwang, Yu, ICLR 2021).
 
-What stands in PUBLIC and MODULES is imported when it is first used, so that `import spml` takes no time.
+The names in PUBLIC and MODULES are imported on first use, so that `import spml` takes no time.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Memory of the C library that stays with the process."""
+"""Makes the C library keep freed memory for the process."""
 
 import ctypes
 
@@ -7,10 +7,10 @@ LARGEST = 2**31 - 1
 
 
 def keep_memory() -> bool:
-    """Let freed blocks be taken again, instead of going back to the system; return whether the C library can (glibc).
+    """Reuse freed blocks instead of returning them to the system. Returns whether the C library can do so (glibc).
 
-    Maps of a whole image take tens of MB. By default each is fetched anew from the system, which clears it page by
-    page: on a virtual machine that took longer than computing it. The process keeps the most that it ever held.
+    Maps of a whole image take tens of MB. By default the C library requests each from the system anew, which clears it
+    page by page; on a virtual machine that took longer than computing it. The process keeps its peak of memory.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

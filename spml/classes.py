@@ -16,6 +16,7 @@ KNOWN_CLASSES = {"VOC2012": VOC_CLASSES, "Densepose": DENSEPOSE_CLASSES}  # by `
 IGNORE = 255  # in a label: void and padding, which leave clustering altogether
 UNLABELLED = 254  # what our tools write for a pixel without annotation; any other value >= num_classes reads the same
 MAX_CLASSES = UNLABELLED
+GROUND = ("background", "bg", "back", "void", "other", "others", "rest", "none", "unlabelled", "unlabeled", "class 0")
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
@@ -37,16 +38,20 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     return names
 
 
+def means_background(name: str) -> bool:
+    """Whether the name of a class says that it is no object."""
+    return name.lower() in GROUND
+
+
 def class_names(
     num_classes: int | None = None, path: str | Path | None = None, dataset: str | None = None
 ) -> tuple[str, ...]:
-    """Names of all classes, the one of label 0 first: of a file or a known data set, else "class 0", "class 1", ..
+    """Names of all classes, from label 0 on: from a file or a known data set, else "class 0", "class 1", ..
 
     Args:
-        num_classes: how many there are, 2..254; None: as many as there are names, or 21 without any.
+        num_classes: their number, 2..254; None: the number of names, or 21 without names.
         path: a text file with one name a line.
-        dataset: VOC2012 or Densepose for their names, where `num_classes` fits; no other data set gets names that were
-            not given.
+        dataset: VOC2012 or Densepose for their names, if `num_classes` fits; other data sets have no names here.
 
     Raises:
         UserError: see `read_class_names`; a file with another number of names, or a number out of range.

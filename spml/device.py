@@ -1,4 +1,4 @@
-"""The device that a name means."""
+"""Finds the device of a name."""
 
 import torch
 
@@ -6,7 +6,7 @@ from spml.errors import UserError
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device called `name`; `auto` is CUDA where there is one. Raises UserError for a device that is not there."""
+    """The device called `name`; `auto` is CUDA if there is one. Raises UserError for a missing device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

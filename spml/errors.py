@@ -1,7 +1,7 @@
-"""The error of a user's mistake. Nothing of the project is imported here."""
+"""The error for a user's mistake. This file imports nothing of the project."""
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
 class UserError(Exception):
-    """Input that the user can mend. The message says what, where and what was expected, in one line."""
+    """A mistake that the user can correct. Its message is one line: what is wrong, where, and what was expected."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and JSON."""
+"""Writes files atomically, and reads and writes JSON."""
 
 import contextlib
 import json
@@ -16,9 +16,9 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of `write_atomically`: its name 
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call `write` on a temporary file beside `path`, then rename it, so that no half file is ever seen.
+    """Call `write` on a temporary file beside `path`, then rename it, so that nobody ever reads a half-written file.
 
-    Makes the folder. A killed process leaves its temporary file; see `remove_stale`.
+    It makes the folder. A killed process leaves its temporary file; see `remove_stale`.
 
     Raises:
         UserError: the folder or the file cannot be written.
@@ -38,12 +38,12 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
 
 
 def remove_stale(folder: str | Path) -> int:
-    """Remove the temporary files that processes left in a folder and in its folders when they were killed.
+    """Remove the temporary files of killed processes from a folder and its subfolders.
 
-    Files of processes that still run stay; so does everything that `write_atomically` did not name.
+    It keeps files of running processes, and files that do not have a name of `write_atomically`.
 
     Returns:
-        how many were removed.
+        The number of removed files.
     """
     removed = 0
     for pattern in (".*.tmp", "*/.*.tmp"):
@@ -57,7 +57,7 @@ def remove_stale(folder: str | Path) -> int:
 
 
 def _is_written(path: Path, pid: int) -> bool:
-    """Whether the process that a temporary file belongs to lives."""
+    """Whether the process that owns a temporary file lives."""
     if pid == os.getpid():  # numbers are given again, in containers at each start: an older file is another's
         return path.exists() and path.stat().st_mtime >= _STARTED
     try:

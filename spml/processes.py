@@ -1,6 +1,6 @@
 """Several processes: pools that a parent starts, and the processes that torchrun starts.
 
-In a pool the parent alone hears Ctrl-C and tells its processes to end; they end by themselves when it is killed.
+In a pool only the parent receives Ctrl-C, and tells its processes to end. If it is killed, they end by themselves.
 """
 
 import atexit
@@ -27,9 +27,9 @@ WAIT = timedelta(days=30)  # of a barrier: one process may have hours more to do
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C from their first line on, where they would print a traceback each.
+    """Processes that start inside this context ignore Ctrl-C from the start; otherwise each would print a traceback.
 
-    This thread hears of a Ctrl-C that comes meanwhile when it leaves.
+    This thread receives a Ctrl-C of that time when it leaves the context.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -42,7 +42,7 @@ def deaf_children() -> Iterator[None]:
 
 
 class _Pool(ProcessPoolExecutor):
-    """A pool whose processes begin deaf. It starts them when it first needs them, so any submit may start one."""
+    """A pool whose processes ignore Ctrl-C from the start. It starts them on demand, so any submit may start one."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         with deaf_children():
@@ -57,13 +57,13 @@ def pool(
     *,
     method: str = "spawn",
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes that do not hear Ctrl-C and that do not outlive this process.
+    """A pool of processes that ignore Ctrl-C and do not outlive this process.
 
-    Leaving waits for all that was submitted; leaving by an error, or closing a generator that holds the pool, waits
-    for what is begun and cancels the rest.
+    Leaving the context waits for all submitted tasks. After an error, or when a generator that holds the pool is
+    closed, it waits for running tasks and cancels the others.
 
     Args:
-        workers: how many, at least 1.
+        workers: number of processes, at least 1.
         initializer: called in each process before its first task, with `initargs`.
         method: "spawn", or "fork", which is faster and can hang where this process has threads or a GPU.
     """
@@ -93,17 +93,17 @@ def _end_with_parent() -> None:
 
 
 def _end_with(launcher: int) -> None:
-    """As `_end_with_parent`, of torchrun: without it the processes would wait for each other for ever."""
+    """As `_end_with_parent`, for processes of torchrun, which would otherwise wait for each other for ever."""
     while os.getppid() == launcher:
         time.sleep(1)
     os._exit(1)
 
 
 def run_program(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a program and wait for it; its status, or 130 after Ctrl-C.
+    """Run a program, wait for it, and return its status, or 130 after Ctrl-C.
 
-    A Ctrl-C reaches the program, too, which may save before it ends; a second one ends the wait. On Linux it gets a
-    SIGTERM when this process is killed, as it would go on beside the next one.
+    A Ctrl-C also reaches the program, which may save before it ends; a second one ends the wait. On Linux the program
+    gets a SIGTERM when this process is killed; otherwise it would still run beside the next one.
     """
     process = subprocess.Popen(words, env=dict(environment), preexec_fn=_ask_for_end if LINUX else None)
     try:
@@ -150,7 +150,7 @@ def barrier() -> None:
 
 
 def gather(thing: Any) -> list[Any]:
-    """What each process hands in, in the order of ranks, the same list everywhere: anything that pickles.
+    """Gather one object from each process, in the order of ranks; all processes get the same list. It must pickle.
 
     Raises:
         SystemExit: another process ended with an error, which it says.
@@ -167,12 +167,12 @@ def gather(thing: Any) -> list[Any]:
 
 
 def join(device: Any) -> Any:
-    """Join the processes that torchrun started, if it did, to go over lists; returns this process's device.
+    """Join the processes of torchrun, if there are any, to work on lists. Returns this process's device.
 
     The process leaves the others when it ends, and ends when torchrun is killed.
 
     Args:
-        device: torch.device; of several processes with CUDA each takes its own GPU of its machine.
+        device: torch.device. With CUDA, each of several processes takes its own GPU of its machine.
 
     Raises:
         UserError: more processes on this machine than CUDA devices.
@@ -215,6 +215,6 @@ def shared_work(device: Any) -> Iterator[Any]:
 
 
 def _group() -> Any:
-    """torch.distributed where processes are joined; it is not imported for that."""
+    """torch.distributed if processes are joined, else None. It does not import torch to find out."""
     dist = sys.modules.get("torch.distributed")
     return dist if dist is not None and dist.is_available() and dist.is_initialized() else None

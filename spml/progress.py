@@ -1,4 +1,4 @@
-"""How far a loop is: a bar on a terminal, a line every half minute in a log file."""
+"""Progress of a loop: a bar on a terminal, a line every half minute in a log file."""
 
 import sys
 import time
@@ -12,11 +12,11 @@ EVERY = 30.0  # seconds between two lines
 def progress(
     items: Iterable[Item], title: str, total: int | None = None, unit: str = "image", *, quiet: bool = False
 ) -> Iterator[Item]:
-    """The items, while standard error shows how many are done.
+    """Yield the items, and print to standard error how many are done.
 
     Args:
-        total: how many there are, where `items` has no length.
-        quiet: show nothing, as all but one of several processes do.
+        total: their number, if `items` has no length.
+        quiet: print nothing, as all but one of several processes do.
     """
     if quiet:
         yield from items

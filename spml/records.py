@@ -1,8 +1,8 @@
-"""What the files of a folder were made of: `record.json`, the one way to tell old results from those of this run.
+"""The origin of the files in a folder: `record.json`, the one way to tell old results from those of this run.
 
-A record holds hashes of the weights, the settings that matter, and hashes of the contents of what went in. It
-lies beside the files that it describes. A run that finds its own record goes on; a run that finds another one stops and
-says what differs, or removes what that one describes.
+A record holds hashes of the weights, the settings that matter, and hashes of the contents of the inputs. It lies beside
+the files that it describes. A run that finds its own record continues. A run that finds another record stops and says
+what differs, or removes the files of that record.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ LENGTH = 16  # characters of a hash
 
 @dataclass(frozen=True)
 class Record:
-    """What made the files of a folder. Two records are equal where weights, settings and contents are."""
+    """The origin of the files in a folder. Two records are equal if weights, settings and contents are equal."""
 
     kind: str  # what they are, in the plural: "pseudo labels"
     weights: Mapping[str, str] = field(default_factory=dict)  # name to hash
@@ -41,8 +41,10 @@ class Record:
 
 
 def record_of(kind: str, things: Mapping[str, Any], contents: Mapping[str, str] | None = None, **notes: Any) -> Record:
-    """The record of what follows from `things`: networks go to the weights, tensors and arrays to the contents, the
-    rest to the settings, each under its path, such as `predictor.model`. Paths of files are left out.
+    """The record of a result that depends on `things`.
+
+    It sorts networks into the weights, tensors and arrays into the contents, and the rest into the settings, each under
+    its path, such as `predictor.model`. It leaves out paths of files.
 
     Args:
         things: dataclasses, networks, tensors, mappings, plain values; see `describe`.
@@ -56,12 +58,12 @@ def record_of(kind: str, things: Mapping[str, Any], contents: Mapping[str, str] 
 
 
 def describe(thing: Any) -> Any:
-    """`thing` as JSON holds it: dataclasses by their fields, networks and tensors by a hash of their content."""
+    """Convert `thing` for JSON: dataclasses to their fields, networks and tensors to a hash of their content."""
     return _described(thing, "", None, None)
 
 
 def _described(thing: Any, path: str, weights: dict[str, str] | None, contents: dict[str, str] | None) -> Any:
-    """Where `weights` and `contents` are given, hashes go there by `path` instead, and their fields are left out."""
+    """If `weights` and `contents` are given, it puts hashes into these under `path`, and omits the fields."""
     if _is_module(thing) or _is_array(thing):
         digest = hash_weights(thing) if _is_module(thing) else hash_array(thing)
         table = weights if _is_module(thing) else contents
@@ -115,12 +117,12 @@ def hash_file(path: str | Path) -> str:
 
 
 def hash_files(parts: Iterable[Any]) -> str:
-    """A hash of the names and bytes of files, in their order; the folders that they lie in do not count.
+    """A hash of the names and bytes of files, in their order; their folders do not count.
 
-    Where the order does not matter to what follows, the caller sorts them.
+    If the order has no effect on the result, the caller sorts them.
 
     Args:
-        parts: paths, or arrays in the place of files.
+        parts: paths, or arrays instead of files.
 
     Raises:
         UserError: a file that cannot be read.
@@ -156,12 +158,12 @@ def hash_json(thing: Any) -> str:
 
 
 def hash_weights(source: Any) -> str:
-    """A hash of the weights of a network, or of all networks in a snapshot: of their names and values, no file's bytes.
+    """A hash of the weights of a network, or of all networks in a snapshot: of names and values, not of a file's bytes.
 
-    Counters of batch norms do not count, as they change nothing that a network computes.
+    It ignores counters of batch norms, which do not change the output of a network.
 
     Args:
-        source: a module; or the path of a snapshot, of which each part counts.
+        source: a module; or the path of a snapshot, whose parts all count.
 
     Raises:
         UserError: a snapshot that cannot be read.
@@ -198,23 +200,23 @@ def start(
     overwrite: bool = False,
     older: Path | None = None,
 ) -> bool:
-    """Write `record` to the folder before its first file, or find it there and go on.
+    """Write `record` to the folder before its first file, or check that the folder has the same record.
 
-    Files without a record, such as the release's, count as this run's own. Temporary files of killed processes go.
-    Under torchrun one process calls this, the others wait.
+    Files without a record, such as the release's, count as this run's own. It removes temporary files of killed
+    processes. Under torchrun one process calls this and the others wait.
 
     Args:
-        made: patterns of the files that the record describes, such as `*.png`, from the folder on.
-        overwrite: where another record describes such files, they are removed first.
-        older: what a version before this one wrote instead of a record. Where it is there, and no record, the files
-            are of another record, and it goes when the new one comes.
+        made: patterns of the files that the record describes, such as `*.png`, relative to the folder.
+        overwrite: first remove such files if they belong to another record.
+        older: the file that an older version wrote instead of a record. If the folder has it and no record, the files
+            count as those of another record; the new record replaces it.
 
     Returns:
-        Whether all is made already: the same record, complete.
+        Whether everything is made already: the folder has the same record, and it is complete.
 
     Raises:
-        UserError: such files are there, of another record; names what differs. Or a folder of another kind of files,
-            or one that cannot be written.
+        UserError: the folder has such files of another record (the message names what differs), or another kind of
+            files, or cannot be written.
     """
     folder = Path(folder)
     remove_stale(folder)
@@ -242,21 +244,21 @@ def start(
 
 
 def finish(folder: str | Path, **notes: Any) -> None:
-    """Say in the folder's record that everything is made. `notes` are added to its own."""
+    """Set the folder's record to complete, and add `notes` to its own."""
     record = read(folder)
     assert record is not None, "finish follows start"
     _write(Path(folder), replace(record, notes={**record.notes, **notes}, complete=True))
 
 
 def reopen(folder: str | Path) -> None:
-    """Take back `finish`, before something is made again."""
+    """Undo `finish`, before something is made again."""
     record = read(folder)
     if record is not None and record.complete:
         _write(Path(folder), replace(record, complete=False))
 
 
 def read(folder: str | Path) -> Record | None:
-    """The record of a folder; None where there is none. Raises UserError for one that cannot be read."""
+    """The record of a folder; None if there is none. Raises UserError for an unreadable one."""
     path = Path(folder) / RECORD
     if not path.is_file():
         return None
@@ -269,10 +271,10 @@ def read(folder: str | Path) -> Record | None:
 
 
 def require_complete(folder: str | Path, what: str) -> Record | None:
-    """The record of a folder that is about to be read; None where there is none, as in the release's folders.
+    """The record of a folder that the caller will read; None if there is none, as in the release's folders.
 
     Raises:
-        UserError: the run that writes the folder was interrupted, or still goes on.
+        UserError: the run that writes the folder was interrupted, or has not ended.
     """
     record = read(folder)
     if record is not None and not record.complete:

@@ -19,7 +19,7 @@ ORDER = (
     ("models", "propagate", "grouping"),
     ("evaluation", "data", "visualize"),
     ("config",),
-    ("records", "processes", "progress", "device", "allocator"),
+    ("records", "processes", "progress", "device", "allocator", "tables"),
     ("files",),
     ("classes",),
     ("errors",),

@@ -149,3 +149,16 @@ def test_values_that_look_like_classes_are_warned_of(folders, caplog):
     save(folders / "gt/y.png", [[0, 21, 40, 254], [255, 255, 255, 255]])
     evaluate_folder(folders / "pred", folders / "gt")
     assert "values [21, 40] are none of the 21 classes" in caplog.text
+
+
+def test_names_are_never_those_of_another_data_set(folders, tmp_path, capsys):
+    """A config that says neither classes nor dataset has 21 classes, and they have numbers."""
+    (tmp_path / "c.yaml").write_text(f"dataset: {{data_dir: '{folders}', test_data_list: '{folders / 'list.txt'}'}}\n")
+    arguments = ["--pred_dir", str(folders / "pred"), "--config", str(tmp_path / "c.yaml")]
+    assert command("evaluate", arguments) == 0
+    told = capsys.readouterr().out
+    assert "class 1" in told and "aeroplane" not in told
+    assert command("evaluate", [*arguments, "dataset.dataset=VOC2012"]) == 0
+    assert "aeroplane" in capsys.readouterr().out
+    assert command("evaluate", [*arguments, "--classes", str(folders / "names.txt")]) == 0
+    assert "square" in capsys.readouterr().out

@@ -5,14 +5,19 @@ import json
 import numpy as np
 import pytest
 import torch
+from easydict import EasyDict
 from PIL import Image
 
+from spml.cli.main import main
 from spml.data.annotate import UNLABELLED, box_label, boxes, points, regions, scribbles, tags
 from spml.data.annotate_list import annotate_list
 from spml.data.lists import read_list
+from spml.data.prepare.boxes import boxes_of
 from spml.data.samples import DataError, Sample
 from spml.data.tags import given_tag, read_tags
 from spml.grouping import MemoryBank, grouping_losses, segment_by_kmeans
+from spml.inference.cams import present_classes
+from spml.visualize.heat import cam_picture
 
 NAMES = ("sky", "road", "car")
 
@@ -125,3 +130,41 @@ def test_cooccurrence_with_a_memory_and_another_background():
     shifted.append(segments, tag[:, [1, 2, 0]])
     assert torch.equal(cooccurrence(tag, 0, bank), cooccurrence(tag[:, [1, 2, 0]], 2, shifted))
     assert not torch.equal(cooccurrence(tag, 0, bank), cooccurrence(tag, None, bank))
+
+
+@pytest.mark.parametrize(("background", "allowed"), [(None, {0, 1, 2}), (0, {1, 2}), (2, {0, 1})])
+def test_boxes_of_a_file(tmp_path, background, allowed):
+    for index in range(4):
+        entry = {"class": index, "x0": 0, "y0": 0, "x1": 2, "y1": 2}
+        (tmp_path / "boxes.json").write_text(json.dumps({"a": [entry]}))
+        if index in allowed:
+            assert boxes_of(tmp_path / "boxes.json", ["a"], NAMES, background)["a"][0].label == index
+        else:
+            with pytest.raises(DataError, match=f"expected class {min(allowed)} to {max(allowed)}, x0"):
+                boxes_of(tmp_path / "boxes.json", ["a"], NAMES, background)
+
+
+def test_every_class_has_a_cam_without_a_background(tmp_path):
+    (tmp_path / "tags.txt").write_text("a sky car\n")
+    data = {"tags": str(tmp_path / "tags.txt"), "background": None, "unlabelled_index": None}
+    samples = [Sample(tmp_path / "a.jpg")]
+    assert present_classes(EasyDict(data), samples, NAMES) == {"a": [0, 2]}
+    image, cams = np.zeros((20, 40, 3), np.uint8), {index: np.ones((20, 40)) for index in range(3)}
+    cam_picture(image, cams, {}, tmp_path / "picture.png", NAMES, cell_height=20, background=None)  # a title for each
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width >= 4 * 40
+
+
+def test_annotating_says_that_class_0_is_dropped(tmp_path, mask, capsys):
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    Image.fromarray(np.zeros((*mask.shape, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "list.txt").write_text("a.png m.png\n")
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    own = ["annotate", "--kind", "tag", "--data_dir", str(tmp_path), "--data_list", str(tmp_path / "list.txt")]
+    own += ["--classes", str(tmp_path / "names.txt"), "--num_workers", "0"]
+    assert main([*own, "--save_dir", str(tmp_path / "with")]) == 0
+    assert "note: class 0 (sky) counts as background, which is no tag" in capsys.readouterr().out
+    assert main([*own, "--save_dir", str(tmp_path / "without"), "--background", "none"]) == 0
+    assert "note" not in capsys.readouterr().out
+    with pytest.raises(DataError, match="--save_dir .*out put: seen from the data folder"):
+        main([*own, "--kind", "box", "--save_dir", str(tmp_path.parent / "out put")])

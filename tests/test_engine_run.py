@@ -200,3 +200,9 @@ def run(words):
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_a_config_may_be_its_file(tiny_config_file, tmp_path):
+    short = tmp_path / "short.yaml"
+    short.write_text(f"base: {tiny_config_file}\ntrain: {{max_iteration: 1, warmup_iteration: 0}}\n")
+    assert train(short, tmp_path / "run", device="cpu").finished

@@ -134,3 +134,11 @@ def test_the_script(folder, capsys):
         assert end.value.code == 2
     told = capsys.readouterr().err
     assert "expected NAME=PATH, got 'CAM'" in told and "--labels needs --data_list" in told
+
+
+def test_sweep_without_a_background() -> None:
+    """Three pixels of classes 0, 1 and 1, two maps: below the threshold a pixel has no class, which is wrong."""
+    sweep = CamSweep(2, (0.5,), background=None)
+    cams = {0: np.array([[0.9, 0.0, 0.0]], np.float32), 1: np.array([[0.0, 0.8, 0.3]], np.float32)}
+    sweep.update(cams, np.array([[0, 1, 1]]))
+    assert sweep.mean_iou() == [pytest.approx((1 + 1 / 2) / 2)]

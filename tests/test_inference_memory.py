@@ -82,12 +82,18 @@ def test_what_cannot_be_a_memory(tmp_path):
         read_memory(tmp_path, 3, 64)
 
 
-@pytest.mark.parametrize("label", [3, 21, 254, -1])
+@pytest.mark.parametrize("label", [4, 21, 256, -1])
 def test_labels_that_no_class_has(tmp_path, label):
     write(tmp_path, "a", [0, 2, 255])
     write(tmp_path, "b", [1, label])
-    with pytest.raises(UserError, match=f"b.npy: expected labels below num_classes 3, or 255, got {label}"):
+    with pytest.raises(UserError, match=f"b.npy: expected labels below num_classes 3, or 254 or 255, got {label}"):
         read_memory(tmp_path, 3, 4)
+
+
+def test_prototypes_without_a_class_are_left_out(tmp_path):
+    """Void, unlabelled as our tools write it, and unlabelled as the release does: the number of classes."""
+    write(tmp_path, "a", [0, 2, 255, 254, 3])
+    assert read_memory(tmp_path, 3, 4)[1].tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -106,7 +112,7 @@ def test_full_masks_are_told_by_the_record_and_by_older_ones(tmp_path):
     (tmp_path / "memory.json").write_text(json.dumps({"full_masks": True}))
     assert of_full_masks(tmp_path) and of_full_masks(tmp_path / "semantic_prototype")
     (tmp_path / "memory.json").write_text("{")
-    with pytest.raises(UserError, match="memory.json.*expected what prototype.py wrote"):
+    with pytest.raises(UserError, match="memory.json.*expected what `spml memory` wrote"):
         of_full_masks(tmp_path)
     record = records.Record("memories", settings={"full_masks": False})
     (tmp_path / "semantic_prototype").mkdir()

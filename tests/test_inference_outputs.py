@@ -9,7 +9,7 @@ from PIL import Image
 
 from spml.errors import UserError
 from spml.inference import outputs
-from spml.inference.outputs import InlineRefiner, Refiner, open_refiner
+from spml.inference.outputs import InlineRefiner, Refiner, open_refiner, write_labels
 from spml.propagate import DenseCRF
 
 
@@ -75,3 +75,7 @@ def test_in_this_process(tmp_path):
     refiner.submit(tmp_path, "a", image, probability, (12, 16), void)
     label = np.array(Image.open(tmp_path / "semantic_gray" / "a.png"))
     assert (label[0] == 255).all() and (label[1:, :8] == 0).all() and (label[1:, 8:] == 1).all()
+    write_labels(tmp_path, "plain", np.zeros((2, 2), np.uint8))
+    write_labels(tmp_path, "none", np.zeros((2, 2), np.uint8), background=None)
+    colours = [np.array(Image.open(tmp_path / "semantic_color" / f"{name}.png"))[0, 0] for name in ("plain", "none")]
+    assert not colours[0].any() and colours[1].any()  # class 0 is black where it is the background alone

@@ -129,13 +129,13 @@ def test_a_batch_equals_its_images():
     images = np.stack([image for image, _ in made])
     probabilities = np.stack([soft(label, 5, 1, seed) for seed, (_, label) in enumerate(made)])
     given = torch.from_numpy(images), torch.from_numpy(probabilities)
-    together = DenseCRF(backend="torch").mean_field(*given)  # as on a GPU
-    assert together.shape == (3, 5, 24, 30)
-    torch.testing.assert_close(DenseCRF(backend="torch").batch(*given), together, atol=1e-5, rtol=0)
-    for image, probability, refined in zip(images, probabilities, together, strict=True):
+    whole = DenseCRF(backend="torch").mean_field(*given)  # as on a GPU
+    assert whole.shape == (3, 5, 24, 30)
+    torch.testing.assert_close(DenseCRF(backend="torch").batch(*given), whole, atol=1e-5, rtol=0)
+    for image, probability, refined in zip(images, probabilities, whole, strict=True):
         np.testing.assert_allclose(DenseCRF(backend="torch")(image, probability), refined, atol=1e-5)
     theirs = by("pydensecrf").batch(images, probabilities)
-    torch.testing.assert_close(theirs, together, atol=1e-3, rtol=0)
+    torch.testing.assert_close(theirs, whole, atol=1e-3, rtol=0)
 
 
 def test_what_it_refuses():

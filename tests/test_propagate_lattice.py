@@ -113,9 +113,9 @@ def test_images_do_not_meet():
     points = torch.randn(3, 40, 5)
     points[1] = points[0]
     values = torch.rand(3, 40, 2)
-    together = build_lattice(points)(values.flatten(0, 1)).view(3, 40, 2)
+    whole = build_lattice(points)(values.flatten(0, 1)).view(3, 40, 2)
     for image in range(3):
-        torch.testing.assert_close(together[image], build_lattice(points[image : image + 1])(values[image]))
+        torch.testing.assert_close(whole[image], build_lattice(points[image : image + 1])(values[image]))
 
 
 def test_one_point_and_features_too_far_apart():

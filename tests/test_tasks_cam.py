@@ -186,7 +186,6 @@ def test_bf16(cam_config_file):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["dataset.background=none"], "dataset.background: CAMs tell objects from a background"),
         (["dataset.tags=gone.txt"], "dataset.tags gone.txt: expected a text file"),
         (["dataset.tags="], "no tags: expected a file dataset.tags, or a semantic label"),
         ([*SEAM, "seam.second_view_scale=0.2", "train.batch_size=1"], "train.batch_size: expected at least 2"),
@@ -240,3 +239,13 @@ def test_the_script_with_tags_of_its_own(cam_config_file, tmp_path, monkeypatch,
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(ROOT / "pyscripts/train/train_cam.py"), run_name="__main__")
     assert caught.value.code == 0 and list_snapshots(tmp_path / "run")[-1][0] == 1
+
+
+@pytest.mark.parametrize("more", [[], SEAM])
+def test_without_a_background_every_class_has_a_map(cam_config_file, more):
+    for background, count in (("0", 3), ("2", 3), ("none", 4)):
+        task = build_task(load_config(cam_config_file, [*more, f"dataset.background={background}"])).eval()
+        batch = batch_of([0, 1])
+        assert task.cam_model.class_weight.out_channels == task.object_tag(batch).shape[1] == count
+        assert all(torch.isfinite(value) for value in task(batch).values())
+        assert len(task.pictures(batch)) == 2

@@ -1,4 +1,4 @@
-"""How every command ends: one line for what the user can mend, a traceback for a bug, one word for Ctrl-C.
+"""How every command ends: one line for a mistake of the user, a traceback for a bug, one word for Ctrl-C.
 
 This module imports nothing that takes time, and scripts import everything else inside `run`. So Ctrl-C during the
 import of torch, which takes seconds, ends as it does later.
@@ -24,8 +24,8 @@ LESS_MEMORY = "smaller train.batch_size, train.crop_size or test.crop_size, --ma
 def run(main: Callable[[], int | None]) -> None:
     """Call `main` and exit with its status: 0 for None, 1 with `error: ..` for a UserError, 130 for Ctrl-C.
 
-    What the machine refuses is one line too: a path that cannot be read or written, a full disk, no GPU memory left.
-    All other exceptions are bugs and pass. With `--traceback` on the command line the lines come with their traceback.
+    Errors of the machine are one line, too: a path that cannot be read or written, a full disk, no GPU memory left. All
+    other exceptions are bugs and pass through. With `--traceback` on the command line every error has its traceback.
     """
     try:
         status = main()
@@ -47,7 +47,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def explain(error: Exception) -> str | None:
-    """The line for an error that the user can mend; None for a bug."""
+    """The line for an error that the user can correct; None for a bug."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and _is_the_users(error):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while something trains: the step is finished and saved."""
+"""Ctrl-C and SIGTERM during training: finish the step and save."""
 
 import signal
 import threading

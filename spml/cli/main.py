@@ -1,4 +1,4 @@
-"""The command `spml`: a table of commands, each a module of its own that is imported when it is asked for."""
+"""The command `spml`: a table of commands. Each is a module, imported when the user calls it."""
 
 import difflib
 import importlib
@@ -16,7 +16,7 @@ CLOSING = "`spml <command> --help` lists the options of a command."
 
 
 class Command(NamedTuple):
-    """Where a command is, and its line in `spml --help`."""
+    """The module of a command, and its line in `spml --help`."""
 
     module: str
     help: str
@@ -48,7 +48,7 @@ COMMANDS = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command that the first words name, by default those of this process; its exit status."""
+    """Run the command that the first words (by default of this process) name, and return its exit status."""
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help"):
         print(overview())
@@ -67,9 +67,9 @@ def command(name: str, words: Sequence[str] | None = None, prog: str | None = No
     """Run one command of COMMANDS.
 
     Args:
-        words: what follows its name; None: the words of this process.
-        prog: what its usage calls it; None: `spml <name>`.
-        fixed: options that stand already, for a script that is one case of a command.
+        words: the words after its name; None: the words of this process.
+        prog: its name in the usage line; None: `spml <name>`.
+        fixed: options that a script sets, if it is a special case of a command.
     """
     module = importlib.import_module(f"spml.cli.commands.{COMMANDS[name].module}")
     parser = Parser(prog or f"spml {name}", module.__doc__)
@@ -81,7 +81,7 @@ def command(name: str, words: Sequence[str] | None = None, prog: str | None = No
 
 def overview() -> str:
     """What `spml --help` prints."""
-    return "\n".join([str(spml.__doc__), USAGE, "", *_rows(COMMANDS), "", CLOSING])
+    return "\n".join([str(spml.__doc__).splitlines()[0], "", USAGE, "", *_rows(COMMANDS), "", CLOSING])
 
 
 def _rows(names: Iterable[str]) -> list[str]:

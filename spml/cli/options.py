@@ -29,13 +29,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "config": {"required": True, "metavar": "FILE", "help": "YAML file of the experiment, or a shipped config's name"},
     "snapshot_dir": {"required": True, "help": "folder of model-<i>.pth; to read: the newest, or one file"},
     "device": {"default": "auto", "help": DEVICE},
-    "save_dir": {"required": True, "help": "folder that gets all that is written"},
-    "overwrite": {**FLAG, "help": "make again what is there already"},
-    "resume": {**FLAG, "help": "go on from the newest snapshot of --snapshot_dir"},
-    "strict": {**FLAG, "help": "stop where the data cannot be meant, as the page before training says"},
+    "save_dir": {"required": True, "help": "folder for all output"},
+    "overwrite": {**FLAG, "help": "make existing files again"},
+    "resume": {**FLAG, "help": "continue from the newest snapshot of --snapshot_dir"},
+    "strict": {**FLAG, "help": "stop if the page on the training data has a warning"},
     # data
-    "data_dir": {"help": "folder that the paths of the list start from"},
-    "data_list": {"metavar": "LIST", "help": "list of samples, in place of the one that the config names"},
+    "data_dir": {"help": "folder that the paths of the list are relative to"},
+    "data_list": {"metavar": "LIST", "help": "list of samples; replaces the one of the config"},
     "tags": {"help": "file `name class ..` or folder of VOC XML (dataset.tags)"},
     "classes": {"metavar": "FILE", "help": "file of class names, one a line"},
     "num_classes": {"type": int, "help": "number of classes"},
@@ -45,7 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cam_dir": {"help": "folder of <name>.npy, a dict of class index to CAM each"},
     "gt_list": {"metavar": "LIST", "help": "`image mask` lines of the training images, a diagnostic"},
     "num_workers": {"type": int, "help": "processes; left out: one a core"},
-    "seed": {"type": int, "default": 0, "help": "what is random follows from it"},
+    "seed": {"type": int, "default": 0, "help": "of all random numbers"},
     "json": {"metavar": "FILE", "help": "also write the result to this file"},
     # k-means and views
     "kmeans_num_clusters": {"type": integer_pair, "metavar": "H,W", "help": "network.kmeans_num_clusters"},
@@ -66,22 +66,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
     # prediction and pseudo labels
     "predictor": {"default": "retrieval", "help": "source of the labels"},
     "semantic_memory_dir": {"help": "for retrieval: what `spml memory` saved"},
-    "approximate": {**FLAG, "help": "retrieval by an index (faiss): memories of millions"},
+    "approximate": {**FLAG, "help": "retrieve by an index (faiss), for memories of millions"},
     "full_masks": {"metavar": "LIST", "help": "fill from this list of full masks instead"},
     "source": {"required": True, "help": "sets defaults of scales, flip, walk and CRF"},
     "walk_steps": {"type": int, "help": "of the random walk; 0: none; released: 64, or 1"},
     # labels of CAMs
     "alpha": {"type": float, "help": "the background's score is (1 - max)^alpha"},
     "threshold": {"type": float, "help": "least score of a label"},
-    "box_threshold": {"type": float, "help": "least share of a box's own range of a box label"},
+    "box_threshold": {"type": float, "help": "least score of a box label, in the box's own range"},
     "pictures": {"type": int, "default": 16, "help": "images to draw heat maps of, spread over the list"},
     # evaluation
     "pred_dir": {"required": True, "help": "folder of predicted class ids, such as <save_dir>/semantic_gray"},
     "gt_dir": {"help": "folder of ground truth class ids; values from num_classes up, such as 255, do not count"},
     "inst_dir": {"help": "folder of instance ids, with --by_instance; without one: connected patches of a class"},
-    "by_instance": {**FLAG, "help": "each image's IoU weighted by its instances of the class"},
-    "expect": {"type": float, "help": "mean IoU in per cent that must come out; else exit status 1"},
-    "tolerance": {"type": float, "default": 0.5, "help": "points that the mean IoU may differ from --expect"},
+    "by_instance": {**FLAG, "help": "weight each image's IoU by its instances of the class"},
+    "expect": {"type": float, "help": "expected mean IoU in per cent; otherwise exit status 1"},
+    "tolerance": {"type": float, "default": 0.5, "help": "points by which the mean IoU may differ from --expect"},
     "labels": {"nargs": "*", "type": named, "default": [], "metavar": "NAME=DIR", "help": "folders of label PNGs"},
     "results": {"nargs": "*", "type": named, "default": [], "metavar": "NAME=FILE", "help": "files of evaluate --json"},
     # annotations and regions made from files
@@ -95,7 +95,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "image_dir": {"help": "VOC2012/JPEGImages"},
     "box_dir": {"help": "for boxes: VOC2012/Annotations"},
     "core": {"type": float, "default": 0.4, "help": "part of each box, an ellipse, that gets its class"},
-    "every": {"type": int, "default": 6, "help": "of the sorted lines, one in so many is for choosing"},
+    "every": {"type": int, "default": 6, "help": "one line in this many goes to the list for choosing"},
     "dataset": {"required": True, "help": "which layout and lists"},
     "list_dir": {"help": "folder of the lists; left out: datasets/<dataset>"},
     "experiments": {
@@ -105,7 +105,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "num_train": {"type": int, "default": 300, "help": "training images"},
     "num_val": {"type": int, "default": 80, "help": "validation images"},
-    "processes": {"type": int, "help": "that draw at the same time"},
+    "processes": {"type": int, "help": "number of processes that draw"},
     "colour_baseline": {**FLAG, "help": "print the mIoU that colours alone reach"},
     # several runs, and pipelines
     "seeds": {"type": seed_list, "default": [0], "help": "runs to average, such as 0,1,2"},
@@ -114,8 +114,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "grid": {"type": integer_pair, "metavar": "H,W", "help": "k-means grid outside training; released: 12,12"},
     "gpus": {"type": positive, "default": 1, "help": "processes in training, one a GPU; released: 4 of 4 images each"},
     "dry": {**FLAG, "help": "print the commands and run none"},
-    "from": {"metavar": "STAGE", "help": "the first stage to run; those before must be there"},
-    "only": {"nargs": "+", "metavar": "STAGE", "help": "these stages alone, in the order of the pipeline"},
+    "from": {"metavar": "STAGE", "help": "the first stage to run; earlier ones must be complete"},
+    "only": {"nargs": "+", "metavar": "STAGE", "help": "run only these stages, in the order of the pipeline"},
     "classifier": {"type": word_list, "default": [], "metavar": OWN, "help": "for the classifier's training alone"},
     "cam": {"type": word_list, "default": [], "metavar": OWN, "help": "for the CAM network's training alone"},
     "cam_config": {"metavar": "FILE", "help": "config of the CAM network; left out: --config with `cam` for `tag`"},
@@ -137,7 +137,7 @@ def add(parser: Parser | argparse._MutuallyExclusiveGroup, *names: str, **change
 
 
 def add_config(parser: Parser, **changes: Any) -> None:
-    """The config, `key=value` at the end of the line, and the device."""
+    """Add the config, `key=value` at the end of the line, and the device."""
     add(parser, "config", **changes)
     add(parser, "device")
     parser.takes_overrides = True
@@ -145,10 +145,10 @@ def add_config(parser: Parser, **changes: Any) -> None:
 
 
 def add_network(parser: Parser) -> None:
-    """What every command with a network takes: `--config --snapshot_dir --data_dir --data_list --device`."""
+    """Add the options of every command with a network: `--config --snapshot_dir --data_dir --data_list --device`."""
     add_config(parser)
     add(parser, "snapshot_dir")
-    add(parser, "data_dir", help="folder that the list's paths start from (dataset.data_dir)")
+    add(parser, "data_dir", help="folder that the list's paths are relative to (dataset.data_dir)")
     add(parser, "data_list")
 
 

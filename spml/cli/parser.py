@@ -1,4 +1,4 @@
-"""Reading a command line: options that name their nearest kin when misspelt, and `key=value` at the end."""
+"""Reads a command line: suggests the nearest option for a misspelt one, and accepts `key=value` at the end."""
 
 import argparse
 import difflib
@@ -9,7 +9,7 @@ OVERRIDES = "Any key of the config can be overridden at the end: train.max_itera
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that takes no shortened options, and no defaults into its help that say nothing.
+    """An ArgumentParser without abbreviated options, whose help has only defaults that say something.
 
     `read` adds to the options `overrides`, the words `key=value` that may follow where `takes_overrides` is set, and
     `error`, which ends with status 2 and a line for options that contradict each other.
@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
         self.takes_overrides = False
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
-        """The options of a command line; exits with status 2 for a word that means nothing."""
+        """The options of a command line; exits with status 2 for an unknown word."""
         self._check_options(words)
         args, rest = self.parse_known_args(list(words))
         for word in rest:
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def _check_options(self, words: Sequence[str]) -> None:
-        """Before anything that is missing: who mistypes `--cfg_path` should not read that it is missing."""
+        """Check for misspelt options before missing ones: a mistyped `--cfg_path` should not be called missing."""
         known = [option for action in self._actions for option in action.option_strings]
         for word in words:
             name = word.partition("=")[0]
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Help with the default of each option, where it has one that says something."""
+    """Help with the default of each option, if that says something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         silent = action.default in (None, False, argparse.SUPPRESS) or action.default == [] or action.required
@@ -59,7 +59,7 @@ def _split(text: str, kind: Callable[[str], Any]) -> list[Any]:
 
 
 def natural(text: str) -> int:
-    """A whole number of at least 0; an argparse type, as all that follow."""
+    """A whole number of at least 0. This function and those below are argparse types."""
     values = _split(text, int)
     if len(values) != 1 or values[0] < 0:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")

@@ -1,4 +1,4 @@
-"""What the options of a command with a network mean: its config, device, views and CRF."""
+"""Turns the options of a command with a network into its config, device, views and CRF."""
 
 import argparse
 from pathlib import Path
@@ -37,13 +37,13 @@ def read_config(args: argparse.Namespace, recipe: tuple[str, ...] = ()) -> tuple
     """The config that a command line describes, and the device.
 
     Args:
-        args: of `options.add_network`. What has a key of its own (data_dir, tags, kmeans_num_clusters, label_divisor,
-            scales, flip) stands in the config; `--data_list` is left to the command, which knows what it is for.
-            `dataset.tags` is looked for as it is, then in the data folder.
-        recipe: overrides of the command, under those of the user.
+        args: of `options.add_network`. Options with a key of their own (data_dir, tags, kmeans_num_clusters,
+            label_divisor, scales, flip) override the config; the command itself handles `--data_list`. It looks for
+            `dataset.tags` as given, then in the data folder.
+        recipe: overrides of the command; those of the user come after them.
 
     Raises:
-        UserError: for a config or device that cannot be used.
+        UserError: a config or device that cannot be used.
     """
     own = [f"{key}={getattr(args, option)}" for option, key in KEYS.items() if getattr(args, option, None) is not None]
     config = load_config(args.config, [*recipe, *args.overrides, *own])

@@ -1,10 +1,12 @@
-"""What the training commands share: the task, the list, Ctrl-C."""
+"""The common part of the training commands: the task, the list, Ctrl-C."""
 
 import argparse
+from pathlib import Path
 
 from spml.cli.interruption import interruption
 from spml.cli.settings import read_config
-from spml.cli.survey import print_survey
+from spml.cli.survey import PAGE, print_survey
+from spml.engine.first_steps import FirstSteps
 from spml.engine.run import train
 from spml.errors import INTERRUPTED, UserError
 
@@ -13,8 +15,8 @@ def train_task(args: argparse.Namespace, tasks: tuple[str, ...] = (), recipe: tu
     """Train the task of the config.
 
     Args:
-        tasks: those that the command is for; any if empty.
-        recipe: overrides of the command, under those of the user.
+        tasks: the tasks that the command accepts; empty: any.
+        recipe: overrides of the command; those of the user come after them.
 
     Returns:
         The exit status: 0, or 130 after Ctrl-C or SIGTERM, which finish the step and save.
@@ -28,6 +30,7 @@ def train_task(args: argparse.Namespace, tasks: tuple[str, ...] = (), recipe: tu
     if args.data_list:
         config.dataset.train_data_list = args.data_list
     print_survey(config, args.snapshot_dir, args.strict)
+    first = FirstSteps(config.train.max_iteration, Path(args.snapshot_dir) / PAGE, args.strict)
     with interruption() as stop:
-        done = train(config, args.snapshot_dir, stop=stop, device=device, resume=args.resume)
+        done = train(config, args.snapshot_dir, callbacks=[first], stop=stop, device=device, resume=args.resume)
     return 0 if done.finished else INTERRUPTED

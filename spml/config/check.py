@@ -1,4 +1,4 @@
-"""One setting against its key: does the key exist, and can it have the value?"""
+"""Checks one setting: does the key exist, and can it have the value?"""
 
 import difflib
 from typing import Any
@@ -12,7 +12,7 @@ from spml.config.settings import Key
 
 
 def find_key(name: str) -> Key | None:
-    """What `section.key` accepts, whichever dataclass or table it stands in; None for no key."""
+    """The kind of value of `section.key`, from whichever dataclass or table defines it; None for an unknown key."""
     for known in (KEYS, FLAT_KEYS, EXPECTED):
         if name in known:
             return known[name]
@@ -22,10 +22,10 @@ def find_key(name: str) -> Key | None:
 
 
 def checked(name: str, value: Any, where: str) -> Any:
-    """The value as the key's kind reads it.
+    """Read a value by the kind of its key.
 
     Raises:
-        ConfigError: no such key, or a value that it cannot have; `where` says in which file or override.
+        ConfigError: no such key, or a value that it cannot have; `where` names the file or override.
     """
     key = find_key(name)
     if key is None:
@@ -39,7 +39,7 @@ def checked(name: str, value: Any, where: str) -> Any:
 
 
 def unknown(name: str, value: Any, where: str) -> ConfigError:
-    """The error of a key that there is not, with the one that looks most like it."""
+    """The error for an unknown key, with the most similar known one."""
     losses = name.partition(".")[0] == "losses"
     known = "a loss of spml.losses.TABLE and its settings" if losses else "one that configs/base.yaml lists"
     return ConfigError(
@@ -48,14 +48,14 @@ def unknown(name: str, value: Any, where: str) -> ConfigError:
 
 
 def did_you_mean(word: str, options: tuple[str, ...], cutoff: float) -> str:
-    """`; did you mean x?` with the option that looks like `word`, whatever its case; empty where none does."""
+    """`; did you mean x?` with the option most similar to `word`, in any case of letters; empty if none is similar."""
     close = difflib.get_close_matches(word.lower(), [option.lower() for option in options], n=1, cutoff=cutoff)
     spelt = [option for option in options if option.lower() in close]
     return f"; did you mean {spelt[0]}?" if spelt else ""
 
 
 def _nearest(name: str) -> str:
-    """The same leaf elsewhere, a like leaf in its section, or the key that looks most like `name`."""
+    """The same key in another section, a similar key in its section, or the key most similar to `name`."""
     losses, settings = [f"losses.{loss}" for loss in tables.losses()], list(tables.loss_keys())
     if name.startswith("losses") or name.count(".") > 1:
         names = losses if name.count(".") == 1 else settings

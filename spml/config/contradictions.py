@@ -1,4 +1,4 @@
-"""Settings that others make impossible."""
+"""Finds settings that contradict each other."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from spml.config import tables
 
 
 def contradictions(config: Any) -> Iterator[tuple[str, str]]:
-    """Key and what it should be, for each setting that cannot be beside the others."""
+    """Each setting that contradicts the others, as its key and the expected value."""
     yield from _data_contradictions(config.dataset)
     yield from _training_contradictions(config)
     yield from _test_contradictions(config.test)

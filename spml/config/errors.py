@@ -1,4 +1,4 @@
-"""The error of a setting, and how it prints what it got."""
+"""The error for a setting, and how it prints the value."""
 
 import reprlib
 from typing import Any
@@ -11,7 +11,7 @@ _SHORT.maxlevel = 2
 
 
 class ConfigError(UserError):
-    """A setting that cannot be. The message names the key, what was expected, what came, and where."""
+    """An impossible setting. The message names the key, the expected value, the given value, and its place."""
 
 
 def show(value: Any) -> str:

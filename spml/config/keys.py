@@ -1,7 +1,7 @@
 """The tree of settings: every key with its default, the kind of value it takes and what it means.
 
-A dataclass a section. Losses and tasks have settings of their own beside these, in the files of `spml/losses` and
-`spml/tasks`; keys of released files that have another name here stand in `spml.config.released`.
+Each section is a dataclass. Losses and tasks define their own settings in the files of `spml/losses` and `spml/tasks`.
+`spml.config.released` translates keys of released files that have another name here.
 """
 
 from dataclasses import dataclass
@@ -46,11 +46,11 @@ class Top:
 
 @dataclass
 class Dataset:
-    """`dataset:`, what is learned from."""
+    """`dataset:`, the data."""
 
     num_classes: int = setting(21, integer(2, 254), "classes with the background; follows from dataset.classes")
     semantic_ignore_index: int = setting(255, integer(255, 255), "accepted from released files; only 255 is possible")
-    dataset: str = setting("VOC2012", DATASET, "VOC2012, Densepose (its model and mirroring), or your own name")
+    dataset: str = setting("own", DATASET, "VOC2012, Densepose (its model and mirroring), or your own name")
     data_dir: str = setting("", PATH, "where the paths of the lists start; --data_dir overrides it")
     train_data_list: str = setting("", PATH, "image, label and over-segmentation per line; --data_list overrides it")
     test_data_list: str = setting("", PATH, "the same for prediction and evaluation")
@@ -66,7 +66,7 @@ class Dataset:
 
 @dataclass
 class Network:
-    """`network:`, what computes the embedding and the classes."""
+    """`network:`, the networks that compute the embedding and the classes."""
 
     pretrained: str = setting(
         "", PATH, "weights to start from: a file, package:efficientnet_lite0, or timm; empty starts at random"
@@ -101,7 +101,7 @@ class Network:
 
 @dataclass
 class Train:
-    """`train:`, how it is learned."""
+    """`train:`, the training."""
 
     task: str | None = setting(
         None, optional(TASK), "a name of spml.tasks.TABLE, such as spml; empty: as network.prediction_types says"
@@ -135,7 +135,7 @@ class Train:
 
 @dataclass
 class Test:
-    """`test:`, how images are predicted."""
+    """`test:`, the prediction of images."""
 
     scales: list[float] = setting([], SCALES, "image scales that are averaged; empty: 1, or what a recipe says")
     image_size: int = setting(512, integer(-1, 32767), "longest side of a test image; 0 or -1 keeps it as it is")
@@ -148,7 +148,7 @@ class Test:
 
 @dataclass
 class Expected:
-    """`expected:`, the figure that a run of the file gives; None in a config that names none. No file inherits it."""
+    """`expected:`, the figure that a run of this file should give; None if there is none. No file inherits it."""
 
     split: str = setting("val", TEXT, "the data that the figure is of")
     mean_iou: float | None = setting(None, optional(number(above=0, below=100)), "mIoU in per cent")
@@ -161,7 +161,7 @@ for _section, _settings in SECTIONS.items():
     KEYS |= {f"{_section}.{_name}": _key for _name, _key in keys_of(_settings).items()}
 EXPECTED: dict[str, Key] = {f"expected.{_name}": _key for _name, _key in keys_of(Expected).items()}
 
-# Keys that released files hold and that nothing here needs. Every other key is read by something: a test sees to it.
+# Keys of released files that have no effect here. A test checks that something reads every other key.
 COMPATIBILITY = {
     "gpus": "devices come from --device and torchrun",
     "dataset.color_map_path": "the palette is computed",

@@ -1,4 +1,4 @@
-"""The kinds of value that a config key holds: what each accepts, and the words that say so in an error."""
+"""The kinds of values of config keys: what each accepts, and how an error describes it."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from spml.classes import KNOWN_CLASSES
 
 @dataclass(frozen=True)
 class Kind:
-    """`read` turns what a YAML file or a command line gave into the value, or raises one of `MISREAD`."""
+    """`read` converts the content of a YAML file or command line to the value, or raises one of `MISREAD`."""
 
     expected: str
     read: Callable[[Any], Any]
@@ -22,7 +22,7 @@ MISREAD = (TypeError, ValueError, OverflowError)
 
 
 class NoSuchName(ValueError):
-    """A name that a table lacks; `options` are its names, which only the moment of reading knows."""
+    """A name that a table lacks; `options` are the table's names when the value is read."""
 
     def __init__(self, expected: str, options: Iterable[str]) -> None:
         super().__init__("no such name")
@@ -66,14 +66,14 @@ def number(low: float | None = None, above: float | None = None, below: float | 
 
 
 def optional(kind: Kind, word: str = "") -> Kind:
-    """`kind`, or nothing at all, which reads as None; so does `word`, if one is given."""
+    """`kind`, or an empty value, which reads as None; `word`, if given, reads as None, too."""
     nothing = (None, "", word)
     expected = f"{kind.expected}, or {word or 'nothing'}"
     return Kind(expected, lambda value: None if value in nothing else kind.read(value), kind.options)
 
 
 def name_of(what: str, names: Callable[[], Iterable[str]], prefix: str = "") -> Kind:
-    """A name of a table, or `prefix` and any name. `names` is asked when a value is read; `what` describes it."""
+    """A name of a table, or `prefix` and any name. `names` returns the table's names; `what` describes them."""
 
     def read(value: Any) -> str:
         if isinstance(value, str) and prefix and value.startswith(prefix) and len(value) > len(prefix):
@@ -88,7 +88,7 @@ def name_of(what: str, names: Callable[[], Iterable[str]], prefix: str = "") -> 
 
 
 def sequence(kind: Kind, form: str, length: int | None = None, least: int = 0) -> Kind:
-    """A list of `kind`: as YAML list, as "a,b" or "[a, b]", or one value; `form` names it in errors."""
+    """A list of `kind`: a YAML list, "a,b" or "[a, b]", or one value; `form` describes it in errors."""
 
     def read(value: Any) -> list[Any]:
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What each source says: a file, the files it is based on, the overrides. Later layers lie over earlier ones."""
+"""The settings of each source: a file, the files of its bases, the overrides. Later layers override earlier ones."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -71,7 +71,7 @@ def read_layers(path: Path, above: tuple[Path, ...] = ()) -> list[Layer]:
 
 
 def _base_path(path: Path, base: str) -> Path:
-    """The file beside `path`, or the shipped config of that name; a file that names itself means the shipped one."""
+    """The file beside `path`, or the shipped config of that name. If a file names itself, it means the shipped one."""
     beside = path.parent / base
     shipped = find_shipped(base)
     if shipped and (not beside.is_file() or (beside.samefile(path) and not shipped.samefile(path))):
@@ -80,7 +80,7 @@ def _base_path(path: Path, base: str) -> Path:
 
 
 def _flatten(tree: dict[Any, Any], where: str) -> Iterator[tuple[str, Any]]:
-    """`section.key`, value of each setting; sections must be real and hold keys. `losses` stays whole."""
+    """Yield (`section.key`, value) of each setting; sections must exist and hold keys. `losses` stays whole."""
     for label, value in tree.items():
         name = str(label)  # YAML reads off: as False
         section, dot, key = name.partition(".")

@@ -1,7 +1,7 @@
 """Settings of an experiment, read strictly from YAML files, their bases and `key=value` overrides.
 
-What keys there are, `spml.config.keys` says. The tree that `load_config` returns is complete, so that nobody needs a
-fallback, and plain, so that it is saved beside the snapshots and read back as it was.
+`spml.config.keys` defines the keys. The tree that `load_config` returns is complete, so readers need no fallback, and
+plain, so that a file beside the snapshots can save it and give it back unchanged.
 """
 
 import copy
@@ -31,7 +31,7 @@ PREDICTION_OF = {task: kind for kind, task in TASK_OF.items()}
 
 
 class _Values:
-    """The settings outside of losses: the value of each key, and the layer that it comes from."""
+    """The settings except losses: the value of each key, and the layer that sets it."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.value = {name: copy.deepcopy(key.default) for name, key in KEYS.items()}
@@ -50,27 +50,26 @@ class _Values:
         return self.layers[self.rank[name]].name if name in self.rank else "the defaults"
 
     def error(self, name: str, expected: str) -> ConfigError:
-        """The error of a key that should have another value."""
+        """The error for a key that should have another value."""
         return ConfigError(f"{name}: expected {expected}, got {show(self.value.get(name))}, in {self.source(name)}")
 
 
 def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()) -> EasyDict:
-    """Defaults, under the file `path` and the files it is based on, under `overrides`; complete and checked.
+    """Read a config: the defaults, overridden by the bases of a file, by the file, and by `overrides`; then check it.
 
     Args:
-        path: YAML file, or the name of a shipped config. `base: other.yaml` in it names what it is laid over: a file
-            beside it, or a shipped config. None: defaults only.
+        path: YAML file, or the name of a shipped config. `base: other.yaml` in it names the config that it changes: a
+            file beside it, or a shipped config. None: defaults only.
         overrides: `section.key=value` each, the value in YAML.
 
     Returns:
-        EasyDict of the keys outside of sections and the sections `dataset`, `network`, `train`, `losses` and `test`; a
-        section of the task's own settings, named after it, where it has some; and `expected`, None unless the file
-        itself has it. `losses` holds what is on, each with all of its settings: what files and overrides name, or the
-        released recipe if they name none and the task is spml. `train.task` is always filled. With `dataset.classes`,
-        `dataset.class_names` holds the file's lines and `dataset.num_classes` their number. `network.pixel_means` and
-        `.pixel_stds` are those of the backbone's weights where nobody gives any. An inherited warm-up longer than the
-        run and an inherited stride larger than the test crop are cut; where the same source says both, that is an
-        error.
+        An EasyDict with the keys outside of sections; the sections `dataset`, `network`, `train`, `losses` and `test`;
+        a section named after the task, if it has settings; and `expected`, None unless the file itself has it.
+        `losses` has the losses that are on, each with all of its settings: those that files and overrides name, or the
+        released recipe if they name none and the task is spml. `train.task` always has a value. With `dataset.classes`,
+        `dataset.class_names` holds the file's lines and `dataset.num_classes` their number. If no source sets
+        `network.pixel_means` and `.pixel_stds`, they come from the backbone's weights. An inherited warm-up longer than
+        the run, or an inherited stride larger than the test crop, is cut; within one source it is an error.
 
     Raises:
         ConfigError: unknown key, wrong kind of value, values that contradict each other, unreadable file.
@@ -93,7 +92,7 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[
 
 
 def save_config(config: EasyDict, path: str | os.PathLike[str]) -> None:
-    """Write `config` as YAML, whole or not at all; `load_config(path)` gives an equal one."""
+    """Write `config` as YAML, atomically; `load_config(path)` returns an equal one."""
     text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
     write_atomically(Path(path), lambda file: file.write(text.encode("utf-8")))
 
@@ -110,7 +109,7 @@ def _config_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _tree(values: _Values, task: str, losses: Losses, expected: dict[str, Any] | None) -> dict[str, Any]:
-    """All settings by section; of the tasks' own settings, those of the task."""
+    """All settings by section, with the section of this task and without those of other tasks."""
     tree: dict[str, Any] = {name: value for name, value in values.value.items() if name in KEYS and "." not in name}
     for section in SECTIONS:
         tree[section] = {name.partition(".")[2]: values.value[name] for name in KEYS if name.startswith(f"{section}.")}
@@ -122,10 +121,10 @@ def _tree(values: _Values, task: str, losses: Losses, expected: dict[str, Any] |
 
 
 def _choose_task(values: _Values) -> str:
-    """Fill in train.task by network.prediction_types, or the other way round, whichever a later layer says.
+    """Fill in train.task by network.prediction_types, or the reverse; the one of the later layer counts.
 
     Raises:
-        ConfigError: one layer says both, and they contradict each other.
+        ConfigError: one layer sets both, and they contradict each other.
     """
     task, kind = values.value["train.task"], values.value["network.prediction_types"]
     given, kind_given = values.rank_of("train.task"), values.rank_of("network.prediction_types")
@@ -140,7 +139,7 @@ def _choose_task(values: _Values) -> str:
 
 
 def _merge_losses(layers: Sequence[Layer], files: int, task: str) -> Losses:
-    """What all layers say of the losses; the first `files` of them are files, the last is the overrides.
+    """Collect the settings of losses from all layers; the first `files` layers are files, the last is the overrides.
 
     Files in the nested form list what is on. Older flat keys start from the released recipe, and so does a config
     whose files name no loss, if its task is spml.
@@ -160,7 +159,7 @@ def _merge_losses(layers: Sequence[Layer], files: int, task: str) -> Losses:
 
 
 def _loss_error(losses: Losses, name: str, expected: str) -> ConfigError:
-    """The error of a loss's setting, under the key that said it, or that an older file could say it by."""
+    """The error for a setting of a loss. It names the key that set it, or an older key that can set it."""
     _, loss, setting = name.split(".")
     change = losses.said.get((loss, setting))
     short = next((short for short, known in released.RELATIONS.items() if known == loss), loss)
@@ -169,7 +168,7 @@ def _loss_error(losses: Losses, name: str, expected: str) -> ConfigError:
 
 
 def _expected(layers: Sequence[Layer]) -> dict[str, Any] | None:
-    """The figure that the file itself names, under the overrides; a base's figure is of the base."""
+    """The section `expected` of the file itself, with overrides. Those of its bases do not count."""
     figure: dict[str, Any] | None = None
     for layer in layers:
         if "expected" in layer.values:
@@ -181,7 +180,7 @@ def _expected(layers: Sequence[Layer]) -> dict[str, Any] | None:
 
 
 def _fill_normalisation(values: _Values) -> None:
-    """Give `pixel_means` and `pixel_stds` the numbers of the backbone's weights where nobody says any."""
+    """Set `pixel_means` and `pixel_stds` to those of the backbone's weights if no source sets them."""
     keys = ("network.pixel_means", "network.pixel_stds")
     if all(values.value[key] is not None for key in keys):
         return
@@ -198,7 +197,7 @@ def _at_most(value: Any, limit: Any) -> Any:
 
 
 def _read_classes(values: _Values) -> None:
-    """Fill in `class_names` and `num_classes`. A saved config whose file has gone keeps the names it holds."""
+    """Fill in `class_names` and `num_classes`. A saved config keeps its names even if the file no longer exists."""
     path = values.value["dataset.classes"]
     if not path:
         return

@@ -1,4 +1,4 @@
-"""Which losses are on, and with which settings: what files and overrides say of them, in order."""
+"""Applies the changes of files and overrides, in order, to find which losses are on and their settings."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ NONE = (None, "none")  # what removes a loss
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that a source says of the losses.
+    """One change that a source makes to the losses.
 
     Args:
-        key: as it is written: `losses`, `losses.<loss>`, `losses.<loss>.<setting>` or an older flat key.
-        value: checked. None removes a loss, or all of them; {} switches one on and names nothing.
+        key: as the source has it: `losses`, `losses.<loss>`, `losses.<loss>.<setting>` or an older flat key.
+        value: checked. None removes a loss, or all of them; {} switches one on with its defaults.
         source: the file, or "the overrides".
     """
 
@@ -29,7 +29,7 @@ class Change:
 
 
 def read_changes(key: str, value: Any, where: str, source: str) -> Iterator[Change]:
-    """Check what stands under `losses`, `losses.<loss>` or `losses.<loss>.<setting>` and take it apart.
+    """Check the value of `losses`, `losses.<loss>` or `losses.<loss>.<setting>`, and split it into single changes.
 
     Raises:
         ConfigError: an unknown loss or setting, or another kind of value.
@@ -54,11 +54,12 @@ def read_changes(key: str, value: Any, where: str, source: str) -> Iterator[Chan
 
 
 class Losses:
-    """The losses as the changes so far have them.
+    """The losses after the changes so far.
 
-    `on` names them; `settings` holds what was said of each, complete only in `tree`; `said` is the change that each
-    (loss, setting) comes from. Older flat keys have two more: `silent`, relations that their loss type switched off,
-    which a weight does not switch on; and `follows`, the weight of cross-entropy is that of semantic annotation.
+    `on` names those that are on. `settings` holds the settings that a change has set; `tree` completes them. `said`
+    maps each (loss, setting) to its change. Older flat keys need two more: `silent` has the relations that their loss
+    type switched off, which a weight does not switch on; `follows` says whether cross-entropy takes the weight of
+    semantic annotation.
     """
 
     def __init__(self) -> None:
@@ -69,12 +70,12 @@ class Losses:
         self.follows = False
 
     def put(self, loss: str, setting: str, change: Change) -> None:
-        """Set one setting, whether the loss is on or not."""
+        """Set one setting, of a loss that is on or off."""
         self.settings[loss][setting] = change.value
         self.said[loss, setting] = change
 
     def apply(self, change: Change) -> None:
-        """Take a change of the nested form."""
+        """Apply a change of the nested form."""
         if self.follows:  # from here on each weight is its own
             self.settings["cross_entropy"]["weight"] = self.followed()
             self.follows = False
@@ -94,7 +95,7 @@ class Losses:
         return self.settings["semantic_annotation"].get("weight", 1.0)
 
     def tree(self) -> dict[str, dict[str, Any]]:
-        """Name -> complete settings of what is on, in the table's order."""
+        """Name -> complete settings of each loss that is on, in the table's order."""
         if self.follows:
             self.settings["cross_entropy"]["weight"] = self.followed()
         return {

@@ -1,8 +1,8 @@
-"""Keys of released and older files, as this project names them now.
+"""Translates keys of released and older files.
 
-The release has four relations and says of each, in flat keys of `train:`, its loss type, concentration and weight.
-Such keys still work in files and as overrides. What is said in this form starts from the released scribble recipe,
-because such files leave out what they take from it.
+The release has four relations. Flat keys in `train:` give the loss type, concentration and weight of each. Such keys
+still work in files and as overrides. They start from the released scribble recipe, because such files omit the settings
+that they share with it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -42,8 +42,8 @@ FLAT_KEYS |= {
 }
 RENAMED = {"train.second_view_scale": "seam.second_view_scale"}
 
-# Words that the release's scripts left in the files they filled in: data paths in all of them (they came as options),
-# and in stage-2 files the settings of stage-1 losses. Such a word means that the key is not set.
+# Placeholders that the release's scripts left in files: data paths in all of them (they came as options), and settings
+# of stage-1 losses in stage-2 files. A placeholder means that the key is not set.
 UNFILLED = {
     "dataset.data_dir": "DATA_ROOT",
     "dataset.train_data_list": "TRAIN_DATA_LIST",
@@ -60,7 +60,7 @@ STAGE2_UNFILLED = {
 
 
 def filled(flat: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a file, `section.key` -> value, without what only looks set."""
+    """The settings of a file, `section.key` -> value, without placeholders of the release."""
     stage2 = flat.get("network.prediction_types") == "softmax_classifier"
     unfilled = {**UNFILLED, **(STAGE2_UNFILLED if stage2 else {})}
     settings = {name: value for name, value in flat.items() if name not in unfilled or value != unfilled[name]}
@@ -83,7 +83,7 @@ def start(losses: "Losses") -> None:
 
 
 def apply(losses: "Losses", change: "Change") -> None:
-    """Take a change of a flat key."""
+    """Apply a change of a flat key."""
     name, value = change.key.partition(".")[2], change.value
     if name == "cross_entropy_weight":
         losses.on.add("cross_entropy")

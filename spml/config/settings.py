@@ -1,4 +1,4 @@
-"""Settings as dataclass fields: a section of a config, or a loss, is a dataclass whose fields say what they accept."""
+"""Settings as dataclass fields: a section of a config, or a loss, is a dataclass whose fields define their values."""
 
 import copy
 from dataclasses import dataclass, field, fields
@@ -9,7 +9,7 @@ from spml.config.kinds import Kind
 
 @dataclass(frozen=True)
 class Key:
-    """One setting: the value it has when nobody says otherwise, what it accepts, and what it means."""
+    """One setting: its default, the kind of its value, and its meaning."""
 
     default: Any
     kind: Kind

@@ -1,25 +1,14 @@
-"""The tables of losses, tasks, backbones and heads, whose names and settings a config is checked against.
+"""The tables of losses, tasks, backbones and heads, for checking the names and settings of a config.
 
-They lie above this package, so they are imported by name when a config first needs one: the one exception to the rule
-that imports run downwards. `import spml.config` stays light, as all of them need torch.
+These tables lie above this package. So it imports them by name when a config first needs one: the one exception to the
+rule that imports run downwards. It also keeps `import spml.config` light, because all of them need torch.
 """
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from spml.config.kinds import number
-from spml.config.settings import Key, keys_of, setting
-
-
-@dataclass(frozen=True)
-class _Seam:
-    second_view_scale: float = setting(0.3, number(above=0, below=1), "size of the second view")
-
-
-# Until `spml.tasks` has a table.
-_TASKS: dict[str, type | None] = {"spml": None, "segmentation": None, "classifier": None, "cam": None, "seam": _Seam}
+from spml.config.settings import Key, keys_of
 
 
 def losses() -> Mapping[str, Any]:
@@ -29,8 +18,8 @@ def losses() -> Mapping[str, Any]:
 
 def tasks() -> dict[str, type | None]:
     """Name -> the dataclass of its settings, None for a task without, of `spml.tasks.TABLE`."""
-    table = getattr(importlib.import_module("spml.tasks"), "TABLE", None)
-    return _TASKS if table is None else {name: task.settings for name, task in table.items()}
+    table = importlib.import_module("spml.tasks").TABLE
+    return {name: task.settings for name, task in table.items()}
 
 
 def backbones() -> tuple[str, ...]:

@@ -11,7 +11,7 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice and reads a Python tuple, which old files hold, as a list."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the base class; raises ConstructorError for a key that stands twice."""
+        """As in the base class, but raises ConstructorError for a repeated key."""
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
@@ -28,10 +28,10 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple_as_list)
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """What a YAML text says.
+    """Parse a YAML text.
 
     Raises:
-        ConfigError: no YAML; names line and column.
+        ConfigError: the text is no YAML; the message names line and column.
     """
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader

@@ -1,9 +1,9 @@
-"""Weak annotations made from full masks: scribbles, points, boxes and tags, the same for the same seed and name.
+"""Makes weak annotations from full masks: scribbles, points, boxes and tags, the same for the same seed and name.
 
 A mask is uint8 (H, W): classes 0..num_classes-1, 255 void; an instance mask is uint8 (H, W) of ids, 0 no instance, 255
-void. `background` is the class that is no object, 0 unless said otherwise; with None every class is one.
+void. `background` is the class that is no object, by default 0; with None every class is an object.
 
-A label that comes back is uint8 (H, W) with `UNLABELLED` (254) wherever the annotator said nothing, void included: an
+A result is a label uint8 (H, W) with `UNLABELLED` (254) at every pixel without annotation. Void becomes 254, too: an
 annotator who draws scribbles does not know about void.
 """
 
@@ -42,9 +42,9 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """What an annotator sees as one thing: its class and its pixels, held in the window that they lie in.
+    """One object or piece of background: its class, and its pixels inside a tight window.
 
-    All work on a region is done in its window: on a photograph of 12 megapixels with dozens of regions whole frames
+    All work on a region happens in its window: on a photograph of 12 megapixels with dozens of regions, whole frames
     would take minutes and gigabytes.
     """
 
@@ -66,7 +66,7 @@ class Region:
 
 
 def sample_seed(name: str, seed: int) -> list[int]:
-    """The seed of one sample, from its name and the run's seed: no other sample's presence or order changes it."""
+    """The seed of one sample, from its name and the run's seed; it does not depend on the other samples."""
     return [seed, zlib.crc32(name.encode())]
 
 
@@ -75,9 +75,9 @@ def regions(
 ) -> list[Region]:
     """The objects of a mask and its connected pieces of background.
 
-    With an instance mask an object is an instance, with the class that most of its pixels have; class pixels that no
-    instance covers, and all of them without one, fall into connected components (8 neighbours). Values of `mask` from
-    `num_classes` on belong to no region. Raises: ValueError where the two masks differ in shape.
+    With an instance mask, an object is an instance and has the class of most of its pixels. Class pixels outside every
+    instance form connected components (8 neighbours); without an instance mask, all of them do. Values of `mask` of
+    `num_classes` and above belong to no region. Raises: ValueError where the two masks differ in shape.
     """
     if instance is not None and instance.shape != mask.shape:
         raise ValueError(f"mask and instance mask must have one shape, got {mask.shape} and {instance.shape}")
@@ -99,7 +99,7 @@ def regions(
 
 
 def _windows(ids: Array) -> list[tuple[int, Window]]:
-    """The values from 1 on that occur in `ids` (H, W), ascending, each with the window that it lies in."""
+    """The values >= 1 in `ids` (H, W), ascending, each with its window."""
     return [(value, window) for value, window in enumerate(ndimage.find_objects(ids), start=1) if window is not None]
 
 
@@ -130,8 +130,8 @@ def scribbles(
     Args:
         mask, instance, num_classes, background: as in `regions`.
         seed: of the random numbers, see `sample_seed`.
-        length_ratio: in [0, 1], the part of each stroke's arc length that is drawn, around its middle. A shorter
-            scribble is part of a longer one; 0 leaves the middle point.
+        length_ratio: in [0, 1], the drawn part of each stroke's arc length, around its middle. A shorter scribble is
+            part of a longer one; 0 leaves the middle point.
         dilation: >= 0, radius of the pen in pixels. Strokes are clipped to their own region.
 
     Returns: label uint8 (H, W). Pieces under 20 pixels, and of background under 0.5 % of the image, get no stroke.
@@ -200,9 +200,9 @@ def box_label(found: list[Box], shape: tuple[int, int], *, core: float = 0.4, ba
 
     Without a background class nothing is known outside the boxes: it stays unlabelled.
 
-    The core is the ellipse inscribed in the box, its axes scaled by `core` in (0, 1]. Where boxes meet, the smaller one
-    is taken to lie in front: a larger one of another class says nothing inside it. Void counts for nothing here, as in
-    the released box labels: outside every box is background. Returns: label uint8 of `shape`.
+    The core is the ellipse inscribed in the box, with its axes scaled by `core` in (0, 1]. Where boxes overlap, the
+    smaller one counts as in front: a larger box of another class labels nothing inside it. As in the released box
+    labels, void has no effect: pixels outside every box are background. Returns: label uint8 of `shape`.
     """
     label = np.full(shape, UNLABELLED if background is None else background, np.uint8)
     for box in found:
@@ -229,8 +229,8 @@ def _is_ground(mask: Array, background: int | None) -> Array:
 def _depth(region: Region) -> Array:
     """Distance (h, w) float32 of each pixel of a region to its border, in the region's window.
 
-    The last digit depends on the frame that it is computed in, and a path may turn on it. Up to a megapixel that is the
-    whole frame, so that annotations of images of usual sizes are what they always were.
+    Its last digit depends on the frame of the computation, and can change the path of a stroke. Up to a megapixel it
+    uses the whole frame, which keeps the annotations of images of usual sizes as they always were.
     """
     if math.prod(region.shape) > MEGAPIXEL:
         return inner_distance(region.part)
@@ -247,7 +247,7 @@ def _check_options(length_ratio: float, dilation: int) -> None:
 def _worth_drawing(
     found: list[Region], image_size: int, background: int | None, min_area: int = MIN_AREA
 ) -> list[Region]:
-    """Regions of at least `min_area` pixels; of the background the large ones, or the largest where none is."""
+    """Regions of at least `min_area` pixels; of the background, only large pieces, or the largest if none is large."""
     areas = [region.area for region in found]
     ground = [area for area, region in zip(areas, found, strict=True) if region.label == background]
     least = max(1, min(MIN_GROUND * image_size, max(ground))) if ground else 0

@@ -1,4 +1,4 @@
-"""Annotations for a whole data list: PNGs and the list that training reads."""
+"""Annotates a whole data list: writes PNGs and the list that training reads."""
 
 import json
 import os
@@ -27,7 +27,7 @@ IMAGES_PER_PROCESS = 50  # fewer are not worth the start of a process
 
 @dataclass(frozen=True)
 class How:
-    """What is annotated, and how: all that the annotations follow from beside masks and names."""
+    """The options of annotations: everything that they depend on beside masks and names."""
 
     kind: str
     seed: int
@@ -38,7 +38,7 @@ class How:
 
     @property
     def folder(self) -> str:
-        """Where the annotations go: the kind, with the length of shortened scribbles."""
+        """The folder of the annotations: the kind, with the length of shortened scribbles."""
         whole = self.kind != "scribble" or self.length_ratio == 1
         return self.kind if whole else f"{self.kind}_{self.length_ratio:g}"
 
@@ -61,21 +61,21 @@ def annotate_list(
 ) -> Path:
     """Make the weak annotations of every sample of a list `image mask [instance]`.
 
-    Each kind has a folder `save_dir/<kind>` with a record of what made it, and `pictures` of some images. A run that
-    was ended goes on; one of other options, masks or images stops, unless it may overwrite.
+    Each kind has a folder `save_dir/<kind>` with a record of its origin, and `pictures` of some images. An interrupted
+    run can continue. A run with other options, masks or images stops with an error, unless `overwrite` is set.
 
     Args:
         kind: `scribble`, `point` or `box` write `save_dir/<kind>/<name>.png` (uint8, 254 unlabelled), `box` also
             `save_dir/boxes.json` (name -> list of class, x0, y0, x1, y1; the last two lie outside); `tag` writes
             `save_dir/tags.txt` (name and classes of each image) and no PNG.
-        length_ratio: part of each scribble that is drawn; other than 1 the folder is `<kind>_<length_ratio>`.
+        length_ratio: the drawn part of each scribble; below 1 the folder is `<kind>_<length_ratio>`.
         dilation: pixels; None: 3 for scribbles, 6 for points.
-        num_classes: mask values from here on are not annotated; None: every value below 254 is a class.
-        background: the class that gets neither tag nor box; None: every class does.
+        num_classes: mask values of this number and above are not annotated; None: every value below 254 is a class.
+        background: the class that gets neither tag nor box; None: every class gets them.
         classes: names, for the pictures.
         instance_dir: folder of over-segmentations `<name>.png` to name in the third column.
         num_workers: processes; None: one for each core, fewer for short lists. 0 and 1 work in this process.
-        overwrite: make annotations again that are there already.
+        overwrite: make existing annotations again.
 
     Returns: the list written, `save_dir/<stem of data_list>_<kind>.txt`, its paths relative to `data_dir`.
     Raises: UserError for options out of range, files that cannot be read, paths that a list cannot hold, and a folder
@@ -114,7 +114,7 @@ def annotate_list(
 
 
 def _annotate(sample: Sample, path: Path | None, kept: bool, how: How) -> str:
-    """Write the annotation of one image, unless it is there and may be `kept`.
+    """Write the annotation of one image, unless it exists and may be `kept`.
 
     Returns: its entry of boxes.json or its line of tags.txt, else nothing.
     """
@@ -161,7 +161,7 @@ def write_label(path: Path, label: Array) -> None:
 
 
 def relative_path(path: Path, data_dir: Path) -> str:
-    """The entry of a list that leads from `data_dir` to `path`, with `..` where `path` lies elsewhere."""
+    """The path relative to `data_dir`, for a list; it starts with `..` if `path` lies elsewhere."""
     return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(data_dir))).as_posix()
 
 
@@ -169,10 +169,10 @@ def label_rows(samples: Sequence[Sample], folder: str | Path, data_dir: str | Pa
     """The lines of a list of new labels `folder/<name>.png`: `image label [instance]`, relative to `data_dir`.
 
     Args:
-        samples: what their own lists say of image and instance stays.
+        samples: their entries of image and instance stay as in their own lists.
 
     Raises:
-        DataError: a folder that a list cannot name.
+        DataError: a folder whose path a list cannot hold.
     """
     data_dir = Path(data_dir).expanduser()
     entry = relative_path(Path(folder), data_dir)
@@ -191,7 +191,7 @@ def label_rows(samples: Sequence[Sample], folder: str | Path, data_dir: str | Pa
 def _rows(
     samples: Sequence[Sample], pictures: Sequence[Path | None], data_dir: Path, instance_dir: str | Path | None
 ) -> list[list[str]]:
-    """The lines of the new list. Images keep their entry; with `instance_dir` and pictures comes a third column."""
+    """The lines of the new list. Images keep their entry; `instance_dir` adds a third column to lists with labels."""
     rows = []
     for sample, picture in zip(samples, pictures, strict=True):
         row = given_entries(sample, data_dir, "image")
@@ -200,7 +200,7 @@ def _rows(
         if instance_dir is not None and picture is not None:
             instance = Path(instance_dir) / f"{sample.name}.png"
             if not instance.is_file():
-                raise DataError(f"{sample.where}: no over-segmentation {instance}; make it with oversegment.py")
+                raise DataError(f"{sample.where}: no over-segmentation {instance}; make it with `spml oversegment`")
             row.append(relative_path(instance, data_dir))
         rows.append(row)
     return rows

@@ -1,7 +1,7 @@
-"""Augmentation: pure functions on numpy arrays. Geometry runs on uint8, normalisation and padding come last.
+"""Augmentation: pure functions on numpy arrays. Geometry runs on uint8; normalisation and padding come last.
 
 An image is (H, W, 3) uint8 RGB, a label (H, W) uint8. Images are resized bilinearly, labels to the nearest pixel.
-Everything random is drawn from the generator that is passed in.
+All random numbers come from the generator that the caller passes.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Labels = tuple[np.ndarray, ...]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What `augment` does. Order: longest side, scale, crop, mirror, grey, blur, normalisation, padding."""
+    """The recipe of `augment`, in this order: longest side, scale, crop, mirror, grey, blur, normalisation, padding."""
 
     crop_size: tuple[int, int]  # (h, w)
     image_size: int = 0  # the longest side before scaling; 0 or less: as it is
@@ -100,7 +100,7 @@ def _resize_by(image: np.ndarray, labels: Sequence[np.ndarray], factor: float) -
 def draw_window(shape: tuple[int, ...], crop_size: tuple[int, int], rng: np.random.Generator | None) -> tuple[int, int]:
     """Where the crop starts, (top, left): uniform over all places, or the centre without `rng`.
 
-    Negative where the image is smaller than the crop: then the image lies somewhere inside the crop, whole.
+    Negative where the image is smaller than the crop: the whole image then lies somewhere inside the crop.
     """
     window = []
     for side, crop in zip(shape, crop_size, strict=True):
@@ -139,7 +139,7 @@ def normalise(
     start: tuple[int, int] = (0, 0),
     size: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """`(image / 255 - mean) / std` a channel, put at `start` (top, left) into zeros of `size`; 0 is the mean colour.
+    """Put `(image / 255 - mean) / std` at `start` (top, left) into zeros of `size`; 0 is the mean colour.
 
     Args:
         image: (H, W, 3) uint8.

@@ -1,7 +1,7 @@
-"""Samples as tensors: the training loader, and the reader of single images for inference.
+"""Turns samples into tensors: the training loader, and the reader of single images for inference.
 
-Training keeps no state: item `p` of the endless sequence of samples is a function of (seed, p) alone. So the same seed
-gives the same batches for any number of workers, and a run resumes by starting at a later position.
+The loader has no state: item `p` of the endless sequence of samples depends on (seed, p) alone. So the same seed gives
+the same batches for any number of workers, and a run resumes by starting at a later position.
 """
 
 import signal
@@ -29,8 +29,8 @@ class TrainingDataset(Dataset):
 
     An item is a dict of `image` float32 (3, h, w), normalised, 0 where padded; `semantic_label` and `instance_label`
     int64 (h, w), 255 where padded, the instance 0 where the list has none; `inside` bool (h, w), false where padded
-    (void pixels, 255 too, are inside); `semantic_tag` bool (num_classes,), the classes of the whole image's semantic
-    label before cropping, or what `tags` says; `name`.
+    (void pixels, which are 255 too, are inside); `semantic_tag` bool (num_classes,), the classes of the whole image's
+    semantic label before cropping, or those of `tags`; `name`.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class TrainingDataset(Dataset):
     ) -> None:
         """`unlabelled_index`: a value of the semantic labels to read as unlabelled (254), None or negative for none.
 
-        `tags`: name to (num_classes,) bool; a sample that stands there needs no label, and without one it has no
-        labelled pixel. Those of the others are the classes of their labels.
+        `tags`: name to (num_classes,) bool. A sample in it needs no label; without a label, none of its pixels is
+        labelled. The tags of other samples are the classes of their labels.
         """
         self.samples, self.augmentation = samples, augmentation
         self.num_classes, self.pixel_means, self.pixel_stds = num_classes, tuple(pixel_means), tuple(pixel_stds)
@@ -129,7 +129,7 @@ class TrainingLoader(DataLoader):
 def build_training_loader(
     config: Any, needs: Needs = STAGE_1, rank: int = 0, world_size: int = 1, start_step: int = 0
 ) -> TrainingLoader:
-    """The batches of one process from `start_step` to `train.max_iteration`, one a step, of the config's list.
+    """The batches of one process from the config's list, one for each step from `start_step` to `train.max_iteration`.
 
     A batch is a dict of the items of `TrainingDataset`, stacked: `image` (B, 3, h, w), `semantic_label` and
     `instance_label` (B, h, w), `semantic_tag` (B, num_classes), and `name`, a list. B is `train.batch_size`, that
@@ -139,7 +139,7 @@ def build_training_loader(
         config: the tree of `spml.config`.
         needs: what the task asks for.
     Raises:
-        DataError: from the list or its files, here or while iterating; never wrapped by a worker.
+        DataError: a mistake in the list or its files, here or while iterating, also from a worker.
     """
     dataset = build_training_dataset(config, needs)
     if rank == 0:
@@ -155,7 +155,7 @@ def check_training_dataset(dataset: TrainingDataset) -> None:
 def load_training_dataset(
     config: Any, dataset: TrainingDataset, rank: int = 0, world_size: int = 1, start_step: int = 0
 ) -> TrainingLoader:
-    """The loader of `build_training_loader` for data that are built and checked."""
+    """The loader of `build_training_loader`, for a dataset that exists and is checked."""
     train = config.train
     return TrainingLoader(
         dataset,
@@ -164,7 +164,7 @@ def load_training_dataset(
         collate_fn=_collate,
         worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available(),
-        # Its own generator: a loader without one draws from the global random state, which resuming restores.
+        # Without its own generator, the loader would draw from the global random state, which resuming restores.
         generator=torch.Generator(),
     )
 
@@ -208,7 +208,7 @@ def build_training_dataset(
 
 
 def take_samples(samples: Sequence[Sample], data: Any, needs: Needs) -> tuple[list[Sample], dict[str, np.ndarray]]:
-    """Samples that a program hands over in place of a list, named, and the tags of those that have any of their own.
+    """Name the samples that a program gives instead of a list. Returns them, and the tags of those that have tags.
 
     Args:
         data: the section `dataset` of a config.
@@ -236,7 +236,7 @@ def take_samples(samples: Sequence[Sample], data: Any, needs: Needs) -> tuple[li
 def read_tagged_samples(data: Any) -> tuple[list[Sample], dict[str, np.ndarray] | None]:
     """The training images of CAMs with their tags (see `read_tags`), or with their labels where no tags are given.
 
-    Columns that are not needed are left out of the samples, so that nothing of them is read.
+    It drops the columns that it does not need, so that nobody reads their files.
 
     Args:
         data: the section `dataset` of a config.
@@ -281,7 +281,7 @@ def read_sample(
 
 
 def as_unlabelled(semantic: np.ndarray, unlabelled_index: int | None) -> np.ndarray:
-    """Read one value of a semantic label, even 255, as unlabelled (254). Before padding, which stays 255."""
+    """Read one value of a semantic label, even 255, as unlabelled (254). Call it before padding, which stays 255."""
     if unlabelled_index is None or unlabelled_index < 0:
         return semantic
     return np.where(semantic == unlabelled_index, np.uint8(UNLABELLED), semantic)

@@ -1,6 +1,6 @@
-"""What in a training list cannot be meant: each mistake is a rule over the counts of a survey.
+"""Finds likely mistakes in a training list: each has a rule over the counts of a survey.
 
-A rule returns one line, or None. It names the share or the class that it goes by, and what to do.
+A rule returns one line, or None. The line names the share or class that gives the mistake away, and what to do.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from spml.classes import means_background
 from spml.data.samples import UNLABELLED
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ PAINTED = {True: 0.8, False: 0.97}  # share of class 0 that looks like paint: of
 MUCH_VOID = 0.75  # share of pixels; borders and difficult objects of masks are a fifth at most
 MANY_PIXELS, MANY_IMAGES = 0.5, 0.8  # shares of a value beyond the classes that stands for unlabelled pixels
 MANY_VALUES = 20  # beyond the classes: compression makes them, nobody numbers classes so
-GROUND = ("background", "bg", "back", "void", "other", "others", "rest", "none", "unlabelled", "unlabeled", "class 0")
 
 
 class Finding(NamedTuple):
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 def find(survey: Survey) -> tuple[list[Finding], list[Finding]]:
-    """Warnings, what cannot be meant, and notes, what is worth a line."""
+    """Warnings, for likely mistakes, and notes, for other facts worth a line."""
     warnings = [Finding(code, line) for code, rule in RULES.items() if (line := rule(survey)) is not None]
     notes = [Finding(code, line) for code, rule in NOTES.items() if (line := rule(survey)) is not None]
     return warnings, notes
@@ -80,7 +80,7 @@ def one_class(survey: Survey) -> str | None:
 
 
 def names_shifted(survey: Survey) -> str | None:
-    """Labels that count from another number than the names do.
+    """Labels whose numbers are shifted against the class names.
 
     Three signs: 0 is unused and K is a class (labels count from 1); 0..K are all used (a name is missing, often that of
     the background); all classes but the last are used (a name too many, often that of a background).
@@ -139,12 +139,12 @@ def no_regions(survey: Survey) -> str | None:
     lacking = "every image is one region" if survey.regions else "the list has no third column"
     return (
         f"image_similarity (weight {weight:g}) cannot act, {lacking}: make over-segmentations with "
-        "oversegment.py --list_out, or switch it off (losses.image_similarity: none)"
+        "`spml oversegment --list_out`, or switch it off (losses.image_similarity: none)"
     )
 
 
 def no_contrast(survey: Survey) -> str | None:
-    """Co-occurrence pushes images without a common tag apart; where there is no such pair it does nothing."""
+    """Co-occurrence pushes images without a common tag apart; without such a pair it has no effect."""
     weight = survey.losses.get("semantic_cooccurrence", 0)
     if not weight:
         return None
@@ -173,7 +173,7 @@ def duplicates(survey: Survey) -> str | None:
 
 
 def ordinary_0(survey: Survey) -> str | None:
-    if survey.background != 0 or survey.classes[0].lower() in GROUND or names_shifted(survey):
+    if survey.background != 0 or means_background(survey.classes[0]) or names_shifted(survey):
         return None
     return (
         f"class 0 ({survey.classes[0]}) counts as background, which is no tag and no object: "
@@ -192,10 +192,10 @@ def _is_full(survey: Survey) -> bool:
 
 
 def _class_like(survey: Survey) -> list[int]:
-    """Values beyond the classes that do not stand for unlabelled pixels.
+    """Values beyond the classes that do not mean "unlabelled".
 
-    254 does, and, where it is not used, a single other one that most pixels or nearly all images have, as the released
-    labels use num_classes.
+    254 means "unlabelled". If no label has 254, one other value that most pixels or nearly all images have does, as
+    num_classes in the released labels.
     """
     odd = [value for value in range(survey.num_classes, UNLABELLED) if survey.values[value]]
     if len(odd) == 1 and not survey.values[UNLABELLED]:

@@ -1,4 +1,4 @@
-"""Data lists. A mistake in one is one line that names the list and its line."""
+"""Reads and writes data lists. The error for a mistake is one line, which names the list and the line in it."""
 
 import os
 import re
@@ -17,9 +17,9 @@ COLUMNS = ("image", "semantic label", "instance label")
 def read_list(list_path: str | Path, data_dir: str | Path, columns: int = 0) -> list[Sample]:
     """Read a data list: `image [semantic [instance]]` on each line, separated by white space, relative to `data_dir`.
 
-    A leading slash is dropped, as the released lists need (`/JPEGImages/x.jpg`), unless the file exists at the absolute
-    path; `data_dir` may hold spaces, entries may not. A byte order mark, Windows line ends and blank lines are fine. No
-    file of the list is opened.
+    It drops a leading slash, as the released lists need (`/JPEGImages/x.jpg`), unless the file exists at the absolute
+    path. `data_dir` may hold spaces, entries may not. A byte order mark, Windows line ends and blank lines are fine. It
+    does not open the files of the list.
 
     Args:
         columns: how many columns the caller needs, 0 to 3.
@@ -58,21 +58,21 @@ def _read_text(list_path: Path) -> str:
 
 
 def _resolve(entry: str, data_dir: Path) -> Path:
-    """The file of an entry: the absolute path where that is a file, else below `data_dir`."""
+    """The file of an entry: the absolute path if that is a file, else a path below `data_dir`."""
     if entry.startswith("/") and (absolute := Path(entry)).is_file():
         return absolute
     return data_dir / entry.lstrip("/")
 
 
 def _check_commas(where: str, line: str, data_dir: Path) -> None:
-    """Raise DataError where commas or semicolons separate what look like file names. They may also be part of one."""
+    """Raise DataError where commas or semicolons separate file names. They may also be part of a file name."""
     parts = [part.strip() for part in re.split("[,;]", line) if part.strip()]
     if len(parts) > 1 and all(Path(part).suffix for part in parts) and not _resolve(line.split()[0], data_dir).exists():
         raise DataError(f"{where}: columns are separated by white space, not by commas; expected `{' '.join(parts)}`")
 
 
 def _check_width(where: str, entries: Sequence[str], columns: int, width: int) -> None:
-    """`width` is that of the lines before, 0 at the first."""
+    """`width`: the number of columns of the lines before; 0 for the first line."""
     if len(entries) > len(COLUMNS):
         raise DataError(
             f"{where}: expected at most 3 columns (image semantic instance), got {len(entries)}; "
@@ -124,7 +124,7 @@ def list_content(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> str:
 
 
 def split_list(list_path: str | Path, save_dir: str | Path | None = None, every: int = 6) -> tuple[Path, Path]:
-    """Take a part out of a training list to choose settings on, so that nothing is chosen on what is reported.
+    """Split a training list into one part for choosing settings and one for training.
 
     Lines are sorted; lines 1, 1 + `every`, .. go to `<name>_dev.txt`, the others to `<name>_fit.txt`, so the same list
     is split the same way everywhere.
@@ -149,7 +149,7 @@ def split_list(list_path: str | Path, save_dir: str | Path | None = None, every:
 
 
 def check_unique_names(samples: Sequence[Sample]) -> None:
-    """Raise DataError where two samples have one name: what inference writes for the second would replace the first."""
+    """Raise DataError where two samples have one name: the second one's output would replace the first one's."""
     seen: dict[str, Sample] = {}
     for sample in samples:
         if (first := seen.setdefault(sample.name, sample)) is sample:
@@ -182,11 +182,11 @@ def check_samples(
 ) -> None:
     """Check the files of samples before any work: all exist, their headers open, labels have the size of their image.
 
-    Reads headers only, in threads, plus the labels of 16 samples (`decode`: of all) for their values.
+    It reads only headers, in threads, and the labels of 16 samples (with `decode`, of all) for their values.
 
     Raises:
-        DataError: the first bad file, with list and line; for missing files also how many are missing; labels that all
-            were decoded and hold no pixel of any class (that of `unlabelled_index` is none).
+        DataError: the first bad file, with list and line; for missing files also their number; or, if it decoded all
+            labels, none has a pixel of any class (`unlabelled_index` is no class).
     """
     with ThreadPoolExecutor(16) as pool:
         _check_existence(samples, pool)

@@ -1,4 +1,4 @@
-"""What a task asks of the training data."""
+"""What a task needs of the training data."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ class Needs:
 
     Args:
         columns: how many columns each line of the list must have: 1 image, 2 semantic label.
-        tags: the task learns from tags: those of `dataset.tags` where it is set, else of the semantic labels.
-        instance: the task uses the over-segmentation, so it is read where the list has a third column.
-        scale: range of the factor that an image is resized by.
+        tags: the task learns from tags, which come from `dataset.tags` if it is set, else from the semantic labels.
+        instance: the task uses the over-segmentation, if the list has a third column.
+        scale: range of the random factor that resizes an image.
         grey, blur: probabilities.
     """
 

@@ -1,7 +1,7 @@
 """Memory and CAM files: `.npy` files that hold a pickled dict of arrays, read without running anything they contain.
 
-No name in a file is ever looked up. The few that numpy writes for arrays stand for the small classes below, and any
-other name is refused; numpy's own constructors are not called either, as some trust their arguments.
+It never looks up a name of the file. The few names that numpy writes for arrays map to the small classes below, and any
+other name is an error. It does not call numpy's own constructors either, because some trust their arguments.
 """
 
 import pickle

@@ -101,7 +101,7 @@ def named(samples: Iterable[Sample]) -> list[Sample]:
 
 
 def read_image(source: Sample | str | Source) -> np.ndarray:
-    """Read an image as RGB, turned as its EXIF orientation says, as every viewer shows it.
+    """Read an image as RGB, turned by its EXIF orientation, as in every viewer.
 
     Grey, palette, RGBA (alpha dropped), CMYK and 16-bit images (high byte) are converted.
 
@@ -174,8 +174,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def read_label(source: str | Source, where: str = "") -> np.ndarray:
     """Read a label PNG: 8-bit grey values or palette indexes ('P': the index, not the colour), 1-bit as 0 and 1.
 
-    16- and 32-bit files and integer arrays are taken where every value fits 8 bits. Labels are not turned: a label is
-    drawn on the image as it is seen.
+    It accepts 16- and 32-bit files and integer arrays if every value fits 8 bits. It does not turn labels: people draw
+    a label on the upright image.
 
     Args:
         source: a path, or an array (H, W) of integers.

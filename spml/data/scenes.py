@@ -1,8 +1,8 @@
-"""Drawn scenes of textured, shaded, overlapping objects with exact masks: what the built-in data set shows.
+"""The images of the built-in data set: drawn scenes of textured, shaded, overlapping objects with exact masks.
 
 Two kinds of scene hold different classes (`SCENES`; one class is in both), so that images which share a tag also share
-a surrounding. A class is told by its outline and its texture: colours are drawn from one distribution for all classes,
-only that an object differs from its ground and its neighbours, so that an over-segmentation can follow its border.
+a surrounding. Outline and texture tell a class. All classes draw their colours from one distribution, but an object
+differs in colour from its ground and its neighbours, so that an over-segmentation can follow its border.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a training list holds, on one page, and what in it cannot be meant. Printed before training, and kept."""
+"""Describes a training list on one page, with its likely mistakes. Training prints the page first, and keeps it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from spml.data.findings import Finding, find
 from spml.data.lists import duplicate_lines
-from spml.data.samples import IGNORE, UNLABELLED, Sample, read_label
+from spml.data.samples import IGNORE, UNLABELLED, Sample, check_header, read_label
 from spml.visualize.report import table
 
 MOST_READ = 200  # images whose labels are read: their shares are within a few per cent of the whole list's
@@ -123,21 +123,21 @@ def survey(
     weak: bool = True,
     most: int = MOST_READ,
 ) -> Survey:
-    """Count what a training list holds, and find what cannot be meant.
+    """Count the content of a training list, and find likely mistakes.
 
     Args:
         samples: of the list; their labels and regions are read as training reads them.
         num_classes: K.
         class_names: K names; without them classes are called by their number.
-        background: the class that is no tag, None where every class is an object's or a surface's.
+        background: the class that is no tag; None if every class can be one.
         unlabelled_index: a value of the labels to read as unlabelled.
         losses: the losses that act, name to weight.
-        tags: name of a sample to (K,) bool, where tags are given; else a label's classes are its tags.
-        weak: whether the labels are said to be weak; full masks are then a mistake.
-        most: labels that are read, spread evenly; 0 reads all.
+        tags: name of a sample to (K,) bool, if tags are given; else a label's classes are its tags.
+        weak: whether the labels should be weak; full masks are then a mistake.
+        most: the number of labels to read, spread evenly; 0 reads all.
 
     Raises:
-        DataError: a label that cannot be read.
+        DataError: a file that cannot be read, a label of another size than its image.
     """
     names = tuple(class_names) or tuple(f"class {index}" for index in range(num_classes))
     step = 1 if most <= 0 else max(1, -(-len(samples) // most))
@@ -174,6 +174,7 @@ def survey(
 
 def _histogram(sample: Sample, unlabelled_index: int | None) -> np.ndarray:
     """(256,) int64: pixels by label value, zeros without a label."""
+    check_header(sample)
     if sample.label is None:
         return np.zeros(256, np.int64)
     counts = np.bincount(read_label(sample.label, sample.where).ravel(), minlength=256)

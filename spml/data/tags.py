@@ -1,4 +1,4 @@
-"""Tags: the classes that an image shows, from a list file or from PASCAL VOC's annotations."""
+"""Tags: the classes of an image, from a list file or from PASCAL VOC's annotations."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -20,12 +20,12 @@ def read_tags(
     """The tags of every sample, by its name.
 
     Args:
-        path: a text file, `name class class ..` on each line, where a name is the stem of an image's file and a class
-            its index, 0 to K - 1, or its name (as `annotate.py --kind tag` writes them; a name alone shows nothing);
-            or a folder of VOC annotations `<name>.xml`, whose `<object><name>` count, difficult ones too.
-        samples: of the data list; other images of the file are passed over, but read.
+        path: a text file with lines `name class class ..`, as `spml annotate --kind tag` writes it. The name is the
+            stem of an image's file, a class is its index, 0 to K - 1, or its name; a line with only a name has no tag.
+            Or a folder of VOC annotations `<name>.xml`, whose `<object><name>` count, including difficult ones.
+        samples: of the data list; other images of the file are read and ignored.
         num_classes: K, the background included.
-        background: the class that is no tag; None: every class is one.
+        background: the class that is no tag; None: every class is a tag.
         class_names: K names, that of class 0 first, compared without case, spaces, hyphens and underscores; without
             them a file must hold indexes.
 
@@ -65,13 +65,13 @@ class _Classes:
         self.known = {_plain(name): index for index, name in enumerate(class_names)}
 
     def tag(self, words: Iterable[tuple[str, str]]) -> np.ndarray:
-        """(K,) bool of words, each with the place where it stands."""
+        """(K,) bool of words, each with its place in the file."""
         tag = np.zeros(self.count, bool)
         tag[[self.index(word, where) for word, where in words]] = True
         return tag
 
     def index(self, word: str, where: str) -> int:
-        """The class of a word: a name goes before a number."""
+        """The class of a word: first by name, then by number."""
         index = self.known.get(_plain(word), int(word) if word.isascii() and word.isdigit() else -1)
         if 0 <= index < self.count and index != self.background:
             return index

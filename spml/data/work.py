@@ -27,11 +27,11 @@ def count_workers(num_workers: int | None, tasks: int, tasks_each: int = 1) -> i
 def each(
     function: Callable[..., Any], tasks: Sequence[tuple], workers: int, title: str, unit: str = "image"
 ) -> Iterator[Any]:
-    """What `function` returns for each task, in their order, while standard error shows how far it is.
+    """The results of `function` for the tasks, in their order. Standard error gets the progress.
 
     Args:
-        function: one that processes can import, or a `functools.partial` of one.
-        tasks: its arguments; they travel to the processes.
+        function: a function that processes can import, or a `functools.partial` of one.
+        tasks: its arguments, which are sent to the processes.
         workers: processes of one thread each; 0 and 1 work in this one. The first error of a task ends the work.
     """
     if workers <= 1:

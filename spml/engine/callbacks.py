@@ -1,4 +1,4 @@
-"""What a person sees of a run: progress, and TensorBoard's scalars and pictures."""
+"""Callbacks that report a run: the progress line, and TensorBoard's scalars and pictures."""
 
 import sys
 import time
@@ -16,13 +16,13 @@ from spml.engine.schedule import learning_rate
 from spml.progress import EVERY
 from spml.tasks import Task
 from spml.tasks.base import photo
-from spml.visualize import grid, legend, voc_palette
+from spml.visualize import class_palette, grid, legend
 
 POINTS = 10  # records of a run in TensorBoard, at least
 
 
 class Progress:
-    """A bar in a terminal; elsewhere, in a log file, one line each half minute and one at the end."""
+    """A bar in a terminal; in a log file, one line each half minute and one at the end."""
 
     def __init__(self, config: Any, first: int, processes: int = 1) -> None:
         self.train, self.first = config.train, first
@@ -35,7 +35,7 @@ class Progress:
             self.bar = tqdm(total=total, initial=first, desc=self.train.task, unit="step", file=sys.stderr)
 
     def __call__(self, step: int, losses: Record, task: Task) -> None:
-        """Take note of a finished step."""
+        """Report a finished step when a line is due."""
         done, last = step + 1, self.train.max_iteration
         if self.bar is not None:
             if done % self.train.log_step == 0:
@@ -67,7 +67,7 @@ class TensorBoard:
     """
 
     def __init__(self, config: Any, folder: Path, first: int, dataset: TrainingDataset, processes: int = 1) -> None:
-        """`dataset`: the training data, of which the step's first image is read once more.
+        """`dataset`: the training data, from which it reads the step's first image once more.
 
         Raises:
             ImportError: the package is missing.
@@ -79,7 +79,7 @@ class TensorBoard:
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
 
     def __call__(self, step: int, losses: Record, task: Task) -> None:
-        """Record the step if its turn has come."""
+        """Record the step if a record is due."""
         done = step + 1
         if done % self.every and done != self.config.train.max_iteration:
             return
@@ -92,7 +92,7 @@ class TensorBoard:
 
     @torch.no_grad()
     def _sheet(self, step: int, task: Task) -> np.ndarray:
-        """(H, W, 3) uint8: the batch's first image, what the task makes of it, and the names of the classes."""
+        """(H, W, 3) uint8: the batch's first image, the task's pictures of it, and the names of the classes."""
         item = self.dataset[step * self.images]
         batch = {key: value[None] if isinstance(value, Tensor) else [value] for key, value in item.items()}
         mode = task.training
@@ -101,9 +101,9 @@ class TensorBoard:
         task.train(mode)
         cells = {"image": photo(self.config, batch), **pictures}
         sheet = grid([list(cells.values())], list(cells))
-        names = self.config.dataset.class_names
+        names, palette = self.config.dataset.class_names, class_palette(self.config.dataset.background)
         if names:
-            sheet = np.concatenate([sheet, legend(names, voc_palette()[: len(names)], sheet.shape[1])])
+            sheet = np.concatenate([sheet, legend(names, palette[: len(names)], sheet.shape[1])])
         return sheet
 
     def close(self) -> None:

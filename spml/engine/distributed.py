@@ -1,4 +1,4 @@
-"""Several processes: who we are, how segments travel, batch norm over all. Pixels never leave their process."""
+"""Several processes: joining them, exchanging segments, and batch norm over all. Pixels never leave their process."""
 
 import os
 import sys
@@ -16,14 +16,14 @@ from spml.errors import UserError
 from spml.grouping.memory import ALONE, Exchange, Gathered, Prototypes
 from spml.processes import rank, world_size
 
-# Seconds in which gloo's threads let go of the last tensors. DistributedDataParallel keeps these threads alive beyond
-# the group. About one run in ten ended in an abort on a loaded CPU, none of about 35 with the wait; that a thread then
-# meets the end of the interpreter is inferred, not proven.
+# Seconds to wait until gloo's threads release the last tensors. DistributedDataParallel keeps these threads alive
+# beyond the group. On a loaded CPU about one run in ten aborted without the wait, and none of about 35 with it. We
+# believe, but have not proven, that without it a thread outlives the interpreter.
 GRACE = 0.2
 
 
 def start(device: torch.device) -> torch.device:
-    """Join the processes that torchrun started, if it did and nobody has yet, and return this process's device.
+    """Join the processes of torchrun, unless there are none or they have joined, and return this process's device.
 
     Raises:
         UserError: more processes on this machine than CUDA devices.
@@ -64,7 +64,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
 
 @contextmanager
 def all_or_none(device: torch.device) -> Iterator[None]:
-    """A UserError inside, of one process, ends all: there with its line, elsewhere without a word."""
+    """A UserError of one process inside this context ends all: that one prints its line, the others print nothing."""
     try:
         yield
     except UserError:
@@ -75,7 +75,7 @@ def all_or_none(device: torch.device) -> Iterator[None]:
 
 
 class _AllProcesses:
-    """Every process gathers the prototypes and labels of all: bytes grow with segments, not with pixels."""
+    """Every process gathers the prototypes and labels of all; the traffic grows with segments, not with pixels."""
 
     @property
     def processes(self) -> int:
@@ -121,7 +121,7 @@ def _gather(rows: Tensor, sizes: list[int]) -> Tensor:
 
 
 class _GatherRows(torch.autograd.Function):
-    """All-gather whose gradient is the sum over processes, cut to the own rows."""
+    """All-gather. Its gradient is the sum over processes, restricted to this process's rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
@@ -138,7 +138,7 @@ class _GatherRows(torch.autograd.Function):
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """All-reduce by sum; so is its gradient."""
+    """All-reduce by sum. Its gradient is an all-reduce by sum, too."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """Batch norm whose training statistics are of all processes, also on the CPU, where torch's own refuses to run."""
+    """Batch norm with training statistics over all processes. It also runs on the CPU, unlike torch's own."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W) float; statistics in float32, the result in the type of `x`."""
@@ -165,7 +165,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
         return x
 
     def synchronised(self, x: Tensor) -> Tensor:
-        """Normalise by the statistics of all processes' batches, and keep them."""
+        """Normalise by the statistics of all processes' batches, and update the running statistics."""
         count = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float32, device=x.device)
         sums = _SumOverProcesses.apply(torch.cat([x.float().sum((0, 2, 3)), count]))
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()

@@ -28,14 +28,14 @@ def run_steps(
     save: Callable[[int], object],
     stopped: Callable[[], bool],
 ) -> list[Record]:
-    """Train from step `first` on as long as there are batches, or until `stopped()` is true on any process.
+    """Train from step `first` until the batches end or `stopped()` is true on any process.
 
     Everything random is a function of `train.seed`, the step and the process.
 
     Args:
-        callbacks: called after each step with its number, its record and the task; numbers that one returns join the
-            record, for the callbacks behind it.
-        save: called with the number of a finished step: each `train.snapshot_step`, and the last.
+        callbacks: called after each step with its number, its record and the task. Numbers that one returns join the
+            record, where later callbacks see them.
+        save: called with the number of a finished step, each `train.snapshot_step` steps and after the last.
 
     Returns:
         The record of each step.
@@ -85,7 +85,7 @@ def update(
 
 
 def replicate(task: Task, device: torch.device) -> nn.Module:
-    """The task in training mode, its gradients and batch statistics shared where there are several processes."""
+    """The task in training mode. With several processes, it shares gradients and batch statistics among them."""
     task.to(memory_format=torch.channels_last)  # faster on the CPU as on CUDA
     task.train()
     if distributed.world_size() == 1:

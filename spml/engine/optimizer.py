@@ -11,8 +11,8 @@ from spml.tasks import Task
 class StepMomentumSGD(torch.optim.Optimizer):
     """SGD with v = momentum v + lr (g + weight_decay w), w -= v.
 
-    torch.optim.SGD accumulates gradients and multiplies by the rate afterwards; the two differ while the rate moves,
-    which is always here. The release's snapshots and figures come from this form.
+    torch.optim.SGD accumulates gradients and then multiplies by the rate. The two differ while the rate changes, as it
+    always does here. The release's snapshots and figures come from this form.
     """
 
     def __init__(self, groups: Iterable[Any], momentum: float = 0.9) -> None:
@@ -43,7 +43,7 @@ class StepMomentumSGD(torch.optim.Optimizer):
 
 
 def build_optimizer(task: Task, momentum: float) -> StepMomentumSGD:
-    """The optimizer of the task's parameter groups; what is in no group stops asking for gradients.
+    """The optimizer of the task's parameter groups. Parameters without a group get `requires_grad=False`.
 
     Batch-norm statistics of networks in training mode still move, as in the release.
     """

@@ -1,4 +1,4 @@
-"""The record of a training folder: a run goes on there only with the settings and data that it began with."""
+"""The record of a training folder: a run resumes there only with the settings and data that it began with."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from spml.records import Record, differences, hash_file, hash_files, read, reope
 
 MADE = ("model-*.pth",)
 OLDER_TEMPORARY = re.compile(r"\.model-\d+\.state\.pth\.\d+")  # what killed runs of older versions left
-# What decides when a person sees something, or where it is computed, and not what is learned.
+# Settings that change what a run reports, or where it computes, but not what it learns.
 NEUTRAL = {
     "train": ("resume", "log_step", "snapshot_step", "tensorboard_step", "validation_step"),
     "dataset": ("data_dir", "train_data_list", "test_data_list", "classes", "tags", "color_map_path"),
@@ -24,9 +24,9 @@ NEUTRAL_TOP = ("gpus", "num_threads", "test", "expected")
 
 
 def training_record(config: Any, dataset: TrainingDataset, processes: int) -> Record:
-    """What the snapshots of a run follow from: its settings, the weights it starts from, and its training data.
+    """The inputs of a run: its settings, the weights it starts from, and its training data.
 
-    The size of a batch counts over all processes, so that 2 with 4 images each go on where 4 with 2 stopped.
+    The batch size counts over all processes, so 2 processes with 4 images each can resume a run of 4 with 2.
     """
     settings = {name: value for name, value in plain(config).items() if name not in NEUTRAL_TOP}
     for section, names in NEUTRAL.items():
@@ -42,12 +42,12 @@ def training_record(config: Any, dataset: TrainingDataset, processes: int) -> Re
 
 
 def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes: int) -> None:
-    """Write the record of a new run, or compare it with that of the run that goes on.
+    """Write the record of a new run, or compare it with the record of the run to resume.
 
-    Temporary files of killed processes go. Folders of older versions, without a record, count as this run's own.
+    It removes temporary files of killed processes. Folders of older versions, without a record, count as this run's.
 
     Raises:
-        UserError: snapshots of other settings, weights or data are there; names what differs.
+        UserError: the folder has snapshots of other settings, weights or data; the message names what differs.
     """
     record = training_record(config, dataset, processes)
     before = read(folder)

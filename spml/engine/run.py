@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from spml.allocator import keep_memory
-from spml.config import save_config
+from spml.config import load_config, save_config
 from spml.data.dataset import TrainingDataset, build_training_dataset, check_training_dataset, load_training_dataset
 from spml.data.samples import Sample
 from spml.device import resolve_device
@@ -32,11 +32,11 @@ from spml.tasks import TABLE, Task
 
 @dataclass
 class Run:
-    """What a training run left.
+    """The result of a training run.
 
     Attributes:
         folder: its snapshots, `config.yaml`, `record.json` and TensorBoard records.
-        finished: whether all steps are done; False after a stop, from which `resume` goes on.
+        finished: whether all steps are done; False after a stop, which `resume` can continue.
         history: a dict for each step of this call: "step", "total", every raw term, and what callbacks returned.
     """
 
@@ -68,25 +68,26 @@ def train(
     device: str | torch.device = "auto",
     resume: bool = False,
 ) -> Run:
-    """Train the task `train.task` of a config and leave snapshots in a folder. Works in any thread.
+    """Train the task `train.task` of a config and write snapshots into a folder. Works in any thread.
 
     Everything random is a function of `train.seed`, the step and the process, so a resumed run repeats the
     uninterrupted one, bit for bit on one CPU process. Under torchrun each process takes its share of every batch.
 
     Args:
-        config: of `spml.config.load_config`.
+        config: the result of `spml.config.load_config`, or a YAML file, or the name of a shipped config.
         folder: where snapshots, the resolved config and TensorBoard records go.
         samples: the training data, in place of the list that the config names.
-        callbacks: each is called after every step, by the first process, as `callback(step, losses, task)`; a dict of
-            numbers that it returns joins the history and TensorBoard. One with a method `close` is closed at the end.
-        stop: once it is set, the run finishes its step, saves and returns.
-        device: cpu, cuda, cuda:<i> or auto: cuda where there is one; under torchrun each process takes its own GPU.
-        resume: go on from the newest snapshot, or start where there is none.
+        callbacks: the first process calls each after every step as `callback(step, losses, task)`. It may return a dict
+            of numbers, which joins the history and TensorBoard. If it has a method `close`, that is called at the end.
+        stop: once this event is set, the run finishes its step, saves and returns.
+        device: cpu, cuda, cuda:<i>, or auto (cuda if there is one); under torchrun each process takes its own GPU.
+        resume: continue from the newest snapshot; without any, start.
 
     Raises:
         UserError: data, config or snapshots that cannot be used; a loss that is not finite.
     """
     folder = Path(folder)
+    config = load_config(config) if isinstance(config, str | Path) else config
     resume = resume or config.train.resume
     if list_snapshots(folder) and not resume:
         raise UserError(f"{folder}: holds snapshots already; add --resume to go on, or name another folder")
@@ -152,14 +153,14 @@ def _train(
 
 
 def _end(run: Run) -> Run:
-    """The run, once its record says whether it is complete."""
+    """Write into the record whether the run is complete, and return the run."""
     if run.finished and distributed.rank() == 0:
         finish(run.folder)
     return run
 
 
 def build_task(config: Any) -> Task:
-    """The task that `train.task` names, its exchange that of this run; says what it loaded.
+    """Build the task that `train.task` names, with the exchange of this run, and print what it loaded.
 
     Raises:
         UserError: see `Task.from_config`; a batch too small for batch norm.
@@ -181,7 +182,7 @@ def _callbacks(
     dataset: TrainingDataset,
     own: Sequence[Callback],
 ) -> list[Callback]:
-    """Validation on all processes, the caller's and what people see on the first; closed with the stack."""
+    """Validation on all processes; the caller's callbacks and the reports on the first. `stack` closes them."""
     world, found = distributed.world_size(), list[Callback]()
     if config.train.validation_step:
         with distributed.all_or_none(next(task.parameters()).device):

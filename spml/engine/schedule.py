@@ -5,7 +5,7 @@ from typing import Any
 
 
 def poly_lr(base_lr: float, step: int, max_step: int, warmup: int = 0, power: float = 0.9) -> float:
-    """Return base_lr (1 - step / max_step)^power, and during the warm-up the smaller of that and a line.
+    """Return base_lr (1 - step / max_step)^power; during the warm-up, at most the value of a line.
 
     The line goes from 0.1 base_lr at step 0 to base_lr at step `warmup`.
     """

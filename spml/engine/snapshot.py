@@ -1,4 +1,4 @@
-"""Snapshots of a run: `model-<i>.pth` with the networks, `model-<i>.state.pth` with what else resuming needs."""
+"""Snapshots of a run: `model-<i>.pth` has the networks, `model-<i>.state.pth` the rest that resuming needs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ def save_snapshot(folder: Path, last_step: int, task: Task, optimizer: StepMomen
 
     Args:
         last_step: the index of the last finished step.
-        images: of a step, over all processes.
+        images: number of images in a step, over all processes.
     """
     path = folder / f"model-{last_step}.pth"
     config = task.config
@@ -37,7 +37,7 @@ def save_snapshot(folder: Path, last_step: int, task: Task, optimizer: StepMomen
 
 
 def load_snapshot(folder: Path, task: Task, optimizer: StepMomentumSGD, device: torch.device) -> int | None:
-    """Take up the newest snapshot of a folder and return its step; None where there is none.
+    """Load the newest snapshot of a folder and return its step; None where there is none.
 
     Raises:
         UserError: files that are missing or cannot be read, or that another config or task wrote.

@@ -1,4 +1,4 @@
-"""The classifier's mean IoU on the test list while training goes on."""
+"""The classifier's mean IoU on the test list during training."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ from spml.tasks import Task
 
 
 class Validation:
-    """A callback: each `train.validation_step` steps, and after the last, `validation_mean_iou` in 0..1.
+    """A callback that returns `validation_mean_iou` in 0..1, each `train.validation_step` steps and after the last.
 
-    Predictions are those of the predictor `softmax` with the views of the section `test`, without a CRF. Each process
-    takes its share of the list.
+    It uses the predictor `softmax` with the views of the section `test`, without a CRF. Each process takes its share of
+    the list.
     """
 
     def __init__(self, config: Any, task: Task) -> None:
@@ -34,7 +34,7 @@ class Validation:
             check_samples(self.samples, data.num_classes, unlabelled_index=data.unlabelled_index)
 
     def __call__(self, step: int, losses: Record, task: Task) -> dict[str, float] | None:
-        """The mean IoU after this step, if its turn has come; the same on all processes."""
+        """The mean IoU after this step, if it is due; the same on all processes."""
         train = self.config.train
         if (step + 1) % train.validation_step and step + 1 != train.max_iteration:
             return None

@@ -1,4 +1,4 @@
-"""How good predictions are: IoU over a data set, IoU by instances, and both over folders of label files."""
+"""Evaluation of predictions: IoU over a data set, IoU by instances, and both over folders of label files."""
 
 from spml.evaluation.folders import Evaluation, evaluate_folder
 from spml.evaluation.iou import ConfusionMatrix, InstanceIoU

@@ -1,4 +1,4 @@
-"""What CAMs are worth against masks, over the thresholds between background and foreground."""
+"""Compares CAMs with masks, over thresholds between background and foreground."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DIAGNOSTIC = (
 
 
 def default_threshold(alpha: float) -> float:
-    """The t in (0, 1) with t = (1 - t)^alpha: by the rule (1 - max)^alpha a pixel has a class where its max > t."""
+    """The t in (0, 1) with t = (1 - t)^alpha: under the rule (1 - max)^alpha, a pixel has a class if its max > t."""
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -35,23 +35,26 @@ def default_threshold(alpha: float) -> float:
 class CamSweep:
     """Confusion matrices of CAM labels for many thresholds at once, accumulated over images.
 
-    The label of threshold t: the class of the highest CAM where that is above t, else background. Each pixel is counted
-    once, by target, best class and the number of thresholds below its highest CAM.
+    For threshold t, the label is the class of the highest CAM where that is above t, else background (no class if no
+    class is background). It counts each pixel once, by its target, its best class and the number of thresholds below
+    its highest CAM.
 
     Args:
         num_classes: K, with the background.
         thresholds: ascending.
+        background: its class; None where no class is background.
     """
 
-    def __init__(self, num_classes: int, thresholds: Sequence[float] = THRESHOLDS) -> None:
-        self.num_classes, self.thresholds = num_classes, tuple(thresholds)
+    def __init__(self, num_classes: int, thresholds: Sequence[float] = THRESHOLDS, background: int | None = 0) -> None:
+        self.num_classes, self.thresholds, self.background = num_classes, tuple(thresholds), background
+        self.objects = [label for label in range(num_classes) if label != background]
         self.counts = np.zeros((num_classes, num_classes, len(self.thresholds) + 1), np.int64)
 
     def update(self, cams: Mapping[int, np.ndarray], target: np.ndarray) -> None:
         """Count one image.
 
         Args:
-            cams: foreground class index, 0..K-2, to (H, W) float.
+            cams: place among the classes without the background, from 0, to (H, W) float.
             target: (H, W) integer class ids; values from K on, such as 255, do not count.
 
         Raises:
@@ -59,13 +62,13 @@ class CamSweep:
         """
         highest, best = np.zeros(target.shape, np.float32), np.zeros(target.shape, np.int64)
         for index, cam in sorted(cams.items()):
-            if cam.shape != target.shape or not 0 <= index < self.num_classes - 1:
+            if cam.shape != target.shape or not 0 <= index < len(self.objects):
                 raise ValueError(
-                    f"expected CAMs of {target.shape}, of classes 0 to {self.num_classes - 2}, "
+                    f"expected CAMs of {target.shape}, of classes 0 to {len(self.objects) - 1}, "
                     f"got {cam.shape} of class {index}"
                 )
             wins = cam > highest
-            highest[wins], best[wins] = cam[wins], index + 1
+            highest[wins], best[wins] = cam[wins], self.objects[index]
         counted = target < self.num_classes
         below = np.searchsorted(self.thresholds, highest[counted], side="left")  # how many are under the CAM
         place = (target[counted].astype(np.int64) * self.num_classes + best[counted]) * self.counts.shape[2] + below
@@ -77,7 +80,8 @@ class CamSweep:
         for place in range(len(self.thresholds)):
             confusion = ConfusionMatrix(self.num_classes)
             confusion.counts[:, : self.num_classes] = self.counts[:, :, place + 1 :].sum(2)
-            confusion.counts[:, 0] += self.counts[:, :, : place + 1].sum((1, 2))
+            nothing = self.num_classes if self.background is None else self.background  # the last column: no class
+            confusion.counts[:, nothing] += self.counts[:, :, : place + 1].sum((1, 2))
             found.append(confusion.mean_iou())
         return found
 
@@ -89,6 +93,7 @@ def sweep_list(
     num_classes: int,
     alpha: float,
     progress: bool = True,
+    background: int | None = 0,
 ) -> dict[str, Any]:
     """Compare the CAM files of a folder with the masks of a list, over thresholds.
 
@@ -97,16 +102,20 @@ def sweep_list(
         data_list: lines `image mask`, relative to `data_dir`; mask values from num_classes on do not count.
         num_classes: K, with the background.
         alpha: of the default rule, whose own threshold is among the others.
+        background: its class; None where no class is background.
 
     Returns:
-        For JSON: what this is, the number of images, "default" and "thresholds", each of the latter with its mean IoU
-        in per cent (None where no pixel counts).
+        For JSON: a description, the number of images, "default", and "thresholds", each with its mean IoU in per cent
+        (None where no pixel counts).
 
     Raises:
         UserError: files that are missing, cannot be read or do not fit.
     """
     default = default_threshold(alpha)
-    sweep, samples = CamSweep(num_classes, sorted({*THRESHOLDS, default})), read_list(data_list, data_dir, columns=2)
+    sweep, samples = (
+        CamSweep(num_classes, sorted({*THRESHOLDS, default}), background),
+        read_list(data_list, data_dir, columns=2),
+    )
     for sample in counted(samples, "thresholds", quiet=not progress):
         path = Path(cam_dir) / f"{sample.name}.npy"
         assert sample.label is not None
@@ -127,13 +136,13 @@ def sweep_list(
 
 
 def write_sweep(path: str | Path, found: Mapping[str, Any]) -> str:
-    """Write what `sweep_list` found as JSON, and return its table."""
+    """Write the result of `sweep_list` as JSON, and return its table."""
     write_json(path, found)
     return sweep_table(found)
 
 
 def sweep_table(found: Mapping[str, Any]) -> str:
-    """The table of `sweep_list`, which says what it is for."""
+    """The table of `sweep_list`, with a note that it is a diagnostic."""
     rows = []
     for row in found["thresholds"]:
         note = " (default rule)" if row["threshold"] == found["default"] else ""

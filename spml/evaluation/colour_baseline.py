@@ -1,4 +1,4 @@
-"""What colours alone can tell on the built-in data set: the figure that any method must pass there."""
+"""A baseline that uses colours alone on the built-in data set. Any method must be better."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from spml.progress import progress
 
 
 def colour_baseline(data_dir: str | Path, *, window: int = 9, num_samples: int = 12000, seed: int = 0) -> float:
-    """The mIoU on `val.txt`, in 0..1, of what colours alone can tell from the *full* masks of `train_mask.txt`.
+    """The mIoU on `val.txt`, in 0..1, of a colour classifier that learns from the *full* masks of `train_mask.txt`.
 
-    A pixel is described by the colour histogram (4 x 4 x 4 bins of RGB) of the window around it and takes the class of
-    the nearest of `num_samples` training pixels in Hellinger distance; every fourth row and column is scored.
+    The colour histogram (4 x 4 x 4 bins of RGB) of the window around a pixel describes it. The pixel takes the class of
+    the nearest of `num_samples` training pixels in Hellinger distance. Every fourth row and column counts.
     """
     data_dir = Path(data_dir)
     bank, bank_label = [], []

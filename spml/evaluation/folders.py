@@ -35,7 +35,7 @@ class LabelFiles:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found; shares in 0..1, `iou` (K,) NaN for classes that do not occur."""
+    """The result of an evaluation; shares in 0..1, `iou` (K,) is NaN for classes that do not occur."""
 
     measure: str
     num_images: int
@@ -74,10 +74,10 @@ def evaluate_folder(
         gt_dir: ground truth files: 0..K-1, 255 and other values >= K do not count. All of them are evaluated.
         inst_dir: instance files of the same stems, 255 = void; only used `by_instance`. Without any, an instance is a
             connected patch of one class (8 neighbours).
-        data_list: takes the place of `gt_dir`: lines `image semantic [instance]`, whose images' stems name the
-            predictions; a third column takes the place of `inst_dir`.
-        data_dir: what the paths in `data_list` are relative to.
-        num_classes: K; None = as many as `classes` has, else 21.
+        data_list: replaces `gt_dir`. Its lines are `image semantic [instance]`; the stems of the images name the
+            predictions, and a third column replaces `inst_dir`.
+        data_dir: the folder that the paths in `data_list` are relative to.
+        num_classes: K; None: the number of `classes`, or 21 without these.
         classes: K names for the table; without them classes are called by their number.
         by_instance: weight each image's IoU by its instances (`InstanceIoU`), not one IoU over all pixels.
         progress: show a bar.
@@ -128,7 +128,7 @@ def pair_files(
     """The files of `evaluate_folder`: for every ground truth file its prediction and, with `inst_dir`, its instances.
 
     Raises:
-        UserError: a folder that is missing or empty, or names without a file, how many and the first of them.
+        UserError: a missing or empty folder, or names without a file; the message has their number and the first.
     """
     if (gt_dir is None) == (data_list is None):
         raise UserError("the ground truth comes from --gt_dir or from --data_list: give one of them")

@@ -80,14 +80,14 @@ class ConfusionMatrix:
 
 
 class InstanceIoU:
-    """IoU of each image, weighted by how many instances of the class the image shows.
+    """IoU of each image, weighted by its number of instances of the class.
 
     iou[c] = sum_i n[i, c] iou[i, c] / sum_i n[i, c], over images i, with iou[i, c] the IoU of class c inside image i
-    and n[i, c] the number of different instance ids on its target pixels of class c. Id 255 (void) is no instance, yet
-    a class that shows has at least one. An image without the class has weight 0: false alarms there cost that class
-    nothing, but the class whose pixels they took loses.
+    and n[i, c] the number of different instance ids on its target pixels of class c. Id 255 (void) is no instance, but
+    n is at least 1 for a class in the target. An image without the class has weight 0: false alarms in it cost that
+    class nothing, but they cost the class of those pixels.
 
-    Against `ConfusionMatrix`, large objects do not outweigh small ones between images.
+    Unlike in `ConfusionMatrix`, large objects do not outweigh small ones in other images.
 
     Args:
         num_classes: K, from 1 on.
@@ -130,11 +130,11 @@ class InstanceIoU:
         return total
 
     def iou(self) -> np.ndarray:
-        """Weighted IoU of each class, (K,) float64 in 0..1; NaN for classes that no target shows."""
+        """Weighted IoU of each class, (K,) float64 in 0..1; NaN for classes in no target."""
         return _ratio(self.weighted_iou, self.weight)
 
     def mean_iou(self) -> float:
-        """Mean of `iou()` over the classes that some target shows, in 0..1; NaN if there is none."""
+        """Mean of `iou()` over the classes in any target, in 0..1; NaN if there is none."""
         return _mean(self.iou())
 
     def pixel_accuracy(self) -> float:

@@ -1,6 +1,6 @@
-"""How the labels of a pipeline's stages grow: their mIoU against masks, kept in one JSON file and printed as one table.
+"""The mIoU of the labels of a pipeline's stages against masks, in one JSON file and one table.
 
-A diagnostic: nothing may be chosen by it, or the masks that weak supervision goes without decide.
+It is a diagnostic: do not choose anything by it, or full masks would leak into weak supervision.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ HEADER = ("labels", "images", "mIoU %", "labelled %", "right of these %")
 def label_quality(
     pred_dir: str | Path, data_list: str | Path, data_dir: str | Path, num_classes: int, progress: bool = True
 ) -> dict[str, object]:
-    """Compare a folder of labels, which may leave pixels out, with the masks of a list.
+    """Compare a folder of labels, which may be incomplete, with the masks of a list.
 
     Args:
         pred_dir: `<name>.png` with class ids; any value from num_classes on, such as 254, is no label.
         data_list: lines `image mask`, relative to `data_dir`; mask values from num_classes on do not count.
 
     Returns:
-        `images`, their number, and in per cent (None where nothing counts): `mean_iou` over all pixels, those without a
-        label being wrong; `labelled`, the share of pixels with a label; `accuracy`, the share of these that is right.
+        `images`, their number, and in per cent (None where nothing counts): `mean_iou` over all pixels, where pixels
+        without a label are wrong; `labelled`, the share of pixels with a label; `accuracy`, the right share of these.
 
     Raises:
         UserError: files that are missing, cannot be read, or are of another size than their mask.
@@ -61,7 +61,7 @@ def benchmark_result(path: str | Path) -> dict[str, object]:
 
 
 def record(path: str | Path, rows: Mapping[str, Mapping[str, object]]) -> dict[str, dict]:
-    """Add rows to a quality file, in place of those of the same name, and return all, by name in the order added.
+    """Add rows to a quality file, where they replace rows of the same name. Returns all rows in their order.
 
     Raises:
         UserError: a file that holds something else, or cannot be written.

@@ -1,4 +1,4 @@
-"""Whether a figure came out as a config says it does."""
+"""Compares a figure with the one that a config expects."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ DEFAULT_TOLERANCE = 0.5  # points
 
 @dataclass(frozen=True)
 class Verdict:
-    """`inside`: whether the figure is within the tolerance; None where it cannot be compared. `line` says it."""
+    """`inside`: whether the figure is within the tolerance; None if it cannot be compared. `line` says it in words."""
 
     inside: bool | None
     line: str
@@ -21,9 +21,9 @@ def verdict(mean_iou: float, expected: Mapping[str, Any], split: str = "") -> Ve
 
     Args:
         mean_iou: a share in 0..1; NaN, where no pixel counted, is outside.
-        expected: a config's `expected`: `mean_iou` and `tolerance` in per cent, `split`, the name of the list that it
-            is of. Without a tolerance it is half a point.
-        split: the name of the list that was evaluated; a figure of another one is not compared. "": not known.
+        expected: a config's `expected`: `mean_iou` and `tolerance` (half a point by default) in per cent, and `split`,
+            the name of its list.
+        split: the name of the evaluated list; if it differs from the expected one, nothing is compared. "": unknown.
     """
     figure, tolerance = float(expected["mean_iou"]), expected.get("tolerance")
     tolerance = DEFAULT_TOLERANCE if tolerance is None else float(tolerance)

@@ -1,4 +1,4 @@
-"""Pixels into segments, segments into relations, relations into one loss."""
+"""Groups pixels into segments, relates pixels to segments, and computes a loss from each relation."""
 
 from spml.grouping.contrast import Relation, pixel_to_segment_loss
 from spml.grouping.memory import MemoryBank, Prototypes

@@ -44,22 +44,22 @@ def pixel_to_segment_loss(
 ) -> Tensor:
     """Pull every pixel to the positive segments of its group and push it from the negative ones.
 
-    Differs from the release in arithmetic only: the own segment is left out of the sum instead of being subtracted
-    from it, and whether a positive is left is decided by counting; both matter in float32 when E_o dominates.
+    It differs from the release in arithmetic only. The sum leaves out the own segment, where the release subtracts it;
+    and a count decides whether a positive is left. Both matter in float32 when E_o dominates.
 
     Args:
         pixel: (N, C) float, unit rows. Lower precision than float32 is raised to it.
         prototype: (P, C) float, unit rows.
         own: (N,) int64 in [0, P), the segment that each pixel belongs to.
-        relation: groups of pixels against prototypes; pixels of the ignore index have no place here.
+        relation: groups of pixels against prototypes. Leave pixels of the ignore index out.
         concentration: k > 0.
         exclude_own: True is the release's group mode `segsort+`, the formula above. False is its mode `segsort`:
             num = E_o always, and positives do not count.
         reduction: "mean" or "sum" over pixels, or "none" for (N,).
         backend: "dense" (the plain formula, N x P memory), "chunked" (same value and gradients, O(N + P) memory,
-            any device), "triton" (fused kernels on CUDA; concentrations above 64, more than 128 channels and float64
-            go the chunked way), or "auto": chunked. The kernels have run in Triton's interpreter only; until they are
-            measured on a GPU, they are not chosen for anybody.
+            any device), "triton" (fused kernels on CUDA; "chunked" takes over for concentrations above 64, more than
+            128 channels and float64), or "auto", which chooses "chunked". The kernels have run in Triton's interpreter
+            only; "auto" does not choose them before they are measured on a GPU.
         weight: (N,) float, multiplies each pixel's loss before the reduction; gets no gradient.
 
     Returns:
@@ -92,7 +92,7 @@ def pixel_to_segment_loss(
 def dense_loss(
     pixel: Tensor, prototype: Tensor, own: Tensor, relation: Relation, concentration: float, exclude_own: bool
 ) -> Tensor:
-    """Return (N,): the formula written down, by N x P matrices and autograd. The reference of the other backends."""
+    """Return (N,): the plain formula with N x P matrices and autograd. The other backends are tested against it."""
     similarity = concentration * pixel @ prototype.T  # (N, P)
     own_similarity = similarity.gather(1, own[:, None]).squeeze(1)  # (N,)
     lowest = torch.finfo(similarity.dtype).min / 4  # finite, so that an empty sum keeps a gradient of zero
@@ -106,7 +106,7 @@ def dense_loss(
 
 
 class _TotalLoss(torch.autograd.Function):
-    """The weighted sum: a scalar, so value and gradients come out of one sweep over the pixels."""
+    """The weighted sum, a scalar: one sweep over the pixels gives its value and its gradients."""
 
     @staticmethod
     def forward(ctx: Any, pixel, prototype, own, relation, concentration, exclude_own, scale, sweep):
@@ -124,7 +124,7 @@ class _TotalLoss(torch.autograd.Function):
 
 
 class _PixelLoss(torch.autograd.Function):
-    """The loss of every pixel; gradients need a second sweep, once their weights are known."""
+    """The loss of every pixel. The gradients need a second sweep, because `backward` learns their weights."""
 
     @staticmethod
     def forward(ctx: Any, pixel, prototype, own, relation, concentration, exclude_own, scale, sweep):
@@ -151,9 +151,9 @@ def _chunked_sweep(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the loss (N,) and, where `scale` (N,) is given, the gradients of sum(scale * loss).
 
-    Pixels are taken in the order of their groups, so a chunk meets few groups, and only the prototypes of its groups'
-    scope. With D = num + sum_{S-} E, the gradient with respect to a similarity k z.p_s is E_s (1/D - 1/num) for a
-    positive and E_s / D for a negative, and so the gradients of z and p are two products more in the same chunk.
+    Pixels are sorted by group, so a chunk has few groups and reads only the prototypes in the scope of these.
+    With D = num + sum_{S-} E, the gradient with respect to a similarity k z.p_s is E_s (1/D - 1/num) for a
+    positive and E_s / D for a negative; two more products in the same chunk give the gradients of z and p.
     """
     if concentration > SAFE_CONCENTRATION and pixel.dtype != torch.float64:
         inputs = (pixel.double(), prototype.double(), own, relation, concentration, exclude_own)
@@ -204,10 +204,10 @@ def _chunked_sweep(
 
 
 def log_ratio(numerator: Tensor, negative: Tensor) -> Tensor:
-    """log((numerator + negative) / numerator) of positive sums (n,), where their quotient may leave float32, too.
+    """log((numerator + negative) / numerator) of positive sums (n,), finite even if their quotient overflows float32.
 
-    At k = 64 sums reach from e^-64 to P e^64, and a quotient beyond e^88.7 is infinite in float32: then logarithms are
-    subtracted. Elsewhere log1p keeps the digits of a small loss.
+    At k = 64 sums reach from e^-64 to P e^64, and a quotient beyond e^88.7 is infinite in float32. There we subtract
+    logarithms. Elsewhere log1p keeps the digits of a small loss.
     """
     ratio = negative / numerator
     apart = torch.log(numerator + negative) - torch.log(numerator)
@@ -228,7 +228,7 @@ class _GroupSums:
             self.positive, self.negative = (e @ self.table.T).gather(1, self.column).unbind(dim=1)  # (n,), (n,)
 
     def weighted(self, attract: Tensor, repel: Tensor) -> Tensor:
-        """Return (n, p), in the place of e: e times `attract` at positives, `repel` at negatives, 0 elsewhere."""
+        """Return (n, p), written over e: e times `attract` at positives, e times `repel` at negatives, 0 elsewhere."""
         if self.many:
             positive, negative = self.masks
             return self.e.mul_(torch.where(positive, attract[:, None], repel[:, None] * negative))
@@ -240,8 +240,8 @@ class _GroupSums:
 def _chunk_bounds(group: Tensor, scope: Tensor) -> list[int]:
     """Cut the sorted groups (N,) into runs whose similarities, rows x largest scope, fit CHUNK_ELEMENTS.
 
-    Groups of another scope are not mixed, so that a relation within images never compares two; nor is a group that is
-    large by itself, so that it needs no masks a pixel.
+    A run holds groups of one scope, so that a relation within images never compares two images. A large group starts a
+    new run, so that its pixels need no masks.
     """
     width = scope.sum(dim=1).tolist()  # prototypes in each group's scope
     count = torch.bincount(group, minlength=len(scope)).tolist()

@@ -1,4 +1,4 @@
-"""The pixel-to-segment loss and its gradients as two fused CUDA kernels: no pixel x prototype matrix leaves the chip.
+"""The pixel-to-segment loss and its gradients as two fused CUDA kernels; no pixel x prototype matrix reaches memory.
 
 The first kernel walks over the prototypes for a tile of pixels. It sums E over the numerator and over the negatives,
 and E times the prototypes over both, so value and pixel gradient come out of one walk. The second walks over the pixels
@@ -21,11 +21,11 @@ PROGRAMS = 512  # of the second kernel, at least: enough for every GPU of today,
 
 
 def tile_size(device: torch.device, row_bytes: int) -> tuple[int, int]:
-    """Rows of a program's own tile and columns of a step of its walk, by what the registers of the GPU hold.
+    """Rows of a program's own tile and columns of a step of its walk: as many as the GPU's registers hold.
 
     128 x 64 from compute capability 9 on, whose matrix units read one operand from shared memory; 64 x 32 before, where
-    both stand in registers. Rows wider than 256 bytes halve the step. The larger the own tile, the less is read again
-    from the L2 cache. Chosen from the registers and spills that the compiler reports; not tuned on a device.
+    registers hold both. Rows wider than 256 bytes halve the step. A larger own tile reads less from the L2 cache again.
+    We chose the sizes by the registers and spills that the compiler reports; we did not tune them on a device.
     """
     new = device.type != "cuda" or torch.cuda.get_device_capability(device) >= (9, 0)
     return (128, 64 if row_bytes <= 256 else 32) if new else (64, 32)
@@ -34,7 +34,7 @@ def tile_size(device: torch.device, row_bytes: int) -> tuple[int, int]:
 def covers(pixel: Tensor, prototype: Tensor, concentration: float) -> bool:
     """Whether the kernels compute this: at most 128 channels, concentration at most 64, no float64.
 
-    Up to there exp(k z.p) and its sums are inside float32, so that no row maximum has to be carried along.
+    Within these limits float32 holds exp(k z.p) and its sums, so the kernels need no maximum of each row.
     """
     wide = torch.float64 in (pixel.dtype, prototype.dtype)
     return not wide and concentration <= SAFE_CONCENTRATION and pixel.shape[1] <= MAX_CHANNELS
@@ -105,7 +105,7 @@ def _tables(relation: Relation, own: Tensor, exclude_own: bool) -> tuple[Tensor,
     """What the kernels read of a relation.
 
     Returns:
-        found (N,) uint8: whether a positive is left beside the own segment; where none is, that is the numerator.
+        found (N,) uint8: whether there is a positive beside the own segment; if not, the own segment is the numerator.
         first, last (N,) int64: the span of prototypes that the pixel meets, its own segment among them.
         code (G, P or more) uint8: 1 positive, 2 negative; rows of a multiple of 16 bytes are loaded 16 at a time.
     """

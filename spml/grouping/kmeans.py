@@ -26,13 +26,13 @@ def spherical_kmeans(feature: Tensor, label: Tensor, valid: Tensor, num_clusters
     """Cluster the pixels of every image of a batch at once, by direction.
 
     Each round takes the mean direction of every cluster and moves each pixel to the cluster of the largest dot
-    product, the first of equal ones. A cluster without pixels keeps the zero vector as its direction, as in the
-    release. Nothing in the loop waits for a GPU.
+    product (the first of equal ones). A cluster without pixels has the zero vector as its direction, as in the
+    release. The loop never waits for the GPU.
 
     Args:
         feature: (B, N, C) float, unit rows.
         label: (B, N) int64 in [0, num_clusters), where each pixel starts.
-        valid: (B, N) bool; the other pixels pull no cluster, and what they get means nothing.
+        valid: (B, N) bool; the other pixels move no cluster, and their result has no meaning.
         num_clusters: K.
         iterations: rounds, at least 0.
 
@@ -52,7 +52,7 @@ def spherical_kmeans(feature: Tensor, label: Tensor, valid: Tensor, num_clusters
 
 
 def _cluster_batch(feature: Tensor, label: Tensor, valid: Tensor, num_clusters: int, iterations: int) -> Tensor:
-    """Cluster all images at once, by products with the matrix of who belongs where: the way of the GPU."""
+    """Cluster all images at once, by products with the one-hot matrix of clusters: fastest on a GPU."""
     pull = valid[..., None].to(feature.dtype)
     member = feature.new_empty(*label.shape, num_clusters)  # (B, N, K)
     for _ in range(iterations):
@@ -63,11 +63,11 @@ def _cluster_batch(feature: Tensor, label: Tensor, valid: Tensor, num_clusters: 
 
 
 def _cluster_image(feature: Tensor, label: Tensor, num_clusters: int, iterations: int) -> Tensor:
-    """Cluster one image's (N, C) on the CPU, from and into `label` (N,), and return it.
+    """Cluster one image's (N, C) on the CPU; start from `label` (N,), overwrite it and return it.
 
-    A chunk of pixels is read once a round, from memory into the cache: there it finds its clusters, and their sums for
-    the next round grow by it. The first of the largest similarities is found by two maxima over rows of pixels, which
-    take a fifth of the time of one argmax over columns of clusters.
+    Each round reads a chunk of pixels into the cache once, assigns its pixels to clusters, and adds them to the sums
+    for the next round. Two maxima over rows of pixels find the first of the largest similarities, in a fifth of the
+    time of one argmax over columns of clusters.
     """
     number = -(-len(feature) * max(num_clusters, feature.shape[1]) // CHUNK_ELEMENTS) or 1
     chunks = list(zip(feature.chunk(number), label.chunk(number), strict=True))  # equal, so that none is mere overhead

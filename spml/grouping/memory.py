@@ -1,4 +1,4 @@
-"""Prototypes with what the relations ask of them, and the bank of those of past steps (SPML, section 3.3)."""
+"""Prototypes with their labels and tags, and the memory bank of past steps (SPML, section 3.3)."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from spml.grouping.segments import Segments
 
 @dataclass(frozen=True)
 class Prototypes:
-    """P prototypes as the relations see them."""
+    """P prototypes, and what the relations need to know of each."""
 
     prototype: Tensor  # (P, C) float, unit rows
     prototype_with_location: Tensor  # (P, C + 2) float, unit rows
@@ -38,7 +38,7 @@ class Prototypes:
 
     @classmethod
     def concatenate(cls, parts: "list[Prototypes]") -> "Prototypes":
-        """Stack the rows of several; batch indices are taken as they are."""
+        """Stack the rows of several; batch indices stay as they are."""
         return cls(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in parts[0].tensors()})
 
 
@@ -52,7 +52,7 @@ class Gathered:
 
 
 class Exchange(Protocol):
-    """How the processes of a distributed run see each other's segments; pixels stay where they are."""
+    """How the processes of a distributed run exchange segments; each process keeps its own pixels."""
 
     @property
     def processes(self) -> int:
@@ -100,7 +100,7 @@ class MemoryBank:
     def append(self, segments: Segments, semantic_tag: Tensor, gathered: Gathered | None = None) -> None:
         """Store a step: its segments and their `semantic_tag` (B, num_classes) bool.
 
-        Several processes store what they `gathered` for the losses, so that nothing travels twice.
+        With several processes it stores what they `gathered` for the losses, so that no process sends its rows twice.
         """
         step = gathered or ALONE.gather(Prototypes.of(segments, semantic_tag), len(semantic_tag))
         columns = {name: value.detach() for name, value in step.rows.tensors().items()}

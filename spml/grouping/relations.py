@@ -52,8 +52,8 @@ def same_region(segments: Segments) -> Relation:
 def nearest_label_set(rows: Prototypes, num_classes: int, threshold: float = AFFINITY_THRESHOLD) -> Tensor:
     """Return (P, num_classes) bool: the label of the nearest labelled segment of the same image, as a set.
 
-    Nearest by dot product of prototypes with location; a labelled segment is its own nearest. No labelled segment in
-    the image, or none of at least `threshold` in [-1, 1], leaves the set empty; at -1 any will do.
+    "Nearest" means the largest dot product of prototypes with location; a labelled segment is its own nearest. The set
+    is empty where no labelled segment of the image reaches `threshold`, in [-1, 1]; at -1 any segment does.
     """
     labelled = (rows.semantic_label < num_classes).nonzero().squeeze(1)  # (L,)
     label_set = torch.zeros(len(rows.semantic_label), num_classes, dtype=torch.bool, device=labelled.device)
@@ -82,7 +82,7 @@ def grouping_losses(
     gathered: Gathered | None = None,
     backend: str = "auto",
 ) -> dict[str, Tensor]:
-    """Compute the contrastive loss under each relation that is asked for: raw, unweighted scalars.
+    """Compute the contrastive loss of each relation in `relations`: unweighted scalars.
 
     Means are over the pixels of all processes of `exchange`; each process returns its own pixels' share, so that the
     sum over processes is the loss. `semantic_annotation`, `semantic_cooccurrence` and `feature_affinity` see the
@@ -91,15 +91,16 @@ def grouping_losses(
     Args:
         segments: of the batch of this process.
         semantic_tag: (B, num_classes) bool, the classes in each whole image.
-        num_classes: labels from here on are unlabelled: they stand in no annotation, but in all other relations.
+        num_classes: labels of this value and above are unlabelled; `semantic_annotation` leaves them out, the other
+            relations use them.
         concentration: k of each relation, by name.
-        background: the column of `semantic_tag` that is no tag; None: every class is one.
+        background: the column of `semantic_tag` that counts as no tag; None: every class counts.
         memory: segments of past steps, without gradient.
-        relations: names out of RELATIONS.
+        relations: names from RELATIONS.
         similarity_with_location: False for DensePose, whose image similarity is on embeddings without location.
         affinity_threshold: feature affinity: see `nearest_label_set`.
         exchange: the other processes of a distributed run.
-        gathered: what `exchange` gathered of these segments, if it has been done; the memory bank takes it too.
+        gathered: the result of `exchange.gather` for these segments, if the caller has it (the memory bank uses it).
         backend: see `pixel_to_segment_loss`.
 
     Raises:

@@ -16,10 +16,10 @@ COPIED_CHANNELS = 16  # a cache line of float32
 
 @dataclass(frozen=True)
 class Segments:
-    """N pixels in image order, ignored ones left out, and the S segments that they form.
+    """N pixels in image order, without the ignored ones, and the S segments that they form.
 
-    A segment is one (image, cluster, semantic label, instance label); segments are sorted by that key, so those of
-    an image stand side by side. Embeddings and prototypes carry gradient and have unit length.
+    A segment is one (image, cluster, semantic label, instance label). Segments are sorted by that key, so those of one
+    image are consecutive. Embeddings and prototypes carry gradient and have unit length.
     """
 
     embedding: Tensor  # (N, C) float
@@ -36,15 +36,15 @@ class Segments:
 
 
 class _UnitRows(torch.autograd.Function):
-    """(B, C, N) to unit rows (B, N, C): as F.normalize of the transposed tensor, which would write it twice over."""
+    """(B, C, N) to unit rows (B, N, C): as F.normalize of the transposed tensor, without its second copy."""
 
     @staticmethod
     def forward(ctx: Any, embedding: Tensor) -> Tensor:
         batch, channels, count = embedding.shape
         unit = embedding.new_empty(batch, count, channels)
         length = embedding.new_empty(batch, count, 1)
-        # Image by image: torch transposes a matrix by blocks, a batch of them by single numbers. And on the CPU some
-        # channels at a time: a whole matrix is left to one thread.
+        # Image by image, because torch transposes one matrix by blocks, but a batch of them number by number. On the
+        # CPU some channels at a time, because torch gives a whole matrix to one thread.
         step = COPIED_CHANNELS if embedding.device.type == "cpu" else channels
         for rows, norm, image in zip(unit, length, embedding, strict=True):
             for target, source in zip(rows.split(step, dim=1), image.split(step), strict=True):
@@ -117,8 +117,8 @@ def segment_by_kmeans(
         num_clusters: rows and columns of the starting grid, for each image.
         iterations: rounds of k-means.
         ignore_index: semantic label of pixels that are left out.
-        location: (B, H, W, 2) or (H, W, 2) float; None takes y and x in -0.5..0.5. More than two values (DensePose:
-            location and colour) leave clustering on the first two, and afterwards "with location" means
+        location: (B, H, W, 2) or (H, W, 2) float; None takes y and x in -0.5..0.5. With more than two values
+            (DensePose: location and colour), clustering uses the first two, and "with location" then means
             normalise(0.1 * embedding, location).
 
     Returns:

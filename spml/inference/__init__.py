@@ -1,1 +1,1 @@
-"""Networks on whole images: views, predictors, memories, what is written."""
+"""Networks on whole images: views, predictors, memories, and the files that they write."""

@@ -1,4 +1,4 @@
-"""Class activation maps (CAMs) of the classes that an image is known to show."""
+"""Class activation maps (CAMs) of the known classes of an image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -36,10 +36,10 @@ class Maps(Protocol):
 def cam_plan(
     config: Any, scales: Sequence[float] | None = None, flip: bool | None = None, max_pixels: int | None = None
 ) -> ViewPlan:
-    """The views of an image: of `test.scales` where that is given, else .5, 1, 1.5 and 2, each with its mirror image.
+    """The views of an image: at `test.scales` if given, else at .5, 1, 1.5 and 2, each with its mirror image.
 
-    They start from the size of training images (`train.image_size`); a view of more than `max_pixels`, by default 4
-    million, is made smaller. `scales` and `flip` are taken instead of the config's.
+    Scales are relative to the size of training images (`train.image_size`). A view of more than `max_pixels`, by
+    default 4 million, is made smaller. `scales` and `flip` override those of the config.
     """
     plan = ViewPlan.from_config(config, 4_000_000 if max_pixels is None else max_pixels)
     chosen = scales or config.test.scales or SCALES
@@ -47,17 +47,17 @@ def cam_plan(
 
 
 def present_classes(data: Any, samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, list[int]]:
-    """The foreground classes that each image shows, by name: from `dataset.tags`, else from its label.
+    """The foreground classes of each image, by its name: from `dataset.tags`, else from its label.
 
     Args:
-        data: the section `dataset` of a config; its `background` is no foreground class.
+        data: the section `dataset` of a config; its `background` does not count.
         classes: K names.
 
     Raises:
         UserError: tags that cannot be used; a sample without tags and label, or a label that cannot be read.
     """
-    tags = read_tags(data.tags, samples, len(classes), classes) if data.tags else None
     background = data.get("background", 0)
+    tags = read_tags(data.tags, samples, len(classes), classes, background) if data.tags else None
     found = {}
     for sample in samples:
         if tags is not None:
@@ -81,20 +81,20 @@ def image_cams(
     device: torch.device,
     background: int | None = 0,
 ) -> dict[int, np.ndarray]:
-    """The CAMs of one image: the maps of all views, resized bilinearly to the image, summed, over each class's maximum.
+    """The CAMs of one image: resize the maps of all views to the image, sum them, divide each class by its maximum.
 
-    As PSA and SEAM make them, without their subtraction of the minimum.
+    PSA and SEAM do the same, but also subtract the minimum. The resizing is bilinear.
 
     Args:
         image: (3, H, W) float32, normalised.
-        present: the foreground classes that the image shows; the others get no map.
+        present: the foreground classes of the image; the others get no map.
         num_classes: K, with the background.
         model: on `device`, in eval mode.
         background: its class; None where no class is background.
 
     Returns:
-        Index among `foreground_classes` to (H, W) float32 in [0, 1], its maximum 1; 0 everywhere for a class that the
-        network sees nowhere.
+        A dict from the index among `foreground_classes` to (H, W) float32 in [0, 1] with maximum 1, or 0 everywhere for
+        a class that the network does not find.
 
     Raises:
         UserError: maps that are not finite.
@@ -163,6 +163,6 @@ def _name(sample: Sample) -> str:
 
 
 def background_of(config: Any) -> int | None:
-    """The class that is the background; None where no class is."""
+    """The index of the background class; None if no class is background."""
     background = config.dataset.get("background", 0)
     return None if background is None else int(background)

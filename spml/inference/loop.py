@@ -1,8 +1,8 @@
-"""The one loop over a list of images: predictions, memories, CAMs and pseudo labels are made by it.
+"""The one loop over a list of images, which makes predictions, memories, CAMs and pseudo labels.
 
-It checks names and files, starts the record, skips what is written, reads ahead, calls the work on each image, hands
-out the processes of a CRF, shows how far it is, and completes the record. Under torchrun each process takes its share
-of the images; one process does what concerns them all. A run that was ended at any moment goes on where it was.
+It checks names and files, starts the record, skips finished images, reads ahead, calls the work on each image, provides
+the processes of a CRF, reports progress, and completes the record. Under torchrun each process takes its share of the
+images, and one process does what concerns them all. A run that was interrupted at any moment can continue.
 """
 
 import time
@@ -27,18 +27,18 @@ from spml.propagate import DenseCRF
 
 @dataclass(frozen=True)
 class Job:
-    """What is done with each image of a list.
+    """The work on each image of a list.
 
     Args:
-        kind: of the files that it makes, in the plural, as the record has it: "pseudo labels".
-        things: what they follow from, beside the images and the settings that every job has; see `records.record_of`.
-        target: name of an image to the file that is written last of it, such as `semantic_gray/x.png`. The record
+        kind: the plural name of its files in the record, such as "pseudo labels".
+        things: what the result depends on, beside the images and the settings of every job; see `records.record_of`.
+        target: maps the name of an image to the file that is written last, such as `semantic_gray/x.png`. The record
             lies beside these files.
-        made: patterns of the files that it makes, from the folder of the record on.
-        work: does an image and writes its files. A word that it returns is counted in `Done.words`.
+        made: patterns of the files that it makes, relative to the folder of the record.
+        work: handles an image and writes its files. `Done.words` counts the words that it returns.
         check: more checks, before any work.
-        contents: hashes of what else goes in, such as a folder of CAMs.
-        finish: called at the end by one process, when all images are done; returns notes for the record.
+        contents: hashes of other inputs, such as a folder of CAMs.
+        finish: one process calls it when all images are done; it returns notes for the record.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What a loop did, over all processes."""
+    """The counts of a finished loop, over all processes."""
 
     images: int
     new: int  # images that were not written before
@@ -81,17 +81,17 @@ def go_through(
     crf_workers: int = 0,
     overwrite: bool = False,
 ) -> Done:
-    """Do a job for each sample whose file is not there, and complete the record of the folder.
+    """Do a job for each sample whose file does not exist, and complete the record of the folder.
 
     Args:
         samples: with the labels and regions that the job reads, and no others.
-        crf: refines, in `crf_workers` processes beside the network (0: one fewer than the cores), or in this one if it
-            computes on a GPU.
-        overwrite: make all again; without it, what other weights, settings or images made is refused.
+        crf: refines, in `crf_workers` processes beside the network (0: one fewer than the cores), or in this process if
+            it computes on a GPU.
+        overwrite: make all files again; without it, files of other weights, settings or images are an error.
 
     Raises:
-        UserError: samples that cannot be used; a folder that something else filled; what the job raises.
-        SystemExit: another process of torchrun ended with an error, which it says.
+        UserError: unusable samples; a folder with files of something else; errors of the job.
+        SystemExit: another process of torchrun ended with an error, which that process prints.
     """
     begin, folder = time.monotonic(), Path(save_dir)
     if rank() == 0:
@@ -123,7 +123,7 @@ def go_through(
 def _start(
     config: Any, samples: Sequence[Sample], job: Job, folder: Path, crf: DenseCRF | None, overwrite: bool
 ) -> None:
-    """Check everything, then write the record, and remove what is to be made again."""
+    """Check everything, then write the record and remove the files that will be made again."""
     data = config.dataset
     check_unique_names(samples)
     job.check()
@@ -144,14 +144,14 @@ def _start(
 
 
 def image_settings(config: Any) -> dict[str, Any]:
-    """The settings that count in every record of this package: how images and classes are read."""
+    """The settings in every record of this package: how to read images and classes."""
     network = config.network
     means, stds = [float(value) for value in network.pixel_means], [float(value) for value in network.pixel_stds]
     return {"num_classes": int(config.dataset.num_classes), "pixel_means": means, "pixel_stds": stds}
 
 
 def hash_samples(samples: Sequence[Sample]) -> str:
-    """A hash of the names of samples and of the contents of their images, labels and regions; in any order."""
+    """A hash of the samples' names and the contents of their images, labels and regions; their order does not count."""
     ordered = sorted(samples, key=lambda sample: sample.name)
     names = records.describe([sample.name for sample in ordered])
     parts = [part for one in ordered for part in (one.image, one.label, one.regions) if part is not None]

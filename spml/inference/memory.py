@@ -1,4 +1,4 @@
-"""Memories of labelled prototypes: filled from a data list, read for retrieval."""
+"""Memories of labelled prototypes: fills them from a data list and reads them for retrieval."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from spml import records
+from spml.classes import IGNORE, UNLABELLED
 from spml.data.dataset import EvaluationSample
 from spml.data.pickled import read_memory_file, write_memory_file
-from spml.data.samples import IGNORE, Sample
+from spml.data.samples import Sample
 from spml.errors import UserError
 from spml.files import read_json
 from spml.inference.loop import Done, Job, go_through, image_settings
@@ -29,10 +30,10 @@ FULL_MASKS = "the memory is filled from FULL MASKS: results with it are not weak
 
 
 def vote(index: Tensor, label: Tensor, num_segments: int, num_classes: int) -> Tensor:
-    """The label of each segment: the most frequent of its pixels' labels, of equally frequent ones the smallest.
+    """The label of each segment: the most frequent label of its pixels (the smallest in a tie).
 
-    Void pixels vote for void, so that a segment mostly void is left out, as released; unlabelled pixels abstain, where
-    the release counted them: from scribbles and points nearly every segment would be unlabelled.
+    Void pixels vote for void, so mostly void segments are left out, as in the release. Unlabelled pixels do not vote.
+    The release counts them, which would leave nearly every segment unlabelled for scribbles and points.
 
     Args:
         index: (N,) int64 in [0, num_segments), the segment of each pixel.
@@ -93,7 +94,7 @@ def sample_prototypes(
 
 
 def memory_things(segmenter: Segmenter, full_masks: bool = False) -> dict[str, Any]:
-    """What a memory follows from, beside the images, for its record."""
+    """What a memory depends on, beside the images, for its record."""
     return {"segmenter": segmenter, "full_masks": full_masks}
 
 
@@ -111,7 +112,7 @@ def fill_memory(
     See `go_through` for what stops it, what is skipped and how several processes share the list.
 
     Args:
-        samples: with labels: weak ones, or full masks, which `full_masks` must say and the record keeps.
+        samples: with labels, either weak ones or full masks. Set `full_masks` for the latter; the record keeps it.
 
     Returns:
         One line saying what was done.
@@ -154,10 +155,10 @@ def count_prototypes(paths: Iterable[Path]) -> int:
 
 
 def no_prototype(images: int, source: object, num_classes: int) -> str:
-    """What is wrong with labels of which no segment takes any."""
+    """The message for labels that give no segment a class."""
     return (
         f"no segment of the {images} images of {source} has a label: expected pixels with values below num_classes "
-        f"{num_classes}; if 255 marks unlabelled pixels, set dataset.unlabelled_index=255"
+        f"{num_classes}; if 255 means unlabelled, set dataset.unlabelled_index=255"
     )
 
 
@@ -168,18 +169,18 @@ def of_full_masks(memory_dir: str | Path) -> bool:
     if record is not None:
         return bool(record.settings.get("full_masks"))
     older = (folder.parent if folder.name == PROTOTYPES else folder) / OLDER_RECORD
-    held = read_json(older, "what prototype.py wrote") if older.is_file() else None
+    held = read_json(older, "what `spml memory` wrote") if older.is_file() else None
     return isinstance(held, dict) and bool(held.get("full_masks"))
 
 
 def check_memory(memory_dir: str | Path, config: Any, segmenter: Segmenter) -> records.Record | None:
-    """The record of a memory that is of this network, these segments and this way to read images.
+    """Check that a memory comes from this network, these segments and this way to read images; return its record.
 
-    The views of a memory (its scales, its crops) may differ from those of the images that are labelled by it. One
-    without a record, such as the release's, is taken as it is.
+    The views (scales, crops) of a memory may differ from those of the images that it labels. A memory without a record,
+    such as the release's, is accepted.
 
     Raises:
-        UserError: a memory that is not complete, or that does not fit; names what differs.
+        UserError: the memory is not complete, or does not fit; the message names what differs.
     """
     record = records.require_complete(prototype_folder(memory_dir), "the memory")
     if record is None:
@@ -215,20 +216,20 @@ def read_memory(memory_dir: str | Path, num_classes: int, channels: int) -> tupl
     """Read a memory: every `.npy` of `<memory_dir>/semantic_prototype` or of the folder itself, in order of names.
 
     Args:
-        num_classes: K; prototypes of label 255, which released files keep, are left out.
-        channels: C that the embedding has.
+        num_classes: K; it drops prototypes of label 255, which released files hold.
+        channels: C of the embedding.
 
     Returns:
         prototype (P, C) float32 and label (P,) int64 in [0, K), P >= 1.
 
     Raises:
-        UserError: no file; a file that cannot be used, of another C, with values that are not finite or with labels
-            that are no class; nothing left.
+        UserError: no file; a file that is unreadable, of another C, with values that are not finite or labels that are
+            no class; no prototype left.
     """
     folder = prototype_folder(memory_dir)
     paths = sorted(folder.glob("*.npy"))
     if not paths:
-        raise UserError(f"--semantic_memory_dir {memory_dir}: expected .npy files written by prototype.py, found none")
+        raise UserError(f"--semantic_memory_dir {memory_dir}: expected .npy files written by `spml memory`, found none")
     prototypes, labels = [], []
     for path in progress(paths, "reading the memory", unit="file"):
         prototype, label = _read_file(path, num_classes, channels)
@@ -241,7 +242,7 @@ def read_memory(memory_dir: str | Path, num_classes: int, channels: int) -> tupl
 
 
 def draw(memory: Tensor, label: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """`size` prototypes of a memory (P, C) and their labels (P,), drawn by `seed`, in their order; 0 keeps all."""
+    """Draw `size` prototypes of a memory (P, C) with their labels (P,) by `seed`, and keep their order; 0: all."""
     if not 0 < size < len(memory):
         return memory, label
     chosen = torch.randperm(len(memory), generator=torch.Generator().manual_seed(seed))[:size].sort()[0]
@@ -253,11 +254,13 @@ def _read_file(path: Path, num_classes: int, channels: int) -> tuple[np.ndarray,
     prototype, label = read_memory_file(path)
     if prototype.shape[1] != channels:
         raise UserError(f"{path}: expected prototypes of {channels} channels as the embedding, got {prototype.shape}")
-    kept = label != IGNORE
-    odd = np.unique(label[kept & ((label < 0) | (label >= num_classes))])
+    kept = (label >= 0) & (label < num_classes)
+    # Without a class: void, unlabelled as our tools write it, and as the release does.
+    odd = np.unique(label[~kept & ~np.isin(label, (IGNORE, UNLABELLED, num_classes))])
     if len(odd):
         raise UserError(
-            f"{path}: expected labels below num_classes {num_classes}, or 255, got {', '.join(map(str, odd[:5]))}"
+            f"{path}: expected labels below num_classes {num_classes}, or 254 or 255, "
+            f"got {', '.join(map(str, odd[:5]))}"
         )
     if not np.isfinite(prototype[kept]).all():
         raise UserError(f"{path}: expected finite prototypes, got NaN or infinite values")

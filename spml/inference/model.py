@@ -1,4 +1,4 @@
-"""`spml.load`: a trained model for one image after another, in Python."""
+"""`spml.load`: a trained model that labels images from Python."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from spml import records
@@ -56,7 +56,7 @@ MEMORY = "memory"  # the folder beside a snapshot
 
 @dataclass(frozen=True)
 class _Memory:
-    """All prototypes of a memory, on the CPU, and what they follow from."""
+    """All prototypes of a memory, on the CPU, and what they depend on."""
 
     prototype: Tensor  # (P, D) float32
     label: Tensor  # (P,) int64
@@ -70,10 +70,10 @@ def load(
     """A trained model.
 
     Args:
-        path: a snapshot `model-<i>.pth`, also a released one, or a folder, of which the newest is taken.
-        config: of `load_config`, or the path of a YAML file; None: `config.yaml` beside the snapshot.
-        device: cpu, cuda, cuda:<i>, or auto: cuda where there is one.
-        memory: a folder that `prototype.py` filled, for retrieval; None: `memory` beside the snapshot, if it is there.
+        path: a snapshot `model-<i>.pth`, own or released, or a folder, whose newest snapshot it loads.
+        config: the result of `load_config`, or the path of a YAML file; None: `config.yaml` beside the snapshot.
+        device: cpu, cuda, cuda:<i>, or auto (cuda if there is one).
+        memory: a folder that `spml memory` filled, for retrieval; None: `memory` beside the snapshot, if it exists.
 
     Raises:
         UserError: no snapshot, no config, weights that do not fit it, or a network of CAMs.
@@ -101,10 +101,10 @@ def load(
 
 
 class Model:
-    """A network with what it needs to label images: `load` makes one, `spml.train(..).model()` too.
+    """A network with what it needs to label images. `load` and `spml.train(..).model()` return one.
 
     Attributes:
-        config: of `load_config`.
+        config: the result of `load_config`.
         classes: the names of the classes.
         device: where it computes.
         embedding, classifier: the networks, in eval mode; classifier is None in snapshots without one.
@@ -130,7 +130,7 @@ class Model:
         flip: bool | None = None,
         crf: bool | DenseCRF = False,
     ) -> Any:
-        """Label an image, as the command line does; many images: an iterator that labels one after another.
+        """Label an image as the command line does. For many images, return an iterator over the predictions.
 
         Args:
             image: a path, a PIL image, or (H, W, 3) uint8; or an iterable of them.
@@ -138,7 +138,7 @@ class Model:
                 classifier, else retrieval.
             scales: of the image, averaged; None: test.scales of the config.
             flip: average with the mirror image; None: test.flip.
-            crf: refine by a dense CRF, of the released settings where this is True.
+            crf: a dense CRF to refine by; True takes the released settings.
 
         Returns:
             A `Prediction`, or an iterator of them.
@@ -158,20 +158,20 @@ class Model:
     def embed(self, image: Picture) -> np.ndarray:
         """The embedding of an image: (h, w, D) float32, unit length, at stride 4 of the single scale of the config.
 
-        With test.image_size the image is resized to that longest side first, as it is to be predicted.
+        With test.image_size it first resizes the image to that longest side, as `predict` does.
         """
         view = self._single_view(self._read(image))
         raw = self.embedding(view[None].to(self.device))[0]  # (D, h, w)
         return F.normalize(raw.float(), dim=0).permute(1, 2, 0).cpu().numpy()
 
     def remember(self, samples: Iterable[Sample]) -> int:
-        """Fill the memory of retrieval from the weak labels of samples, in place of the memory that is there.
+        """Fill the memory of retrieval from the weak labels of samples, and drop the memory of before.
 
         Args:
             samples: with labels: class ids, 254 unlabelled, 255 void.
 
         Returns:
-            How many labelled prototypes there are.
+            The number of labelled prototypes.
 
         Raises:
             UserError: a sample without label, files that cannot be read, or no segment that takes any label.
@@ -259,7 +259,7 @@ class Model:
         return self._memory
 
     def _save_memory(self, memory: _Memory, folder: Path) -> None:
-        """As one file. Without a record, as the release's, it gets none."""
+        """Write the memory as one file, and its record if it has one; the release's has none."""
         folder = folder / PROTOTYPES
         if memory.record is not None:
             records.start(folder, memory.record, made=MADE, overwrite=True)
@@ -269,7 +269,7 @@ class Model:
 
     def _read(self, image: Picture) -> EvaluationSample:
         if isinstance(image, Image.Image):
-            image = np.array(image.convert("RGB"))
+            image = np.array(ImageOps.exif_transpose(image).convert("RGB"))  # upright, as one read from its file
         return self._read_sample(Sample(image))
 
     def _read_sample(self, sample: Sample) -> EvaluationSample:
@@ -298,6 +298,7 @@ class Model:
             partial(self._segments, read) if clusters is None else _at_size(clusters, size),
             self.classes,
             read.pixels,
+            background=self.config.dataset.background,
         )
 
     def _segments(self, read: EvaluationSample) -> np.ndarray:

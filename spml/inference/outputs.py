@@ -1,4 +1,4 @@
-"""What inference writes: label images by name, refined by a CRF beside the network or on its GPU before."""
+"""Writes label images by name. A CRF may refine them first, in processes beside the network or on its GPU."""
 
 import os
 from collections import deque
@@ -29,13 +29,16 @@ LABELS = ("*.png", f"../{COLOUR}/*.png")  # what `write_labels` makes, seen from
 
 
 def label_file(name: str) -> str:
-    """Where the labels of image `name` lie in a folder. It is written last."""
+    """The path of the labels of image `name` in a folder. This file is written last."""
     return f"{GREY}/{name}.png"
 
 
-def write_labels(save_dir: str | Path, name: str, label: np.ndarray) -> None:
-    """Write (H, W) uint8 to `semantic_color/<name>.png`, by VOC's palette, and then to `semantic_gray/<name>.png`."""
-    _write_png(Path(save_dir) / COLOUR / f"{name}.png", colourise(label))
+def write_labels(save_dir: str | Path, name: str, label: np.ndarray, background: int | None = 0) -> None:
+    """Write (H, W) uint8 to `semantic_color/<name>.png`, by VOC's palette, and then to `semantic_gray/<name>.png`.
+
+    `background`: the class that is black; None: no class is.
+    """
+    _write_png(Path(save_dir) / COLOUR / f"{name}.png", colourise(label, background))
     _write_png(Path(save_dir) / label_file(name), label.astype(np.uint8))
 
 
@@ -58,13 +61,14 @@ def refine_and_write(
     probability: np.ndarray | Tensor,
     size: tuple[int, int],
     void: np.ndarray | None = None,
+    background: int | None = 0,
 ) -> None:
     """Refine (K, h, w) probabilities on the image (h, w, 3), and write the best class at (H, W) = `size`.
 
-    `void`: (H, W) bool, pixels that become 255.
+    `void`: (H, W) bool, pixels that become 255. `background`: as in `write_labels`.
     """
     label = resize_label(crf.label(image, probability), size)
-    write_labels(save_dir, name, with_void(label, void))
+    write_labels(save_dir, name, with_void(label, void), background)
 
 
 def write_image(
@@ -75,29 +79,30 @@ def write_image(
     refiner: "Refining | None",
     void: np.ndarray | None = None,
 ) -> None:
-    """Write the best class of each pixel at the image's own size, or hand the image to the refiner.
+    """Write the best class of each pixel at the image's own size, or pass the image to the refiner.
 
     Args:
-        config: its network section has the means and deviations of `read.image`.
-        probability: (K, h, w) float, of the image or of one that was made smaller.
+        config: its section `network` has the means and deviations of `read.image`, `dataset` the background.
+        probability: (K, h, w) float, at the size of the image or of a smaller version.
         void: (H, W) bool, pixels that become 255.
     """
     size, working = read.pixels.shape[:2], (probability.shape[1], probability.shape[2])
+    background = config.dataset.background
     if refiner is None:
         label = resize_label(probability.argmax(0).cpu().numpy().astype(np.uint8), size)
-        write_labels(save_dir, read.name, with_void(label, void))
+        write_labels(save_dir, read.name, with_void(label, void), background)
         return
     pixels = to_pixels(resize_image(read.image, working), config.network.pixel_means, config.network.pixel_stds)
-    refiner.submit(save_dir, read.name, pixels, probability.float(), size, void)
+    refiner.submit(save_dir, read.name, pixels, probability.float(), size, void, background)
 
 
 def with_void(label: np.ndarray, void: np.ndarray | None) -> np.ndarray:
-    """A label with 255 where `void` (H, W) bool says so."""
+    """A label with 255 where `void` (H, W) bool is true."""
     return label if void is None else np.where(void, np.uint8(IGNORE), label)
 
 
 class Refining(Protocol):
-    """What refines the probabilities of images and writes them."""
+    """Refines the probabilities of images and writes the labels."""
 
     def submit(
         self,
@@ -107,6 +112,7 @@ class Refining(Protocol):
         probability: np.ndarray | Tensor,
         size: tuple[int, int],
         void: np.ndarray | None = None,
+        background: int | None = 0,
     ) -> None:
         """Refine an image and write it, now or soon. The arguments are those of `refine_and_write`."""
 
@@ -114,8 +120,8 @@ class Refining(Protocol):
 class Refiner:
     """A pool of processes for `refine_and_write`, beside the network. Leaving the `with` block waits for all of them.
 
-    At most two images a process are begun or wait, and of several at most LINE_BYTES of probabilities, so that the
-    memory stays bounded. An error of a process is raised here.
+    To bound the memory, it holds at most two images for each process, and, beyond a single image, at most LINE_BYTES of
+    probabilities. It raises the errors of its processes.
     """
 
     def __init__(self, crf: DenseCRF, workers: int = 0) -> None:
@@ -134,8 +140,9 @@ class Refiner:
         probability: np.ndarray | Tensor,
         size: tuple[int, int],
         void: np.ndarray | None = None,
+        background: int | None = 0,
     ) -> None:
-        """Put an image in line; waits while the line is full. The arguments are those of `refine_and_write`."""
+        """Queue an image; wait while the queue is full. The arguments are those of `refine_and_write`."""
         size_in_line = probability.nbytes
         while self.waiting and (
             len(self.waiting) >= 2 * self.workers or sum(held for _, held in self.waiting) + size_in_line > LINE_BYTES
@@ -143,7 +150,7 @@ class Refiner:
             self.waiting.popleft()[0].result()
         if isinstance(probability, Tensor):
             probability = probability.cpu().numpy()
-        work = (self.crf, save_dir, name, image, probability, size, void)
+        work = (self.crf, save_dir, name, image, probability, size, void, background)
         self.waiting.append((self.pool.submit(refine_and_write, *work), size_in_line))
 
     def __enter__(self) -> "Refiner":
@@ -162,14 +169,14 @@ class Refiner:
 
 
 def _start_worker() -> None:
-    """Nothing but the CRF runs here, on one thread."""
+    """Limit this process to one thread; it runs only the CRF."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     keep_memory()
 
 
 class InlineRefiner:
-    """Refines at once, in this process: for a CRF on the GPU, which takes less time than the way to another process."""
+    """Refines at once, in this process: a CRF on the GPU is faster than passing images to another process."""
 
     def __init__(self, crf: DenseCRF) -> None:
         self.crf = crf
@@ -182,13 +189,14 @@ class InlineRefiner:
         probability: np.ndarray | Tensor,
         size: tuple[int, int],
         void: np.ndarray | None = None,
+        background: int | None = 0,
     ) -> None:
         """Refine an image and write it. The arguments are those of `refine_and_write`."""
-        refine_and_write(self.crf, save_dir, name, image, probability, size, void)
+        refine_and_write(self.crf, save_dir, name, image, probability, size, void, background)
 
 
 def open_refiner(crf: DenseCRF | None, workers: int = 0) -> AbstractContextManager[Refining | None]:
-    """What refines images by `crf`: `workers` processes, or this one where the CRF computes on a GPU. None without it.
+    """The refiner for `crf`: `workers` processes, or this process if the CRF computes on a GPU; None without a CRF.
 
     Raises:
         UserError: where the CRF's backend is missing.

@@ -1,4 +1,4 @@
-"""What a model says of one image: labels, probabilities, segments."""
+"""The prediction for one image: labels, probabilities, segments."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -10,20 +10,21 @@ from PIL import Image
 from spml.data.samples import IGNORE
 from spml.files import write_atomically
 from spml.visualize.figures import overlay
-from spml.visualize.palette import voc_palette
+from spml.visualize.palette import class_palette
 
 
 class Prediction:
-    """The labels of one image of (H, W) pixels, and what they follow from.
+    """The labels of one image of (H, W) pixels, and their basis.
 
     Args:
-        label: (H, W) uint8, class ids; 254 where nothing is said.
-        probability: (K, H, W) float32, or a function that makes it when it is first asked for: at the size of a
-            photograph all classes take far more memory than the labels.
+        label: (H, W) uint8, class ids; 254 where the model gives no class.
+        probability: (K, H, W) float32, or a function that computes it on first use: for a photograph, the scores of all
+            classes take far more memory than the labels.
         segments: (H, W) integers, or a function that makes them; None where the image was not cut into segments.
         classes: K names, or none.
         image: (H, W, 3) uint8, for `overlay`.
-        margin: (H, W) float32, where it is known already.
+        margin: (H, W) float32, if it is known already.
+        background: the class that is drawn black; None: no class is.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class Prediction:
         classes: Sequence[str] = (),
         image: np.ndarray | None = None,
         margin: np.ndarray | None = None,
+        background: int | None = 0,
     ) -> None:
-        self.label, self.classes, self.image = label, tuple(classes), image
+        self.label, self.classes, self.image, self.background = label, tuple(classes), image, background
         self._probability, self._segments, self._margin = probability, segments, margin
 
     @cached_property
@@ -61,7 +63,7 @@ class Prediction:
     def save(self, path: str | Path) -> None:
         """Write the labels as a PNG of 8 bits with VOC's palette, which keeps the ids. Raises UserError."""
         picture = Image.fromarray(self.label.astype(np.uint8))
-        picture.putpalette(voc_palette().tobytes())
+        picture.putpalette(class_palette(self.background).tobytes())
         write_atomically(path, lambda file: picture.save(file, format="PNG"))
 
     def overlay(self, alpha: float = 0.6) -> Image.Image:
@@ -71,4 +73,5 @@ class Prediction:
             alpha: weight of the colour, 0..1.
         """
         image = np.full((*self.label.shape, 3), IGNORE, np.uint8) if self.image is None else self.image
-        return Image.fromarray(overlay(image, self.label, 1.0 if self.image is None else alpha))
+        weight = 1.0 if self.image is None else alpha
+        return Image.fromarray(overlay(image, self.label, weight, self.background))

@@ -67,10 +67,10 @@ class SoftmaxPredictor:
 
 @dataclass(frozen=True)
 class RetrievalPredictor:
-    """The share of each class among the `neighbours` prototypes of a memory (P, C) that are nearest to a segment's: all
-    are compared, or by `index` some.
+    """The share of each class among the `neighbours` prototypes of a memory (P, C) nearest to a segment's prototype.
 
-    The largest share, the smallest class of equal ones, is their majority label. The release takes 20.
+    It compares all prototypes, or with `index` some. The class of the largest share (the smallest in a tie) is the
+    majority label. The release takes 20 neighbours.
     """
 
     segmenter: Segmenter
@@ -112,7 +112,7 @@ def load_models(
 def for_inference(network: nn.Module, device: torch.device) -> nn.Module:
     """The network in eval mode on `device`.
 
-    On the CPU its maps have the channels side by side in memory, where convolutions and all that follows are faster.
+    On the CPU it uses the memory format channels_last, which makes convolutions and the steps after them faster.
     """
     network.eval().to(device)
     if device.type == "cpu":
@@ -132,10 +132,10 @@ def build_predictor(
 ) -> Predictor:
     """The predictor `kind` out of PREDICTORS, with the weights of a snapshot.
 
-    `memory_dir`: for retrieval. `approximate`: retrieval by an index, faster from memories of millions, which misses
-    some neighbours.
+    `memory_dir`: for retrieval. `approximate`: retrieve by an index, which is faster for memories of millions but
+    misses some neighbours.
 
-    Prints what was loaded, and again that a memory came from full masks.
+    It prints what it loaded, and a warning if the memory comes from full masks.
 
     Raises:
         UserError: a snapshot or memory that does not fit, or no memory.
@@ -143,7 +143,7 @@ def build_predictor(
     if kind not in PREDICTORS:
         raise UserError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got {kind!r}")
     if kind == "retrieval" and memory_dir is None:
-        raise UserError("--predictor retrieval needs --semantic_memory_dir, a memory written by prototype.py")
+        raise UserError("--predictor retrieval needs --semantic_memory_dir, a memory written by `spml memory`")
     model, classifier = load_models(config, snapshot, device, with_classifier=kind == "softmax")
     if classifier is not None:
         return SoftmaxPredictor(model, classifier, plan, device)
@@ -160,7 +160,7 @@ def build_predictor(
 def retrieval_of(
     config: Any, segmenter: Segmenter, memory: Tensor, label: Tensor, approximate: bool = False
 ) -> RetrievalPredictor:
-    """Retrieval from a memory of prototypes (P, D) and labels (P,), of which `test.memory_size` are kept."""
+    """Retrieval from `test.memory_size` rows of a memory of prototypes (P, D) and labels (P,)."""
     test = config.test
     memory, label = draw(memory, label, int(test.memory_size), int(config.train.seed))
     memory, label = memory.to(segmenter.device), label.to(segmenter.device)
@@ -172,14 +172,14 @@ def retrieval_of(
 def predict_image(image: Tensor, predictor: Predictor) -> tuple[Tensor, Tensor | None]:
     """The class probabilities of one image, averaged over its views.
 
-    With several scales, scores are resized bilinearly to the image (logits before their softmax), as released.
+    With several scales, it resizes scores bilinearly to the image (logits before their softmax), as the release does.
 
     Args:
         image: (3, H, W), normalised.
 
     Returns:
-        probability (K, h, w) at predictor.plan.output_size((H, W)), and the segments (h', w') of the first view, if the
-        predictor makes any.
+        The probability (K, h, w) at predictor.plan.output_size((H, W)), and the segments (h', w') of the first view if
+        the predictor has any.
     """
     plan = predictor.plan
     size = plan.output_size((image.shape[1], image.shape[2]))

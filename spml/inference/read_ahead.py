@@ -1,4 +1,4 @@
-"""Images read while the network is busy with those before."""
+"""Reads the next images while the network is busy."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,10 +10,10 @@ Read = TypeVar("Read")
 
 
 def read_ahead(items: Iterable[Item], read: Callable[[Item], Read], ahead: int = 2) -> Iterator[tuple[Item, Read]]:
-    """Each item with what `read` makes of it, in order; one thread reads, and at most `ahead` results wait.
+    """Yield each item with the result of `read`, in order. One thread reads, and at most `ahead` results wait.
 
-    Decoding holds no lock of Python, so that one thread keeps up with a GPU, and on the CPU takes little from the
-    network. An error of `read` is raised at its item's turn.
+    Decoding releases Python's lock, so one thread keeps up with a GPU, and on the CPU it slows the network little. An
+    error of `read` is raised when its item is due.
     """
     line: deque[tuple[Item, Future[Read]]] = deque()
     pool = ThreadPoolExecutor(1)

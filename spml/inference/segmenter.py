@@ -1,4 +1,4 @@
-"""Segments of whole test images: the stitched embedding, clustered without any label."""
+"""Segments of whole test images: stitches the embedding of the crops and clusters it without labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,10 +39,10 @@ class Segmenter:
     def __call__(self, views: Tensor, keep_padding: bool) -> tuple[Tensor, Tensor]:
         """The segments of (B, 3, h, w), normalised images: index (B, h, w) in [0, S) and prototype (S, D).
 
-        Embeddings are normalised before the average over crops. `keep_padding`: the grid that k-means starts from and
-        the location features span the padded image, whose padding is then ignored; the release does so where it fills
-        a memory and at a single scale, and not where it averages scales. Images are clustered one by one, as
-        k-means needs most of the memory.
+        Embeddings are normalised before the average over crops. With `keep_padding`, the starting grid of k-means and
+        the location features span the padded image, and k-means ignores the padding. The release does so to fill a
+        memory and at a single scale, but not when it averages scales. Images are clustered one by one, because k-means
+        needs most of the memory.
         """
         height, width = views.shape[-2:]
         embedding = slide(views, self.plan.crop_size, self.plan.stride, self._embed, self.device)  # (B, D, H, W)

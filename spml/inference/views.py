@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Pixels of a view that by default are not exceeded: k-means on their embeddings takes about 5 KB a pixel, a map of 21
-# logits about 0.5 KB, a CRF of 21 classes 1.2 KB in a process of its own.
+# Default limit of the pixels in a view. K-means on embeddings takes about 5 KB a pixel, a map of 21 logits about
+# 0.5 KB, a CRF of 21 classes 1.2 KB in its own process.
 MAX_PIXELS = {"retrieval": 1_000_000, "softmax": 4_000_000, "CRF": 2_000_000}
 
 
@@ -20,14 +20,14 @@ class ViewPlan:
     """Which views of an image the network sees.
 
     Args:
-        scales: of the image. (1.0,) is single-scale inference: only then `image_size` counts, as in the release.
-        flip: also the mirror image of each, in one batch with it.
+        scales: of the image. (1.0,) is single-scale inference; `image_size` counts only then, as in the release.
+        flip: also use the mirror image of each view, in the same batch.
         image_size: longest side of the single scale; 0 or less keeps the image as it is.
-        crop_size, stride: (h, w) of the sliding crop and of its largest step. A crop of (0, 0) is the whole view, not
-            padded, which the release does not have: the network's global pooling then sees no padding.
+        crop_size, stride: (h, w) of the sliding crop and of its largest step. A crop of (0, 0), which the release does
+            not have, is the whole view without padding, so the network's global pooling sees no padding.
         max_pixels: a view with more pixels is made smaller, which bounds the memory; 0: no bound.
-        base_size: the longest side that `scales` start from, where image_size does not count; 0: the image's own. A
-            network that trained on resized images (train.image_size, which the release does not have) sees such views.
+        base_size: the longest side that `scales` multiply where image_size does not count; 0: the image's own. Networks
+            trained on resized images (train.image_size, which the release does not have) need it.
     """
 
     scales: tuple[float, ...]
@@ -99,8 +99,8 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
 def to_pixels(image: Tensor, means: Sequence[float], stds: Sequence[float]) -> np.ndarray:
     """A normalised image (3, H, W) as (H, W, 3) uint8 for the CRF, computed and rounded down as released.
 
-    So some values come back one level lower than they were read; with the exact ones up to 0.5 % of a refined image's
-    pixels differ from the release's.
+    Rounding down makes some values one level lower than in the file. With the exact values, up to 0.5 % of a refined
+    image's pixels would differ from the release.
     """
     pixels = image.permute(1, 2, 0).numpy().copy()
     pixels *= np.asarray(stds)
@@ -114,8 +114,10 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def crop_ends(length: int, crop: int, stride: int) -> list[int]:
-    """Where the crops along an axis of `length` >= `crop` pixels end: evenly spread, at most `stride` apart, rounded
-    down, the last flush with the border."""
+    """The ends of the crops along an axis of `length` >= `crop` pixels.
+
+    They are evenly spread, at most `stride` apart and rounded down; the last is at the border.
+    """
     count = -(-(length - crop) // stride) + 1
     return np.linspace(crop, length, count, dtype=np.int64).tolist()
 
@@ -128,15 +130,15 @@ def slide(
     apply: Callable[[Tensor], Tensor],
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """The maps that `apply` makes of the crops of an image, averaged where crops overlap.
+    """Call `apply` on the crops of an image, and average the maps where crops overlap.
 
     Args:
-        image: (B, 3, H, W), normalised. Below and to the right of an image smaller than the crop stand zeros.
+        image: (B, 3, H, W), normalised. An image smaller than the crop is padded with zeros below and to the right.
         crop_size, stride: of a ViewPlan.
         apply: (B, 3, *crop_size) on `device` -> (B, D, *crop_size). One crop's map is held at a time.
 
     Returns:
-        (B, D, max(H, crop height), max(W, crop width)) on `device`: with the padding, which the caller cuts off.
+        (B, D, max(H, crop height), max(W, crop width)) on `device`, with the padding; the caller cuts it off.
     """
     if crop_size == (0, 0):
         return apply(image.to(device))

@@ -1,4 +1,4 @@
-"""The network on whole views of an image, as the release's pseudo labels are made, and maps at 1/8 of its size."""
+"""The network on whole views of an image, as in the release's pseudo labels, and maps at 1/8 of its size."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ STRIDE = 8  # pixels of the image to one of the walk
 
 @dataclass(frozen=True)
 class WholeViews:
-    """The network on the whole views of an image, padded to at least the crop: the maps that it makes.
+    """The maps of a network on the whole views of an image, padded to at least the crop.
 
     Args:
         model: image and size to raw embedding, as EmbeddingModel; in eval mode, on `device`.
@@ -48,7 +48,7 @@ def working_size(plan: ViewPlan, image: Tensor) -> tuple[int, int]:
 
 
 def eighth(size: tuple[int, int]) -> tuple[int, int]:
-    """The size at which scores walk."""
+    """The size of the scores in the random walk."""
     return max(1, size[0] // STRIDE), max(1, size[1] // STRIDE)
 
 
@@ -58,5 +58,5 @@ def cut(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def unmirrored(maps: Tensor) -> Tensor:
-    """The maps of an image and its mirror image, (1 or 2, D, h, w), the latter mirrored back."""
+    """The maps (1 or 2, D, h, w) of an image and its mirror image, the second mirrored back."""
     return maps if len(maps) == 1 else torch.stack([maps[0], maps[1].flip(-1)])

@@ -11,7 +11,7 @@ from spml.grouping.segments import Segments
 
 
 class Inputs(Protocol):
-    """What a task knows of a step; computed when it is first asked for. Shapes are those of the crop (H, W)."""
+    """What a task gives to losses in a step, computed on first use. (H, W) is the size of the crop."""
 
     @property
     def logit(self) -> Tensor:
@@ -39,11 +39,11 @@ class Inputs(Protocol):
 
     @property
     def tag(self) -> Tensor:
-        """(B, K) bool: the classes that the whole image shows."""
+        """(B, K) bool: the classes in the whole image."""
 
     @property
     def background(self) -> int | None:
-        """The class that is no object; None where every class is one."""
+        """The class that is no object; None where every class is an object."""
 
     @property
     def exchange(self) -> Exchange:
@@ -69,8 +69,8 @@ class Loss:
     Args:
         help: one line on what it does.
         settings: a dataclass of `spml.config.settings.setting` fields, the first of them `weight`.
-        inputs: the names of what it reads of `Inputs`; a task that lacks one refuses the loss before any work. Its
-            gradient reaches the networks through "logit" and "embedding"; segments are of the embedding.
+        inputs: the attributes of `Inputs` that it reads; a task that lacks one refuses the loss before any work. The
+            gradient reaches the networks through "logit" and "embedding"; segments come from the embedding.
         function: (inputs, settings) -> a raw float32 scalar with gradient; 0 where nothing counts.
     """
 

@@ -16,7 +16,7 @@ def cross_entropy(logit: Tensor, label: Tensor, exchange: Exchange = ALONE) -> T
 
     Args:
         logit: (B, K, h, w) float, resized bilinearly to the label.
-        label: (B, H, W) int64; 255 and everything else from K on is no target.
+        label: (B, H, W) int64; values of K and above, such as 255, count as unlabelled.
         exchange: the other processes.
 
     Returns:

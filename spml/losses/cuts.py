@@ -11,11 +11,11 @@ from spml.losses.dense_crf import Gaussian
 from spml.losses.maps import Maps, mean, scaled
 from spml.losses.quadratic import quadratic
 
-SMALLEST = 1e-12  # a class whose pixels have less weight than this is in nobody's part of the image
+SMALLEST = 1e-12  # a class of less total weight than this counts as absent
 
 
 def normalised_cut(probability: Tensor, rgb: Tensor, valid: Tensor, sigma_xy: float, sigma_rgb: float) -> Tensor:
-    """sum_k S_k' W (1 - S_k) / (d' S_k) of each image, d = W 1; a class that has no weight adds nothing.
+    """Return sum_k S_k' W (1 - S_k) / (d' S_k) of each image, d = W 1; a class without weight adds nothing.
 
     Its gradient of a class is d (S' W S) / (d' S)^2 - 2 W S / (d' S).
 
@@ -23,7 +23,7 @@ def normalised_cut(probability: Tensor, rgb: Tensor, valid: Tensor, sigma_xy: fl
         As `spml.losses.dense_crf.dense_crf`; 1 is one at the valid pixels.
 
     Returns:
-        (B,) of the type of `probability`, about 0 (each class has what resembles it) to K; zero for an image without
+        (B,) of the type of `probability`, from about 0 (similar pixels share a class) to K; 0 for an image without
         valid pixels.
     """
     gaussian = Gaussian.of(rgb, valid, sigma_xy, sigma_rgb)
@@ -46,14 +46,14 @@ def _degree(probability: Tensor, gaussian: Gaussian) -> Tensor:
 
 
 def _cut(association: Tensor, degree: Tensor) -> Tensor:
-    """The sum over classes of 1 - S' W S / (d' S), which is the normalised cut as S' W 1 = d' S."""
+    """The sum over classes of 1 - S' W S / (d' S): the normalised cut, because S' W 1 = d' S."""
     there = degree > SMALLEST
     return (1 - association / degree.clamp(min=SMALLEST)).masked_fill(~there, 0).sum(1)
 
 
 @dataclass(frozen=True)
 class NormalisedCutSettings:
-    """Ranges of the dense-CRF loss. The paper's code names no weight: ours leaves cross-entropy the larger part."""
+    """The ranges of the dense-CRF loss. The paper's code names no weight; with ours cross-entropy stays larger."""
 
     weight: float = setting(0.1, number(low=0), "of this loss, which is at most the number of classes")
     sigma_xy: float = setting(100.0, number(above=0), "range in pixels of the crop")

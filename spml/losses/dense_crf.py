@@ -1,4 +1,4 @@
-"""The dense-CRF loss: pixels near in place and colour shall have the same class (Tang et al., ECCV 2018).
+"""The dense-CRF loss: pixels near in place and colour should have the same class (Tang et al., ECCV 2018).
 
 `On Regularized Losses for Weakly-supervised CNN Segmentation`, equation 7 with the Gaussian kernel of Kraehenbuehl and
 Koltun (2011). The kernel is applied by the permutohedral lattice: no matrix of pixels by pixels.
@@ -22,7 +22,7 @@ from spml.propagate.lattice import Lattice, build_lattice
 class Gaussian:
     """W of a batch: w_ij = exp(-|xy_i - xy_j|^2 / 2 sigma_xy^2 - |rgb_i - rgb_j|^2 / 2 sigma_rgb^2), approximately.
 
-    Only valid pixels of the same image have a weight, each with itself too (w_ii = 1). W is symmetric.
+    Only pairs of valid pixels of one image have a weight; a pixel also pairs with itself (w_ii = 1). W is symmetric.
     """
 
     lattice: Lattice
@@ -31,7 +31,7 @@ class Gaussian:
     @classmethod
     @torch.no_grad()
     def of(cls, rgb: Tensor, valid: Tensor, sigma_xy: float, sigma_rgb: float) -> "Gaussian":
-        """Args: as `dense_crf`. The others' colours do not matter: they stand on the first valid pixel."""
+        """Args: as `dense_crf`. Pixels that are not valid take place and colour of the first valid one."""
         batch, _, height, width = rgb.shape
         y, x = (torch.arange(size, device=rgb.device).float() / sigma_xy for size in (height, width))
         place = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])  # (2, h, w)
@@ -52,9 +52,9 @@ class Gaussian:
 
 
 def total_weight(d: int) -> float:
-    """What a lattice of d features makes of a unit, all told, divided by what the Gaussian does.
+    """The total weight that a lattice of d features gives to a unit, divided by the total weight of the Gaussian.
 
-    Each of d + 1 blurs doubles the sum, the filter is divided by 1 + 2^-d, and a corner stands for the volume
+    Each of d + 1 blurs doubles the sum, the filter is divided by 1 + 2^-d, and a corner represents the volume
     (3/2)^(d/2) / sqrt(d + 1) in units of the standard deviations; the Gaussian's integral is (2 pi)^(d/2).
     """
     lattice = 2 ** (d + 1) / (1 + 2**-d) * 1.5 ** (d / 2) / math.sqrt(d + 1)
@@ -64,9 +64,9 @@ def total_weight(d: int) -> float:
 def dense_crf(probability: Tensor, rgb: Tensor, valid: Tensor, sigma_xy: float, sigma_rgb: float) -> Tensor:
     """The energy -sum_k S_k' W S_k of each image; its gradient is -2 W S.
 
-    W S is that of `Gaussian`, an approximation: on photographs the value is about 0.8 of the exact Gaussian's, and the
-    gradient runs along with the exact one (correlation 0.98 to 0.99). The energy is negative, grows with the square of
-    the pixels, and is lowest where all pixels are certain of one class.
+    W is the approximate `Gaussian`: on photographs the value is about 0.8 of the exact Gaussian's, and the gradient
+    follows the exact one (correlation 0.98 to 0.99). The energy is negative, grows with the square of the number of
+    pixels, and is lowest where all pixels are certain of one class.
 
     Args:
         probability: (B, K, h, w) float, S.
@@ -85,7 +85,7 @@ def dense_crf(probability: Tensor, rgb: Tensor, valid: Tensor, sigma_xy: float, 
 
 @dataclass(frozen=True)
 class DenseCRFSettings:
-    """The released PyTorch recipe, made for crops of 513: the energy grows with the square of the pixels."""
+    """The released PyTorch recipe, for crops of 513. The energy grows with the square of the number of pixels."""
 
     weight: float = setting(2e-9, number(low=0), "of this loss; the energy of a smaller crop is smaller by its square")
     sigma_xy: float = setting(100.0, number(above=0), "range in pixels of the crop")

@@ -1,4 +1,4 @@
-"""Entropy: each pixel shall be certain of its class (Grandvalet and Bengio, 2004)."""
+"""Entropy: each pixel should be certain of its class (Grandvalet and Bengio, 2004)."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ def entropy(logit: Tensor, valid: Tensor) -> Tensor:
     """The sum over valid pixels of -sum_k S_k ln S_k of each image, S the softmax of the scores.
 
     Args:
-        logit: (B, K, h, w) float, raw scores; logarithms are taken of the scores, so that certainty gives no ln 0.
+        logit: (B, K, h, w) float, raw scores; log-softmax of them avoids ln 0 where a pixel is certain.
         valid: (B, h, w) bool; the other pixels (padding, void) add nothing.
 
     Returns:
@@ -28,7 +28,7 @@ def entropy(logit: Tensor, valid: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class EntropySettings:
-    """Without labels beside it entropy is lowest for one class everywhere, so it goes with cross-entropy."""
+    """Use it beside cross-entropy: alone, it is lowest where every pixel has the same class."""
 
     weight: float = setting(1.0, number(low=0), "of this loss")
 

@@ -25,17 +25,17 @@ def gated_crf(
     """The sum over pixels i and their neighbours j of k_ij m_i m_j (1 - S_i . S_j) of each image.
 
     k_ij = exp(-|f_i - f_j|^2 / 2) with f = (xy / sigma_xy, rgb / sigma_rgb), j != i within `radius` of i along both
-    axes; m is one at valid pixels, the gate. Every pair counts twice, from either end.
+    axes; m, the gate, is one at valid pixels. Every pair counts twice, once from each end.
 
     Args:
         probability: (B, K, h, w) float, S.
         rgb: (B, 3, h, w) float in 0..255; normalised here by ImageNet's mean and deviation.
         valid: (B, h, w) bool; a pair with another pixel (padding, void) adds nothing.
-        radius: of the window: 5 is 11 x 11.
+        radius: of the window; 5 makes it 11 x 11.
         sigma_xy, sigma_rgb: standard deviations in pixels of this map and in normalised colours, above 0.
 
     Returns:
-        (B,) of the type of `probability`, 0 or more but for rounding.
+        (B,) of the type of `probability`, 0 or more up to rounding.
     """
     mean_, deviation = (rgb.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_DEVIATION))
     colour = (rgb / 255 - mean_) / deviation / sigma_rgb
@@ -65,7 +65,7 @@ def _kernel(colour: Tensor, valid: Tensor, offset: Offset, sigma_xy: float) -> T
 
 @dataclass(frozen=True)
 class GatedCRFSettings:
-    """The released recipe. It waits for 0.5 % of the training; here the loss is on from the first step."""
+    """The released recipe, which turns the loss on after 0.5 % of the training; here it is on from the first step."""
 
     weight: float = setting(0.1, number(low=0), "of this loss")
     radius: int = setting(5, integer(1, 32), "of the window, in pixels of the map: 5 is 11 x 11")

@@ -1,7 +1,7 @@
 """A Gaussian mixture around each image's labelled pixels supervises the others (AGMM; Wu et al., CVPR 2023).
 
-`Sparsely Annotated Semantic Segmentation with Adaptive Gaussian Mixtures`. Beside it stands cross-entropy, which is an
-entry of its own. As in the authors' code, whose deviation is one.
+`Sparsely Annotated Semantic Segmentation with Adaptive Gaussian Mixtures`. Use it beside cross-entropy, which is a loss
+of its own. The Gaussians' deviation is one, as in the authors' code.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from spml.grouping.memory import Exchange
 from spml.losses.base import Inputs, Loss
 from spml.losses.maps import mean
 
-SMALLEST = 1e-6  # added to what a logarithm is taken of
+SMALLEST = 1e-6  # added before taking a logarithm
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Centres:
 
     @classmethod
     def of(cls, feature: Tensor, label: Tensor, classes: int) -> "Centres":
-        """The means of (B, D, h, w) over the pixels of (B, H, W) int64 that are below `classes`.
+        """The means of features (B, D, h, w) over the pixels of each class below `classes` in `label` (B, H, W) int64.
 
-        Features are enlarged bilinearly to the labels' size; what is summed here are their weights at their own size.
+        They equal means of features enlarged bilinearly to the labels' size. We shrink the labels' weights instead.
         """
         size, batch = feature.shape[-2:], len(label)
         target = torch.where((label >= 0) & (label < classes), label, classes)
@@ -67,13 +67,13 @@ def agreement(
 
     Args:
         probability: (B, K, H, W) float, P.
-        feature: (B, D, h, w) float, G of which is enlarged bilinearly to (H, W).
+        feature: (B, D, h, w) float; G is computed at its size and enlarged bilinearly to (H, W).
         label: (B, H, W) int64; a class below K, 255 is void or padding, any other value unlabelled.
         valid: (B, H, W) bool; other pixels (padding, void) add nothing.
         centres: of the same images.
 
     Returns:
-        two scalars, of the sums over the batch; zero where no pixel is labelled.
+        Both sums over the batch, as scalars; zero where no pixel is labelled.
     """
     image, class_ = centres.labelled.nonzero(as_tuple=True)  # P pairs
     share = 1 / centres.labelled.sum(1).to(probability.dtype)[image]  # of its image's classes
@@ -93,8 +93,9 @@ def agreement(
 def separation(centres: Centres, exchange: Exchange) -> Tensor:
     """The mean over pairs of classes of exp(-delta^2), delta the mean over channels of |mu_k - mu_l|; 0 without pairs.
 
-    mu_k is the mean of the images' centres over all processes; what others hold has no gradient here, as each of them
-    computes its own. Returns a scalar, this process's share: the value divided by the processes, the gradient whole.
+    mu_k is the mean of the images' centres over all processes. The centres of other processes have no gradient here;
+    each process computes its own. Returns a scalar, this process's share: the value divided by the number of processes,
+    with the whole gradient.
     """
     own = (centres.mean * centres.labelled[..., None]).sum(0)  # (K, D)
     count = exchange.total(centres.labelled.sum(0))  # (K,)
@@ -107,11 +108,11 @@ def separation(centres: Centres, exchange: Exchange) -> Tensor:
 
 
 def absence(probability: Tensor, tag: Tensor, valid: Tensor) -> Tensor:
-    """The sum over valid pixels of -sum_k ln(1 - P_k), k the classes that the image does not have: a scalar.
+    """The sum over valid pixels of -sum_k ln(1 - P_k) over the classes k that the image does not have: a scalar.
 
     Args:
         probability: (B, K, H, W) float, P.
-        tag: (B, K) bool; an image without any is one of which nothing is known, and adds nothing.
+        tag: (B, K) bool; an image without tags is one of unknown classes, and adds nothing.
         valid: (B, H, W) bool; other pixels (padding, void) add nothing.
     """
     absent = (~tag & tag.any(1, keepdim=True))[:, :, None, None]

@@ -1,4 +1,4 @@
-"""What the regularisers look at: probabilities, colours and valid pixels, all at one size."""
+"""The inputs of the regularisers: probabilities, colours and valid pixels, all at one size."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Maps:
-    """A batch at one size; `of` fills it."""
+    """A batch at one size; make it by `of`."""
 
     probability: Tensor  # (B, K, h, w) float32, sums to one over K
     rgb: Tensor  # (B, 3, h, w) float32 in 0..255; 0 where not valid
@@ -23,8 +23,8 @@ class Maps:
     def of(cls, inputs: Inputs, size: Size) -> "Maps":
         """The logits, colours and valid pixels of a step at `size`, which is at most that of the crop.
 
-        A cell of the smaller map is valid where at least half of its pixels are, and its colour is the mean of these
-        alone: padding and void change nothing.
+        A cell of the smaller map is valid where at least half of its pixels are valid. Its colour is the mean of these;
+        padding and void do not change it.
         """
         rgb, valid = shrink_colours(inputs.rgb, inputs.valid, size)
         return cls(probabilities(inputs.logit, size), rgb, valid)
@@ -33,7 +33,7 @@ class Maps:
 def probabilities(logit: Tensor, size: Size) -> Tensor:
     """Softmax of raw scores (B, K, h', w') at another size: (B, K, h, w).
 
-    Smaller scores are enlarged bilinearly before the softmax; of larger ones the probabilities are averaged after it.
+    Smaller scores are enlarged bilinearly before the softmax. Of larger scores, the probabilities are averaged.
     """
     if logit.shape[-2] > size[0] or logit.shape[-1] > size[1]:
         return F.adaptive_avg_pool2d(logit.softmax(1), size)
@@ -58,7 +58,7 @@ def scaled(inputs: Inputs, scale: float) -> Size:
 
 
 def mean(energy: Tensor, count: Tensor, inputs: Inputs) -> Tensor:
-    """This process's share of a mean over all processes: the sum of `energy` divided by everybody's `count`.
+    """This process's share of a mean over all processes: its sum of `energy` divided by the `count` of all processes.
 
     Zero, with a graph, where the count is zero.
     """

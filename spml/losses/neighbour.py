@@ -1,4 +1,4 @@
-"""The Potts model of a Markov random field on the grid, relaxed to probabilities: neighbours agree but at edges."""
+"""The Potts model of a Markov random field on the grid, relaxed to probabilities: neighbours agree except at edges."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ OFFSETS: dict[int, tuple[Offset, ...]] = {4: ((0, 1), (1, 0)), 8: ((0, 1), (1, 0
 
 
 def neighbour(probability: Tensor, rgb: Tensor, valid: Tensor, sigma: float, neighbours: int = 8) -> Tensor:
-    """The sum over pairs of neighbours of w_pq |S_p - S_q|^2, w_pq = exp(-|I_p - I_q|^2 / 2 sigma^2), of each image.
+    """Sum w_pq |S_p - S_q|^2 over the pairs of neighbours of each image, w_pq = exp(-|I_p - I_q|^2 / 2 sigma^2).
 
     Each pair counts once, diagonal ones like the others.
 
@@ -54,7 +54,7 @@ def neighbour(probability: Tensor, rgb: Tensor, valid: Tensor, sigma: float, nei
 
 @torch.no_grad()
 def _weight(rgb: Tensor, valid: Tensor, sigma: float, offset: Offset) -> Tensor:
-    """w_pq of the pairs at `offset`, zero where one of both is not valid: (B, 1, h', w')."""
+    """w_pq of the pairs at `offset`, zero where either pixel is not valid: (B, 1, h', w')."""
     first, second = pair(rgb, offset)
     both = torch.logical_and(*pair(valid[:, None], offset))
     return (-(first - second).square().sum(1, keepdim=True) / (2 * sigma**2)).exp() * both
@@ -68,7 +68,7 @@ def _read_neighbours(value: Any) -> int:
 
 @dataclass(frozen=True)
 class NeighbourSettings:
-    """The sources give the form alone; these are round numbers that nobody has tuned."""
+    """The literature gives the formula without numbers; these are round ones that we have not tuned."""
 
     weight: float = setting(1.0, number(low=0), "of this loss")
     sigma: float = setting(15.0, number(above=0), "difference in grey values that makes an edge")

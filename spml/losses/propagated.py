@@ -1,4 +1,4 @@
-"""Cross-entropy with labels that travel inside an image, from annotated segments to those that look like them."""
+"""Cross-entropy on labels propagated inside an image, from labelled segments to segments that resemble them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from spml.losses.cross_entropy import cross_entropy
 def propagated_label(
     segments: Segments, semantic_tag: Tensor, semantic_label: Tensor, num_classes: int, threshold: float
 ) -> Tensor:
-    """The label of every pixel as feature affinity has it: that of the nearest labelled segment of the same image.
+    """Give every pixel the label that feature affinity uses: that of the nearest labelled segment of its image.
 
-    Nearest by embedding with location. The release has nothing alike.
+    "Nearest" compares embeddings with location. The release has no such loss.
 
     Args:
         segments: of a batch of B images of h x w pixels.
-        semantic_tag: (B, any) bool, not used beyond its rows.
-        semantic_label: (B, h, w) int64, the annotation that the segments were split by; 255 is in no segment.
-        num_classes: labels from here on are unlabelled.
-        threshold: least cosine to the labelled segment, in [-1, 1]; at -1 any will do.
+        semantic_tag: (B, any) bool; only its number of rows matters.
+        semantic_label: (B, h, w) int64, the annotation that split the segments; 255 belongs to no segment.
+        num_classes: labels of this value and above are unlabelled.
+        threshold: least cosine to the labelled segment, in [-1, 1]; -1 accepts any.
 
     Returns:
         (B, h, w) int64: 255 where no segment is near enough, and where the annotation is 255.

@@ -1,4 +1,4 @@
-"""The quadratic form S' W S of a symmetric W that is known as a filter alone, with its exact gradient 2 W S."""
+"""The quadratic form S' W S with its exact gradient 2 W S, for a symmetric W that is given as a filter."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ Filter = Callable[[Tensor], Tensor]
 
 
 class _Quadratic(Function):
-    """One filtering serves value and gradient; what is kept for the gradient is as large as the values."""
+    """Filters once for value and gradient. It keeps a tensor of the size of the values for the gradient."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, filter_by: Filter) -> Tensor:

@@ -1,4 +1,4 @@
-"""The four relations of SPML as losses of the table; the mathematics is in `spml.grouping`."""
+"""The four relations of SPML as entries of the table of losses; `spml.grouping` computes them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,9 +51,9 @@ class Affinity:
 
 
 def object_tag(tag: Tensor, background: int | None) -> Tensor:
-    """(B, K) bool tags as `grouping_losses` takes them: the first column, the background's, stands for no object.
+    """Bring tags (B, K) bool into the form of `grouping_losses`: the first column is the background, not an object.
 
-    Where the background is another class, or none, a column is put in front: (B, 1 + K).
+    If the background is another class, or no class, this adds a column in front: (B, 1 + K).
     """
     if background == 0:
         return tag
@@ -66,7 +66,7 @@ def object_tag(tag: Tensor, background: int | None) -> Tensor:
 def _relation(name: str) -> Callable[[Inputs, Any], Tensor]:
     def loss(inputs: Inputs, settings: Any) -> Tensor:
         segments = inputs.segments
-        # DensePose has colour beside the location; its image similarity is on embeddings alone, as released.
+        # DensePose adds colour to the location; its image similarity uses embeddings alone, as the release does.
         location = segments.embedding_with_location.shape[1] - segments.embedding.shape[1]
         losses = grouping_losses(
             segments,

@@ -1,7 +1,7 @@
-"""What two views of an image must agree in, and the classification beside it: SEAM's losses (Wang et al., CVPR 2020).
+"""SEAM's losses: classification, and the agreement of two views of an image (Wang et al., CVPR 2020).
 
-Tensors in, a scalar out. A map is (B, C, h, w) float, C = K - 1 classes without the background; a tag is (B, C) bool,
-true where the image has the class. Maps of classes that it does not have count as zero everywhere.
+Each takes tensors and returns a scalar. A map is (B, C, h, w) float, C = K - 1 classes without the background; a tag is
+(B, C) bool, true where the image has the class. The map of a class that the image does not have counts as zero.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ HARD_SHARE, MIN_SHARE = 0.2, 0.25
 
 
 def with_background(maps: Tensor) -> Tensor:
-    """(B, C, h, w) in [0, 1] -> (B, 1 + C, h, w): 1 - max in front."""
+    """(B, C, h, w) in [0, 1] -> (B, 1 + C, h, w): adds the background, 1 - max, in front."""
     return torch.cat([1 - maps.amax(1, keepdim=True), maps], dim=1)
 
 
@@ -32,8 +32,9 @@ def classification_loss(logit: Tensor, tag: Tensor) -> Tensor:
 def equivariance_loss(first: Tensor, second: Tensor, tag: Tensor) -> Tensor:
     """ER: mean over images, classes and pixels of |n(first) - n(second)|, n = `of_tags` at the small view's size.
 
-    Zero where the map of the small view is the shrunken map of the large one (SEAM, equation 4). Normalised after the
-    shrinking: SEAM's code does it before, so that an equivariant map has a loss where a thin maximum is averaged away.
+    It is zero where the map of the small view equals the shrunken map of the large one (SEAM, equation 4). We normalise
+    after shrinking. SEAM's code does it before, which gives an equivariant map a loss where shrinking lowers a thin
+    maximum.
 
     Args:
         first: (B, C, h, w) maps of the large view, raw.
@@ -45,10 +46,11 @@ def equivariance_loss(first: Tensor, second: Tensor, tag: Tensor) -> Tensor:
 
 
 def cross_refinement_loss(first: Tensor, second: Tensor, refined: tuple[Tensor, Tensor], tag: Tensor) -> Tensor:
-    """ECR: the refined map of each view against the raw one of the other, hardest 20 % alone (equation 6).
+    """ECR: compares the refined map of each view with the raw map of the other, on the hardest 20 % (equation 6).
 
-    Per image the mean of the largest fifth of |m(other) - n(refined)| over pixels and classes, background (1 - max)
-    included; m = `maximum_only` of the normalised map, detached. Both directions are summed, images averaged.
+    For each image it takes the mean of the largest fifth of |m(other) - n(refined)| over pixels and classes, with the
+    background (1 - max); m = `maximum_only` of the normalised map, detached. It sums both directions and averages the
+    images.
 
     Args:
         first, second: (B, C, h, w), (B, C, h', w') raw maps of the large and the small view; no gradient.
@@ -67,10 +69,10 @@ def cross_refinement_loss(first: Tensor, second: Tensor, refined: tuple[Tensor, 
 
 
 def min_pool_loss(refined: Tensor, tag: Tensor) -> Tensor:
-    """Mean, per image, of the lowest quarter of max_c refined over pixels: somewhere there is background.
+    """Mean, per image, of the lowest quarter of max_c refined over pixels: every image has some background.
 
     Args:
-        refined: (B, C, h, w), of which negative values count as zero.
+        refined: (B, C, h, w); negative values count as zero.
         tag: (B, C) bool.
     """
     strongest = F.relu(refined * tag[:, :, None, None]).amax(1).flatten(1)  # (B, N)
@@ -81,7 +83,7 @@ def min_pool_loss(refined: Tensor, tag: Tensor) -> Tensor:
 def of_tags(maps: Tensor, tag: Tensor, size: Sequence[int]) -> Tensor:
     """Maps shrunk to (h, w) and normalised, for the classes that an image has; zero for the others.
 
-    A cell of the coarser grid is the mean of the cells that it covers: what shrinking the image should make of a map.
+    A cell of the coarser grid is the mean of the cells that it covers, as if the image itself had been shrunk.
     """
     maps = F.interpolate(maps, (int(size[0]), int(size[1])), mode="area")
     return max_normalise(maps) * tag[:, :, None, None]

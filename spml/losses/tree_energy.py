@@ -1,4 +1,4 @@
-"""The tree energy loss: an unlabelled pixel resembles what its trees say of it (Liang et al., CVPR 2022).
+"""The tree energy loss: an unlabelled pixel should agree with its neighbours in two trees (Liang et al., CVPR 2022).
 
 `Tree Energy Loss: Towards Sparsely Annotated Semantic Segmentation`, section 3.
 """
@@ -18,22 +18,22 @@ from spml.losses.tree_filter import Tree, tree_filter
 def tree_energy(
     probability: Tensor, rgb: Tensor, embedding: Tensor, valid: Tensor, unlabelled: Tensor, sigma: float = 0.02
 ) -> Tensor:
-    """The sum over unlabelled pixels of |P - Y|_1 of each image, Y = filter_high(filter_low(P)).
+    """Sum |P - Y|_1 over the unlabelled pixels of each image, Y = filter_high(filter_low(P)).
 
     Each filter (`tree_filter`) runs along a minimum spanning tree of the 4-connected grid; the affinity of an edge is
-    exp(-d / sigma) in colours and exp(-d) in the embedding, d the squared distance. Y has a gradient, as the authors'
-    code has it: with respect to P, and to the embedding by the affinities of its tree.
+    exp(-d / sigma) in colours and exp(-d) in the embedding, d the squared distance. As in the authors' code, the
+    gradient of Y reaches P, and reaches the embedding through the affinities of its tree.
 
     Args:
         probability: (B, K, h, w) float, P.
-        rgb: (B, 3, h, w) float in 0..255; taken in 0..1.
+        rgb: (B, 3, h, w) float in 0..255; divided by 255 here.
         embedding: (B, D, h, w) float, raw.
         valid: (B, h, w) bool; nothing passes along the edges of other pixels (padding, void).
-        unlabelled: (B, h, w) bool; the pixels that count, those that are valid.
+        unlabelled: (B, h, w) bool; of these pixels the valid ones count.
         sigma: of the colours, above 0.
 
     Returns:
-        (B,) of the type of `probability`, between 0 and 2 a pixel.
+        (B,) of the type of `probability`; each pixel adds between 0 and 2.
     """
     colour = (rgb / 255).to(probability.dtype)
     answer = probability
@@ -46,7 +46,7 @@ def tree_energy(
 
 @dataclass(frozen=True)
 class TreeEnergySettings:
-    """The released recipe for PASCAL VOC; for Cityscapes sigma is 0.002."""
+    """The released recipe for PASCAL VOC; the recipe for Cityscapes has sigma 0.002."""
 
     weight: float = setting(0.4, number(low=0), "of this loss")
     sigma: float = setting(0.02, number(above=0), "of squared differences of colours in 0..1, summed over channels")
@@ -55,7 +55,7 @@ class TreeEnergySettings:
 def function(inputs: Inputs, settings: TreeEnergySettings) -> Tensor:
     """`tree_energy` for each unlabelled pixel, at the logits' size: the sum over all processes divided by their number.
 
-    A cell of that size that holds a labelled pixel is labelled.
+    A cell of the map counts as labelled if it holds a labelled pixel.
     """
     logit, label = inputs.logit, inputs.label
     size = logit.shape[-2], logit.shape[-1]

@@ -17,9 +17,9 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Tree:
-    """One rooted tree for each image of a batch, over its pixels, all in one list that starts with the roots.
+    """One rooted tree over the pixels of each image of a batch, all in one list that starts with the roots.
 
-    N = B h w pixels stand by depth, so that each depth is a slice and every parent stands before its children.
+    The N = B h w pixels are sorted by depth, so that each depth is a slice and every parent comes before its children.
     """
 
     pixel: Tensor  # (N,) int64: the number b h w + y w + x of each
@@ -32,8 +32,8 @@ class Tree:
     def of(cls, feature: Tensor, valid: Tensor) -> "Tree":
         """The minimum spanning tree of the 4-connected grid, edges weighted by squared distance of features.
 
-        Edges at pixels that are not valid are longer than all others, so that valid pixels are joined by valid ones
-        wherever these touch, and nothing passes along them.
+        Edges at pixels that are not valid are longer than all others, so that the tree connects valid pixels through
+        valid ones where it can. The filter passes nothing along these edges.
 
         Args:
             feature: (B, C, h, w) float.
@@ -80,7 +80,7 @@ class Tree:
 def tree_filter(values: Tensor, tree: Tree, affinity: Tensor) -> Tensor:
     """Each pixel's mean of `values` over its image, weighted by the product of affinities along the path in the tree.
 
-    Y_i = sum_j s_ij P_j / sum_j s_ij with s_ii = 1. Gradients reach values and affinities, exactly.
+    Y_i = sum_j s_ij P_j / sum_j s_ij with s_ii = 1. The gradients of values and affinities are exact.
 
     Args:
         values: (B, C, h, w) float, P.
@@ -114,8 +114,8 @@ class _Passes(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         """The filter is symmetric, so the gradient of the rows is the filtered gradient.
 
-        An edge joins what stands below it with the rest of its tree: its gradient is the product of both sums, one
-        of the gradient and the other of the rows, and the other way round.
+        An edge joins the subtree below it to the rest of its tree. Its gradient is the gradient's sum over one side
+        times the rows' sum over the other, for both choices of the side.
         """
         affinity, below, total = ctx.saved_tensors
         grad_below, grad_total = _passes(grad, affinity, ctx.tree)
@@ -128,22 +128,22 @@ class _Passes(Function):
 
 
 def _passes(rows: Tensor, affinity: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
-    """For each pixel the sum over its subtree, and over its whole tree, weighted by affinity to it: (N, C) both."""
+    """Sums over each pixel's subtree and over its whole tree, weighted by the affinity to the pixel: (N, C) each."""
     share = affinity[:, None]
     below = rows.clone()
     for start, end in reversed(tree.levels):
         below.index_add_(0, tree.parent[start:end], share[start:end] * below[start:end])
-    total = (1 - share.square()) * below  # what the parent has of this subtree is not counted twice
+    total = (1 - share.square()) * below  # subtract what the parent already has from this subtree
     for start, end in tree.levels:
         total[start:end].addcmul_(share[start:end], total[tree.parent[start:end]])
     return below, total
 
 
 def _rooted(length: Array, ends: tuple[Array, Array], pixels: int) -> tuple[Array, Array, Array]:
-    """The minimum spanning tree of one image, from the middle of its longest path, which makes it half as deep.
+    """The minimum spanning tree of one image. The root is the middle of its longest path, which halves the depth.
 
     Args:
-        length: (E,) float64, 0 or more; not finite where an edge is to be taken only if no other joins its ends.
+        length: (E,) float64, 0 or more; infinite for edges that serve only where nothing else connects their ends.
         ends: two (E,) of pixels.
 
     Returns:
@@ -167,7 +167,7 @@ def _rooted(length: Array, ends: tuple[Array, Array], pixels: int) -> tuple[Arra
 
 
 def _bounds(order: Array, parent: Array) -> list[int]:
-    """Where each depth starts in a breadth-first order, and its end; parents stand in the order of their children."""
+    """Where each depth of a breadth-first order starts, and its end. Parents have the order of their children."""
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     above = place[parent[order[1:]]]  # ascending

@@ -1,4 +1,4 @@
-"""Pairs of pixels within a window: by shifts of the map, so that a map is never copied once for every neighbour."""
+"""Pairs of pixels within a window, as shifted views of a map: no copy of the map for each neighbour."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ Offset = tuple[int, int]
 
 
 def half_window(radius: int) -> list[Offset]:
-    """The offsets (dy, dx) of at most `radius` either way, one of each pair (dy, dx) and (-dy, -dx); not (0, 0)."""
+    """The offsets (dy, dx) up to `radius` along each axis, without (0, 0) and one of each pair +-(dy, dx)."""
     span = range(-radius, radius + 1)
     return [(dy, dx) for dy in span for dx in span if (dy, dx) > (0, 0)]
 

@@ -1,4 +1,4 @@
-"""Networks: image to embedding, embedding to classes, and the files that hold their weights."""
+"""Networks that map images to embeddings and embeddings to classes, and the files of their weights."""
 
 from spml.models.cam import CamModel, CamOutput, build_cam_model, load_cam_model
 from spml.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint

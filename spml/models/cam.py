@@ -1,4 +1,4 @@
-"""Class activation maps (CAMs): a classification network whose maps say where a class was seen (Zhou et al., 2016)."""
+"""Class activation maps (CAMs): a classification network whose maps tell where it sees a class (Zhou et al., 2016)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from spml.models.checkpoint import load_parts
 from spml.models.embedding import build_backbone
 from spml.models.layers import convolution
 from spml.models.pixel_correlation import PixelCorrelation
+from spml.propagate.cam import foreground_classes
 
 CAM_KINDS = ("cam", "seam")
 
 
 @dataclass(frozen=True)
 class CamOutput:
-    """What a CAM network makes of a batch; K counts the background, which has no map."""
+    """The output of a CAM network for a batch; K counts the background, which has no map."""
 
     activation: Tensor  # (B, K - 1, h, w), raw, of the backbone's stride: 8 as released
     logit: Tensor  # (B, K - 1), the mean of the activation
@@ -35,12 +36,12 @@ class CamModel(nn.Module):
     """
 
     def __init__(self, backbone: Encoder, num_classes: int, seam: bool) -> None:
-        """`num_classes` counts the background."""
+        """`num_classes` counts a background, which has no map."""
         super().__init__()
         self.backbone_name = backbone.key
         self.add_module(backbone.key, backbone)
         self.class_weight = convolution(backbone.channels[-1], num_classes - 1, kernel=1)
-        # By inputs, not by the few outputs as elsewhere: the first logits would saturate.
+        # Scaled by inputs. Scaled by outputs, as elsewhere, the first logits would saturate: there are few outputs.
         nn.init.xavier_uniform_(self.class_weight.weight)
         middle, late = backbone.channels[-3:-1]
         self.pixel_correlation = PixelCorrelation(middle, late) if seam else None
@@ -50,8 +51,8 @@ class CamModel(nn.Module):
 
         Args:
             image: (B, 3, H, W) float, normalised; any H, W >= 1.
-            tag: (B, K - 1) bool, the classes that each image is known to show. The others then do not compete for
-                pixels in the pixel correlation; activation and logits stay. None: all compete, as published.
+            tag: (B, K - 1) bool, the known classes of each image. The other classes then do not compete for pixels in
+                the pixel correlation; activation and logits do not change. None: all classes compete, as published.
         """
         if image.dim() != 4 or image.shape[1] != 3:
             raise ValueError(f"image: expected (B, 3, H, W), got {tuple(image.shape)}")
@@ -75,8 +76,8 @@ def build_cam_model(config: Any, bn_momentum: float | None = None) -> CamModel:
     """The CAM network of a config, with fresh weights drawn from torch's global generator.
 
     Args:
-        config: as `spml.config.load_config` returns it: train.task (cam or seam), network.backbone_types (the residual
-            network alone; heads do not count) and dataset.num_classes.
+        config: as `spml.config.load_config` returns it. It reads train.task (cam or seam), network.backbone_types
+            (without its head), dataset.num_classes and .background; every class but the background gets a map.
         bn_momentum: of the batch norms, as in `build_embedding_model`.
 
     Raises:
@@ -86,7 +87,8 @@ def build_cam_model(config: Any, bn_momentum: float | None = None) -> CamModel:
     if kind not in CAM_KINDS:
         raise UserError(f"train.task: expected {' or '.join(CAM_KINDS)} for a CAM network, got {kind!r}")
     backbone = build_backbone(config, bn_momentum)
-    return CamModel(backbone, int(config.dataset.num_classes), seam=kind == "seam")
+    objects = foreground_classes(int(config.dataset.num_classes), config.dataset.background)
+    return CamModel(backbone, len(objects) + 1, seam=kind == "seam")
 
 
 def load_cam_model(config: Any, path: str | Path) -> CamModel:

@@ -1,7 +1,7 @@
-"""Reading and writing weights: released and own snapshots, and ImageNet backbones. Nothing in a file is ever run.
+"""Reads and writes weights: released and own snapshots, and ImageNet backbones. It never runs code from a file.
 
-A snapshot is a file `{part: state dict}`. `embedding_model` and `prediction_model`, the release's parts, always stand
-in it, empty where a task has other networks.
+A snapshot is a file `{part: state dict}`. It always has the release's parts `embedding_model` and `prediction_model`,
+empty where a task has other networks.
 """
 
 import os
@@ -32,20 +32,20 @@ class CheckpointError(UserError):
 def load_checkpoint(path: str | Path, embedding_model: nn.Module, classifier: nn.Module | None = None) -> str:
     """Copy the weights of a file into an embedding network and its classifier; see `load_parts`.
 
-    Without a classifier the file's one is ignored.
+    With `classifier` None it ignores the classifier in the file.
     """
     parts = {"embedding_model": embedding_model}
     return load_parts(path, parts if classifier is None else {**parts, "prediction_model": classifier})
 
 
 def load_parts(path: str | Path, parts: Mapping[str, nn.Module]) -> str:
-    """Copy the weights of a file into networks by their names in a snapshot; nothing is copied unless all of it fits.
+    """Copy the weights of a file into networks, by their names in a snapshot. It copies nothing unless everything fits.
 
     Accepts snapshots `{"embedding_model": .., "prediction_model": .., ..}` and ImageNet backbones, a flat dict of keys
-    `conv1.*, bn1.*, layer1.* .. layer4.*, fc.*`, also under "state_dict"; a backbone goes to the first of the parts,
-    `fc.*` is dropped and everything else keeps its initial weights. Prefixes `module.` are removed. A snapshot of a
-    segment-sorting release may lack `lfn.smooth_kernel.weight` (then the closed form stays) or hold it repeated.
-    Batch-norm counters may be missing, as in files older than they are. Other parts of a file are ignored.
+    `conv1.*, bn1.*, layer1.* .. layer4.*, fc.*`, also under "state_dict". A backbone goes into the first of `parts`;
+    `fc.*` is dropped and all other layers keep their initial weights. Prefixes `module.` are removed. A released
+    snapshot may lack `lfn.smooth_kernel.weight` (the closed form stays) or repeat it for each channel. Batch-norm
+    counters may be missing, as in files of old PyTorch versions. Other parts of the file are ignored.
 
     Returns:
         One line saying what was loaded.
@@ -100,7 +100,7 @@ def write_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def _portable_state(model: nn.Module) -> dict[str, Tensor]:
-    # A copy of its own for every entry: a view would drag its whole storage into the file.
+    # Copy every entry: for a view, torch.save would write the whole storage behind it.
     return {
         WRAPPERS.sub("", key): value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in model.state_dict().items()
@@ -108,7 +108,7 @@ def _portable_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:
-    """What a file of weights holds, on the CPU: of PyTorch, or, by its suffix, of safetensors.
+    """Read a file of weights to the CPU: safetensors if it has that suffix, else PyTorch.
 
     Raises:
         CheckpointError: missing, unreadable or malicious file.
@@ -147,7 +147,7 @@ def refusal(error: Exception) -> str:
 
 
 def _state(path: str | Path, content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
-    """One state dict of a file, `module.` removed; every entry a tensor."""
+    """One state dict of a file, without prefixes `module.`; every entry is a tensor."""
     state = content.get(name)
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path}: {name}: expected a dict of weights, got {type(state).__name__}")
@@ -158,7 +158,7 @@ def _state(path: str | Path, content: Mapping[str, Any], name: str) -> dict[str,
 
 
 def _part(path: str | Path, content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
-    """The state of one part of a snapshot; of the classifier what is its own, as released files hold more."""
+    """The state of one part of a snapshot. For the classifier, only its own keys: released files hold others, too."""
     if name not in content and name in OLDER_NAMES:
         name = OLDER_NAMES[name]
     state = _state(path, content, name)
@@ -195,10 +195,10 @@ def _imagenet_state(path: str | Path, content: Mapping[str, Any]) -> dict[str, T
 
 
 def fit(path: str | Path, model: nn.Module, state: dict[str, Tensor], part: str = "") -> dict[str, Tensor]:
-    """The entries to load, after all of them were compared with what that part (a prefix of keys) of a model holds.
+    """The entries to load, once all of them agree with that part of a model (its keys with a prefix).
 
     Raises:
-        CheckpointError: keys missing (but for counters of batch norms), unexpected or of another shape; it names them.
+        CheckpointError: keys missing (except counters of batch norms), unexpected or of another shape; it names them.
     """
     own = model.state_dict()
     wanted = {key for key in own if key.startswith(part)}
@@ -227,7 +227,7 @@ def _first(keys: list[str]) -> str:
 def _one_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
     """The colour filter as (3, 1, k, k), from one map, one a channel, or a (3, 3, k, k) that repeats or is diagonal.
 
-    Anything else comes back as it is, for the comparison of shapes to name.
+    It returns anything else unchanged; the comparison of shapes then reports it.
     """
     if kernel.shape[-2:] != shape[-2:]:
         return kernel
@@ -245,7 +245,7 @@ def _one_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
 
 
 def held_parts(path: str | Path) -> tuple[str, ...]:
-    """The names of the networks whose weights a snapshot holds; none for the weights of a backbone alone.
+    """The names of the networks whose weights a snapshot holds; empty for a file of backbone weights.
 
     Raises:
         CheckpointError: missing, unreadable or malicious file.
@@ -268,7 +268,7 @@ def find_snapshot(path: str | Path, option: str = "--snapshot_dir") -> Path:
     """`path` if it is a file, else its `model-<i>.pth` of the largest i.
 
     Raises:
-        UserError: there is none; it names the `option` that the path came from.
+        UserError: there is no snapshot; the message names the `option` that gave the path.
     """
     path = Path(path)
     if path.is_file():

@@ -1,4 +1,4 @@
-"""The softmax classifier on top of the embedding: trained beside it in stage 1, on it in stage 2."""
+"""The softmax classifier on top of the embedding. Stage 1 trains both; stage 2 trains the classifier alone."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class SoftmaxClassifier(nn.Module):
         initialise(self)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """Logits (B, K, h, w) of an embedding (B, D, h, w), float, of any length: it is normalised here."""
+        """Logits (B, K, h, w) of a raw embedding (B, D, h, w) float, which it normalises."""
         return self.semantic_classifier(F.normalize(embedding, dim=1))
 
 

@@ -1,4 +1,4 @@
-"""The embedding network: a backbone, a head, and the features that say where a pixel lies."""
+"""The embedding network: a backbone, a head, and location features of the pixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,15 +17,15 @@ JOINED_DIM = 128
 class EmbeddingModel(nn.Module):
     """Image to embedding at stride 4.
 
-    Keys of the released networks: `resnet_backbone.*`, `aspp.*` or `pspp.*`, and `lfn.*` for DensePose; of the others
+    Released networks have the keys `resnet_backbone.*`, `aspp.*` or `pspp.*`, and `lfn.*` for DensePose; others have
     `backbone.*` and `head.*`.
 
     Args:
         encoder: the backbone.
         head: a module from the list of the encoder's maps to (B, D, h, w).
-        head_name: what the state dict calls it.
-        head_stride: image pixels a cell of the head's map.
-        colour: five local features as in the DensePose model, not two.
+        head_name: its name in the state dict.
+        head_stride: width in image pixels of a cell of the head's map.
+        colour: use the five local features of the DensePose model instead of two.
     """
 
     backbone: Encoder
@@ -53,7 +53,7 @@ class EmbeddingModel(nn.Module):
             size: (height, width) of the result. None keeps stride 4, so 2 * ceil(H / 8) rows.
 
         Returns:
-            (B, D, h, w). With a size, the stride-4 map is resized once more, as released.
+            (B, D, h, w). With a size, the stride-4 map is resized once more, as in the release.
         """
         if image.dim() != 4 or image.shape[1] != 3:
             raise ValueError(f"image: expected (B, 3, H, W), got {tuple(image.shape)}")
@@ -62,7 +62,7 @@ class EmbeddingModel(nn.Module):
         return x if size is None else resize(x, size)
 
     def location(self, image: Tensor, size: Sequence[int]) -> Tensor:
-        """(B, h, w, 2) in [-0.5, 0.5]: y, x; for DensePose (B, h, w, 5) with three colours in [-1, 1] behind them."""
+        """(B, h, w, 2) in [-0.5, 0.5]: y, x; for DensePose (B, h, w, 5), followed by three colours in [-1, 1]."""
         if self.lfn is not None:
             return self.lfn(image, size)
         return location_of(image, size)
@@ -72,7 +72,7 @@ def build_backbone(config: Any, bn_momentum: float | None = None) -> Encoder:
     """The backbone of a config, with fresh weights.
 
     Args:
-        config: read are network.backbone_types, .output_stride, .levels, .freeze_backbone and .freeze_bn.
+        config: it reads network.backbone_types, .output_stride, .levels, .freeze_backbone and .freeze_bn.
         bn_momentum: of its batch norms, as in `build_embedding_model`.
 
     Raises:
@@ -89,10 +89,10 @@ def build_embedding_model(config: Any, bn_momentum: float | None = None) -> Embe
     """The embedding network of a config, with fresh weights drawn from torch's global generator.
 
     Args:
-        config: as `spml.config.load_config` returns it; read are network.head, .joined_dim, .embedding_dim, what
-            `build_backbone` reads, and dataset.dataset (`Densepose` adds colour to the location).
+        config: as `spml.config.load_config` returns it. It reads network.head, .joined_dim, .embedding_dim, the keys of
+            `build_backbone`, and dataset.dataset (`Densepose` adds colour to the location).
         bn_momentum: of the backbone's batch norms. None: 3e-4 for the released backbones, which start from trained
-            statistics, 0.1 for the tiny one, their own for timm's; pass 0.1 to train a released one from scratch.
+            statistics; 0.1 for the tiny one; timm's own for timm's. Pass 0.1 to train a released one from scratch.
 
     Raises:
         UserError: an unknown backbone or head, or two that do not fit.
@@ -109,12 +109,12 @@ def split_parameters(model: nn.Module, freeze_stem: bool) -> dict[str, list[nn.P
     """The parameters by learning rate: `backbone_weight`, `backbone_bias`, `head_weight`, `head_bias`.
 
     Args:
-        model: an EmbeddingModel, a CamModel or a SoftmaxClassifier (all of it head), not wrapped.
-        freeze_stem: leave the backbone's first layers out of every group: as released the stem and res2, in others the
-            layers down to the first map of stride 4, in a ViT what makes the tokens.
+        model: an EmbeddingModel, a CamModel or a SoftmaxClassifier (all of which is head), without a wrapper.
+        freeze_stem: leave the backbone's first layers out of every group: in the released networks the stem and res2,
+            in others the layers up to the first map of stride 4, in a ViT the layers that make the tokens.
 
-    A bias is what is called so, batch norm's included. A frozen backbone is in no group. Nothing about the parameters
-    is changed.
+    A bias is a parameter of that name, including those of batch norms. No group holds a frozen backbone. The function
+    does not change the parameters.
     """
     groups: dict[str, list[nn.Parameter]] = {
         f"{part}_{kind}": [] for part in ("backbone", "head") for kind in ("weight", "bias")

@@ -1,4 +1,4 @@
-"""Convolutions, their first weights, and resizing: what backbones, heads and classifiers are made of."""
+"""Building blocks of backbones, heads and classifiers: convolutions, their initial weights, and resizing."""
 
 from collections.abc import Sequence
 
@@ -37,21 +37,22 @@ def initialise(module: nn.Module) -> None:
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear (B, C, h, w) -> (B, C, *size), corners not aligned; a map of that size comes back as it is."""
+    """Bilinear (B, C, h, w) -> (B, C, *size), corners not aligned; returns a map of that size unchanged."""
     if tuple(x.shape[-2:]) == (int(size[0]), int(size[1])):
         return x
     return F.interpolate(x, size=(int(size[0]), int(size[1])), mode="bilinear", align_corners=False)
 
 
 def rescale(x: Tensor, stride: int, target: int, size: Sequence[int]) -> Tensor:
-    """A map of one stride as a map of another, cell for cell over the same pixels.
+    """Change the stride of a map so that every cell stays over its pixels.
 
-    `resize` squeezes a map into a size; where its last cells reach over the image's border, everything moves. Here
-    every cell keeps its place: what reaches over the border is cut, what is missing there repeats the last cell.
+    `resize` fits the whole map into a size, so it moves all cells if the last ones reach over the image's border. Here
+    every cell keeps its place: cells beyond the border are cut, and missing ones repeat the last cell.
 
     Args:
-        x: (B, C, h, w), a cell over stride x stride pixels.
-        stride, target: pixels a cell, now and after. Finer maps are averaged, coarser ones interpolated bilinearly.
+        x: (B, C, h, w), whose cells cover stride x stride pixels.
+        stride, target: width of a cell in pixels, before and after. Towards a coarser map it averages, towards a finer
+            one it interpolates bilinearly.
         size: (height, width) of the result.
 
     Returns:

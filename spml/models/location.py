@@ -1,4 +1,4 @@
-"""Features that say where a pixel lies, and for DensePose what colour surrounds it."""
+"""Location features of pixels; for DensePose also the colour around them."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ class DistanceKernel(nn.Module):
         super().__init__()
         offset = torch.arange(KERNEL_SIZE, dtype=torch.float32) - KERNEL_SIZE // 2
         distance = (offset[:, None] ** 2 + offset[None, :] ** 2).sqrt()
-        # A buffer: in the state dict as released, but no parameter that an optimizer could move.
+        # A buffer: it is in the state dict, as in the release, but no optimizer can move it.
         self.register_buffer("weight", (distance / distance.sum()).repeat(3, 1, 1, 1))  # (3, 1, 5, 5)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -45,9 +45,9 @@ class LocalFeatures(nn.Module):
     def forward(self, image: Tensor, size: Sequence[int]) -> Tensor:
         """(B, 3, H, W) normalised image -> (B, h, w, 5): y, x, and three colours in [-1, 1].
 
-        Colour: filtered without padding, resized, less its mean over the image, divided by the maximum of its absolute
-        value over the image. Unlike the release, an image of one colour gives zeros instead of NaN, and an image
-        under five pixels wide or high is extended by its border.
+        Colour is filtered without padding, resized, reduced by its mean over the image, and divided by its largest
+        absolute value in the image. Unlike in the release, an image of one colour gives zeros instead of NaN, and an
+        image under five pixels wide or high is extended by repeating its border.
         """
         with torch.autocast(image.device.type, enabled=False):
             image = image.float()

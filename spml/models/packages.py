@@ -1,4 +1,4 @@
-"""Weights that install from the package index like any dependency, under the names that timm gives their entries."""
+"""Weights that install from the package index like any dependency, renamed to timm's keys."""
 
 import importlib
 import re
@@ -42,7 +42,7 @@ def read_lite0() -> tuple[Path, dict[str, Tensor]]:
 
 
 def lite0_key(key: str) -> str:
-    """One key under timm's name; a key of no known form stays as it is, and will be named as unexpected."""
+    """The name of a key in timm. A key of unknown form stays as it is; loading then reports it as unexpected."""
     whole = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     inverted = {

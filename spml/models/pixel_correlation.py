@@ -12,11 +12,11 @@ TINY = 1e-5
 
 
 class PixelCorrelation(nn.Module):
-    """Every pixel's map becomes the mean over pixels that look alike (SEAM, section 3.4).
+    """Replaces a map at every pixel by its mean over similar pixels (SEAM, section 3.4).
 
-    Features are the image's colours beside a 1x1 convolution with ReLU of a middle and of a late stage, mixed by a
-    1x1 convolution; widths 3 + 64 + 128 -> 192 for ResNet-101 and -50. What comes in is detached: the module learns,
-    the backbone and the maps learn nothing from it.
+    The features concatenate the image's colours with a 1x1 convolution and ReLU of a middle and a late stage; another
+    1x1 convolution mixes them. The widths are 3 + 64 + 128 -> 192 for ResNet-101 and -50. The inputs are detached: the
+    module learns, and the backbone and the maps get no gradient from it.
     """
 
     def __init__(self, middle_channels: int, late_channels: int) -> None:
@@ -28,7 +28,7 @@ class PixelCorrelation(nn.Module):
         initialise(self)
 
     def forward(self, maps: Tensor, image: Tensor, middle: Tensor, late: Tensor) -> Tensor:
-        """Refine maps (B, C, h, w) of any sign: as `maximum_only(max_normalise(maps))`, each pixel then averaged.
+        """Refine maps (B, C, h, w) of any sign: average `maximum_only(max_normalise(maps))` over similar pixels.
 
         Args:
             image: (B, 3, H, W) normalised.
@@ -74,12 +74,12 @@ def correlate(feature: Tensor, maps: Tensor) -> Tensor:
 def max_normalise(maps: Tensor) -> Tensor:
     """max(0, x) over its maximum in the image: each (image, class) in [0, 1], all zero where nothing is positive.
 
-    SEAM's code subtracts each map's minimum as well; the paper does not, nor does this.
+    SEAM's code also subtracts each map's minimum; the paper and this function do not.
     """
     positive = F.relu(maps)
     return positive / positive.amax((2, 3), keepdim=True).clamp(min=TINY)
 
 
 def maximum_only(maps: Tensor) -> Tensor:
-    """Zero all classes of a pixel but those with its largest value, which stay as they are (ties all stay)."""
+    """Keep the largest value of each pixel over the classes (all of them in a tie), and set the others to zero."""
     return maps * (maps == maps.amax(1, keepdim=True))

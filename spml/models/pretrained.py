@@ -16,21 +16,21 @@ PACKAGE, TIMM = "package:", "timm"
 
 
 def load_pretrained(source: str, model: nn.Module, part: str = "embedding_model") -> str:
-    """Copy the weights that `network.pretrained` names into a model; nothing is copied unless all of it fits.
+    """Copy the weights that `network.pretrained` names into a model. It copies nothing unless everything fits.
 
     Args:
-        source: a snapshot or a folder of them (its newest), an ImageNet file as in `load_parts`, or, for a
-            backbone of timm, a file of its weights (.safetensors, .pth, .bin); `package:<name of PACKAGES>`; or `timm`.
-            Empty: nothing happens.
+        source: a snapshot or a folder of them (its newest); an ImageNet file as in `load_parts`; for a backbone of
+            timm, a file of its weights (.safetensors, .pth, .bin); `package:<name of PACKAGES>`; or `timm`. Empty:
+            nothing happens.
         model: an Encoder, or a model that holds one.
-        part: what a snapshot calls the model.
+        part: the name of the model in a snapshot.
 
     Returns:
         One line saying what was loaded; empty for an empty source.
 
     Raises:
         CheckpointError: a file that cannot be read or weights that do not fit; it names keys and shapes.
-        UserError: an unknown package, one that is not installed or is for another backbone, or no way to the web.
+        UserError: a package that is unknown, not installed or for another backbone, or no connection to the web.
     """
     if not source:
         return ""
@@ -49,7 +49,7 @@ def load_pretrained(source: str, model: nn.Module, part: str = "embedding_model"
 
 
 def weights_file(source: str) -> Path | None:
-    """The file that `network.pretrained` stands for; None for what timm downloads, whose name says it all, or nothing.
+    """The file that `network.pretrained` names; None if it is empty, or `timm`, whose name alone tells the weights.
 
     Raises:
         UserError: no such file, an unknown package, or one that is not installed.
@@ -62,7 +62,7 @@ def weights_file(source: str) -> Path | None:
 
 
 def pretrained_encoder(source: str, output_stride: int | None = None, levels: tuple[int, ...] = ()) -> Encoder:
-    """The backbone that a package's weights fit, with these weights, frozen, in eval mode, on the CPU.
+    """Build the backbone of a package with the package's weights: frozen, in eval mode, on the CPU.
 
     Args:
         source: `package:<name of PACKAGES>`.
@@ -82,7 +82,7 @@ def normalisation(backbone: str, pretrained: str = "") -> tuple[list[float], lis
 
     Args:
         backbone: `network.backbone_types`.
-        pretrained: `network.pretrained`; a package's weights say it themselves.
+        pretrained: `network.pretrained`; for a package, the values come from its backbone.
 
     Raises:
         UserError: an unknown name.
@@ -92,11 +92,11 @@ def normalisation(backbone: str, pretrained: str = "") -> tuple[list[float], lis
 
 
 def installed(source: str, name: str) -> dict[str, Tensor]:
-    """The entries of a package's file under timm's names, for the backbone that timm calls `name`.
+    """The entries of a package's file under timm's keys, for timm's backbone `name`.
 
     Raises:
         UserError: an unknown package, one that is not installed, or one for another backbone.
-        CheckpointError: the file does not hold what the network does; it names the keys.
+        CheckpointError: the file's keys differ from the network's; it names them.
     """
     package = find_package(source)
     fits = package.backbone.removeprefix(PREFIX)

@@ -1,43 +1,48 @@
-"""The tables of backbones and heads: a name of a config, and what it is. A new one is a file and a line here."""
+"""The tables of backbones and heads, by their names in configs. To add one, write a file and add a line here."""
 
 import difflib
 from collections.abc import Iterable
 
 from spml.errors import UserError
-from spml.models.backbones import resnet, segnet, timm, tiny
+from spml.models.backbones import timm
 from spml.models.backbones.base import Backbone, Encoder, Options
-from spml.models.heads import aspp, deeplab_v3plus, fcn, joined, pyramid_pooling, unet
-from spml.models.heads import segnet as unpooling
 from spml.models.heads.base import Head
+from spml.tables import Table
 
 __all__ = ["BACKBONES", "HEADS", "Backbone", "Encoder", "Head", "Options", "find_backbone", "find_head"]
 
-BACKBONES: dict[str, Backbone] = {  # and timm:<any name of timm>
-    "panoptic_deeplab_101": resnet.DEEPLAB_101,
-    "panoptic_deeplab_50": resnet.DEEPLAB_50,
-    "panoptic_deeplab_tiny": tiny.TINY,
-    "panoptic_pspnet_101": resnet.PSPNET_101,
-    "panoptic_pspnet_50": resnet.PSPNET_50,
-    "segnet": segnet.SEGNET,
-    "timm:tf_efficientnet_lite0": timm.EFFICIENTNET_LITE0,
-}
+BACKBONES: Table[Backbone] = Table(  # and timm:<any name of timm>
+    "spml.models.backbones",
+    {
+        "panoptic_deeplab_101": "resnet:DEEPLAB_101",
+        "panoptic_deeplab_50": "resnet:DEEPLAB_50",
+        "panoptic_deeplab_tiny": "tiny:TINY",
+        "panoptic_pspnet_101": "resnet:PSPNET_101",
+        "panoptic_pspnet_50": "resnet:PSPNET_50",
+        "segnet": "segnet:SEGNET",
+        "timm:tf_efficientnet_lite0": "timm:EFFICIENTNET_LITE0",
+    },
+)
 
-HEADS: dict[str, Head] = {
-    "aspp": aspp.ASPP,
-    "aspp_small": aspp.ASPP_SMALL,
-    "psp": pyramid_pooling.PSP,
-    "joined": joined.JOINED,
-    "fcn32": fcn.FCN32,
-    "fcn16": fcn.FCN16,
-    "fcn8": fcn.FCN8,
-    "segnet": unpooling.SEGNET,
-    "unet": unet.UNET,
-    "deeplab_v3plus": deeplab_v3plus.DEEPLAB_V3PLUS,
-}
+HEADS: Table[Head] = Table(
+    "spml.models.heads",
+    {
+        "aspp": "aspp:ASPP",
+        "aspp_small": "aspp:ASPP_SMALL",
+        "psp": "pyramid_pooling:PSP",
+        "joined": "joined:JOINED",
+        "fcn32": "fcn:FCN32",
+        "fcn16": "fcn:FCN16",
+        "fcn8": "fcn:FCN8",
+        "segnet": "segnet:SEGNET",
+        "unet": "unet:UNET",
+        "deeplab_v3plus": "deeplab_v3plus:DEEPLAB_V3PLUS",
+    },
+)
 
 
 def find_backbone(name: str) -> Backbone:
-    """The entry of `network.backbone_types`: of the table, or any model of timm by its prefix.
+    """The entry of `network.backbone_types`: from the table, or `timm:` and any model of timm.
 
     Raises:
         UserError: an unknown name; it lists the known ones and the nearest.

@@ -1,4 +1,4 @@
-"""Weights of timm's networks: out of its download or a file, every key accounted for, into an encoder."""
+"""Loads weights of timm's networks, from its download or a file, into an encoder, and checks every key."""
 
 import importlib
 import os
@@ -19,10 +19,10 @@ from spml.models.checkpoint import CheckpointError, fit
 
 
 def fill(encoder: TimmEncoder, state: dict[str, Tensor], where: str) -> int:
-    """Copy what an encoder needs of a whole network's entries; the number of entries.
+    """Copy the entries that an encoder needs out of those of a whole network. Returns their number.
 
-    timm flattens some names when it takes the levels out of a network (`stages.0` becomes `stages_0`), so names are
-    compared without their dots.
+    timm flattens some names when it takes the levels out of a network (`stages.0` becomes `stages_0`), so the function
+    compares names without their dots.
 
     Raises:
         CheckpointError: entries that the encoder needs are missing or of another shape.
@@ -36,10 +36,10 @@ def fill(encoder: TimmEncoder, state: dict[str, Tensor], where: str) -> int:
 
 
 def check_keys(path: Path | str, name: str, found: dict[str, Tensor]) -> None:
-    """Compare every key and shape with what the whole network of timm holds, its classifier included.
+    """Compare every key and shape with timm's whole network, including its classifier.
 
     Raises:
-        CheckpointError: missing or unexpected keys, or shapes; it names them.
+        CheckpointError: missing or unexpected keys, or other shapes; it names them.
     """
     with torch.device("meta"):
         whole = create(name)
@@ -47,10 +47,10 @@ def check_keys(path: Path | str, name: str, found: dict[str, Tensor]) -> None:
 
 
 def downloaded(name: str) -> dict[str, Tensor]:
-    """The weights that timm has for a network: out of its cache, or from the web.
+    """The weights that timm has for a network, from its cache or the web.
 
     Raises:
-        UserError: no weights under this name, or no way to them.
+        UserError: timm has no weights of this name, or cannot reach them.
     """
     timm = timm_package()
     weights = timm.get_pretrained_cfg(name)
@@ -70,7 +70,7 @@ def downloaded(name: str) -> dict[str, Tensor]:
 
 @contextmanager
 def offline_at_once() -> Iterator[None]:
-    """Ask the hub's cache alone where its name does not resolve and no proxy is set: its retries take a minute."""
+    """Use only the hub's cache if its name does not resolve and no proxy is set; its retries would take a minute."""
     try:
         hub: Any = importlib.import_module("huggingface_hub.constants")
     except ImportError:

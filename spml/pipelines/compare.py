@@ -70,20 +70,20 @@ def compare(
 ) -> dict[str, Any]:
     """Train and evaluate each method with each seed on dataset.test_data_list, and write `result.json`.
 
-    Runs that are finished are not repeated, and an interrupted one goes on.
+    It skips finished runs and continues interrupted ones.
 
     Args:
         config: a file, or a shipped config's name.
         folder: gets `<method>/seed<i>/` and the result.
         methods: names of METHODS.
         overrides: `key=value` of the config, for all runs.
-        guard: a context around each training, which yields an event; once it is set, training saves and ends.
+        guard: a context around each training that yields an event. Once the event is set, training saves and ends.
 
     Returns:
         See `compare_runs`.
 
     Raises:
-        KeyboardInterrupt: the event was set during training, after its snapshot; the same call goes on from there.
+        KeyboardInterrupt: the event was set and training has saved a snapshot; the same call continues from there.
         UserError: a config or data that cannot be used; a folder that holds the result of another config.
     """
     runs = plan_runs(config, folder, seeds, overrides, methods)
@@ -135,7 +135,7 @@ def compare_runs(runs: Sequence[ComparedRun], device: torch.device, guard: Guard
 
 
 def run_once(run: ComparedRun, device: torch.device, guard: Guard = nullcontext) -> dict[str, Any]:
-    """Train, fill a memory from the weak labels, predict and evaluate both ways; or read what an earlier call found."""
+    """Train, fill a memory from the weak labels, predict and evaluate both ways; or read earlier figures."""
     weak, test = (_samples(run.config, use) for use in ("train", "test"))
     if records.start(run.result, _record(run.config, weak, test), made=(OUTCOME,)):
         return read_json(run.result / OUTCOME, "the figures of a comparison")
@@ -158,7 +158,7 @@ def _samples(config: Any, use: str) -> list[Sample]:
 
 
 def _record(config: Any, weak: Sequence[Sample], test: Sequence[Sample]) -> records.Record:
-    """What the figures follow from: the config, but for paths, and the contents of both lists."""
+    """What the figures depend on: the config except paths, and the contents of both lists."""
     settings = {
         name: {key: value for key, value in section.items() if key not in NEUTRAL.get(name, ())}
         for name, section in config.items()

@@ -1,4 +1,4 @@
-"""The stages of the five pipelines: tags, boxes, scribbles, points and masks in, a segmenter and its figures out."""
+"""The stages of the five pipelines, from tags, boxes, scribbles, points or masks to a segmenter and its figures."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ CLASSIFIER_BATCH, CLASSIFIER_STEPS = 16, 4000
 
 @dataclass(frozen=True)
 class Place:
-    """Where a round finds and leaves its files."""
+    """The places of a round's input and output files."""
 
     folder: Path
     labels: str | None  # the list that it trains on; None: the config's
@@ -29,7 +29,7 @@ class Place:
 
 
 def plan(settings: Settings) -> list[Stage]:
-    """All stages, in their order. Stages of a kind that stood before are numbered: train, train2, ..
+    """All stages, in their order. Repeated kinds of stages get numbers: train, train2, ..
 
     Raises:
         UserError: settings that cannot be used.
@@ -79,7 +79,7 @@ class Pipeline:
             place = Place(self.folder / f"round{number + 1}", str(labels / "list.txt"), title)
 
     def _weak_labels(self) -> str | None:
-        """The list of weak labels, where it is not the config's."""
+        """The list of weak labels, if it is not the config's."""
         if self.settings.makes_cams:
             return str(self.folder / "cams" / f"list_{self.settings.annotation}.txt")
         return str(self.regions / "list.txt") if self.regions is not None else None
@@ -128,7 +128,7 @@ class Pipeline:
         return Stage("train", f"{what}{' anew, on pseudo labels' if place.title else ''}", (step,))
 
     def retrieval(self, place: Place) -> Stage:
-        """The release filled this memory from the full masks."""
+        """Retrieval on test images from a memory of weak labels; the release filled this memory from full masks."""
         memory, folder = place / "memory", place / "retrieval"
         views = ["--kmeans_num_clusters", self.settings.kmeans_grid, "--semantic_memory_dir", str(memory)]
         steps = [self._memory(place, memory, place.labels), self._predict(folder, place / "stage1", views, (memory,))]
@@ -143,8 +143,11 @@ class Pipeline:
         return Stage("pseudo", "labels of the training images by what was learned", tuple(steps))
 
     def rounds_of_tags(self, place: Place) -> Iterator[Stage]:
-        """CAMs that walk under the embedding name a memory, whose retrieval labels the training images; a classifier
-        learns these, and its labels, spread by one step, take the CAMs' place.
+        """Two rounds of pseudo labels.
+
+        First, a random walk under the embedding refines the CAMs; these labels fill a memory, and retrieval from it
+        labels the training images. A classifier learns these labels. In the second round its own labels, after one step
+        of a walk, replace those of the CAMs.
         """
         cams = Path(self.settings.cam_dir or self.folder / "cams" / "cam")
         walk, first, again = place / "pseudo_cam", place / "stage2_round1", place / "pseudo_softmax"
@@ -158,7 +161,7 @@ class Pipeline:
         yield self.train_classifier(place / "stage2", place / "stage1", place / "pseudo2")
 
     def _retrieved(self, place: Place, name: str, labels: Path, row: str) -> list[Step]:
-        """Pseudo labels `name` by retrieval from a memory of other ones."""
+        """Pseudo labels `name` by retrieval from a memory that other pseudo labels fill."""
         memory, folder = place / f"memory_{name}", place / name
         words = ["--source", "retrieval", "--semantic_memory_dir", str(memory)]
         steps = [self._memory(place, memory, str(labels / "list.txt"), MEMORY_VIEWS)]
@@ -166,7 +169,7 @@ class Pipeline:
         return [*steps, *self._quality("labels", f"{row}={folder / 'semantic_gray'}", folder)]
 
     def train_classifier(self, network: Path, embedding: Path, labels: Path) -> Stage:
-        """On pseudo labels; the release's scripts for scribbles and points took the weak labels by mistake."""
+        """Train on pseudo labels; the release's scripts for scribbles and points use the weak labels by mistake."""
         settings, listed = self.settings, labels / "list.txt"
         batch = -(-CLASSIFIER_BATCH // settings.gpus)
         recipe = (f"train.batch_size={batch}", f"train.max_iteration={CLASSIFIER_STEPS}")
@@ -220,7 +223,7 @@ class Pipeline:
         return self._network("predict", words, (network, *inputs), (folder / "semantic_gray",))
 
     def _pseudo(self, folder: Path, network: Path, source: list[str], inputs: tuple[Path, ...] = ()) -> Step:
-        """Of the images in the list of weak labels, which says what classes they have."""
+        """Make pseudo labels of the images in the list of weak labels, which gives their classes."""
         words = ["--save_dir", str(folder), "--snapshot_dir", str(network)]
         words += ["--kmeans_num_clusters", self.settings.kmeans_grid, *self._list(self.weak), *source]
         outputs = (folder / "semantic_gray", folder / "list.txt")
@@ -235,7 +238,7 @@ class Pipeline:
         return Step((*words, *options), inputs, (result,), shared=False, verdict="--expect" in options)
 
     def _quality(self, kind: str, row: str, source: Path) -> list[Step]:
-        """A row of the table of labels against masks, where the user has masks."""
+        """A row of the table of labels against masks, if the user has masks."""
         if not self.settings.gt_list:
             return []
         words = ["quality", "--json", str(self.folder / "quality.json"), *self._masks(self.settings.gt_list)]

@@ -35,8 +35,8 @@ def quickstart(
     """Make the data, compare both methods, write `result.json` and `result.png`, and return the result.
 
     Args:
-        cfg_path: its data lie in `<save_dir>/data`, whatever it says itself.
-        save_dir: gets everything; finished parts are kept by later calls.
+        cfg_path: a config; its data paths are replaced by those of `<save_dir>/data`.
+        save_dir: gets everything; later calls keep finished parts.
         guard: see `compare`.
     """
     folder = Path(save_dir)
@@ -53,7 +53,7 @@ def quickstart(
 
 
 def picture(runs: Sequence[ComparedRun], data: Path, path: Path, device: torch.device) -> None:
-    """Write what SPML and the baseline make of some training images, of which they knew the points alone."""
+    """Write the predictions of SPML and the baseline for some training images; they learned from the points alone."""
     spml, baseline = runs
     config, plan = spml.config, ViewPlan.from_config(spml.config)
     annotated = read_list(config.dataset.train_data_list, data, columns=3)

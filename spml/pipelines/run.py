@@ -20,23 +20,23 @@ def run(
     processes: int = 1,
     dry: bool = False,
 ) -> int:
-    """Run stages and say what is run.
+    """Run stages and print their commands.
 
-    A stage that was interrupted goes on, and one that is complete returns at once: the commands see to both by the
-    records of their folders. So a pipeline that was ended at any moment is gone on with by the same call.
+    An interrupted stage continues, and a complete one returns at once: the commands check the records of their folders.
+    So the same call continues a pipeline that was interrupted at any moment.
 
     Args:
         execute: runs a command line of `spml` in this process and returns its status.
         title: of the pipeline.
-        everything: all stages of the pipeline, of which `stages` may be some.
-        processes: that share the work of a step, started by torch.distributed.run where there are several.
+        everything: all stages of the pipeline; `stages` may be some of them.
+        processes: the number of processes that share a step; torch.distributed.run starts them if there are several.
         dry: print the commands and run none.
 
     Returns:
         The status of the first command that failed, else 0.
 
     Raises:
-        UserError: what a stage needs is not there; what a command raises.
+        UserError: a file that a stage needs is missing; errors of a command.
     """
     for stage in stages:
         print(f"\n== {title}: {stage.name} ==", flush=True)
@@ -69,6 +69,6 @@ def _check_inputs(step: Step, stage: Stage, everything: Sequence[Stage]) -> None
 
 
 def _launch(words: Sequence[str]) -> int:
-    """Run a command with the package of this process; its status."""
+    """Run a command with the package of this process, and return its status."""
     paths = [str(Path(spml.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return run_program(words, os.environ | {"PYTHONPATH": os.pathsep.join(paths)})

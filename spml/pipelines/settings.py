@@ -1,4 +1,4 @@
-"""What a user says of a pipeline, and what follows from it before any work."""
+"""The settings of a pipeline, and their checks before any work."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,17 +22,17 @@ class Settings:
         annotation: one of ANNOTATIONS.
         config: a file, or a shipped config's name.
         overrides: `key=value` for every command with a network.
-        data_dir: where the paths of lists start; None: dataset.data_dir.
+        data_dir: the folder that paths in lists are relative to; None: dataset.data_dir.
         snapshots: gets everything; None: snapshots/<name of the config>.
         grid: of k-means outside training; None: the released one.
         classifier, cam: overrides for the training of the classifier, or of the CAM network, alone.
         cam_config: of the CAM network; None: `config` with `cam` for the annotation in its name.
-        cam_dir: CAMs that are there; None: they are made, from tags.
-        boxes: boxes.json or a folder of VOC's XML, for box labels of CAMs that are made.
-        instance_dir: over-segmentations, where the CAM network's list names none.
-        gt_list: masks of the training images: each stage's labels are compared with them, a diagnostic.
+        cam_dir: existing CAMs; None: the pipeline makes them from tags.
+        boxes: boxes.json or a folder of VOC's XML, for box labels from CAMs that the pipeline makes.
+        instance_dir: over-segmentations, if the CAM network's list names none.
+        gt_list: masks of the training images, to compare each stage's labels with: a diagnostic.
         expect: mean IoU in per cent that the last evaluation must reach.
-        rounds: trainings; each after the first starts anew from the pseudo labels of the one before.
+        rounds: number of trainings; each after the first starts anew from the pseudo labels of the previous one.
 
     Raises:
         UserError: settings that contradict each other; a config or lists that cannot be used.
@@ -72,19 +72,19 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """Of the config, without folders that say nothing: `voc12_tag`."""
+        """The name of the config, with its folder inside `configs`: `voc12_tag`."""
         path = Path(self.config).with_suffix("")
         parts = path.parts[-1:] if path.is_absolute() else [part for part in path.parts if part not in ("..", ".")]
         return "_".join(parts[1:] if len(parts) > 1 and parts[0] == "configs" else parts)
 
     @property
     def folder(self) -> Path:
-        """What gets everything."""
+        """The folder of all results."""
         return Path(self.snapshots or Path("snapshots") / self.name)
 
     @property
     def root(self) -> str:
-        """Where the paths of lists start."""
+        """The folder that paths in lists are relative to."""
         return self.data_dir or self.loaded.dataset.data_dir
 
     @property
@@ -115,20 +115,20 @@ class Settings:
 
     @property
     def training_list(self) -> str:
-        """The list that the user has: of the config, or of the CAM network's where CAMs are made."""
+        """The list that the user gives: the config's, or the CAM network's if the pipeline makes CAMs."""
         if self.makes_cams:
             return load_config(self.cam_config_file, self.overrides).dataset.train_data_list
         return self.loaded.dataset.train_data_list
 
     def lacks_regions(self) -> bool:
-        """Whether image similarity is on and nobody named over-segmentations, so that they have to be made."""
+        """Whether image similarity is on without over-segmentations, so that the pipeline must make them."""
         listed = Path(self.training_list)
         if self.annotation == "mask" or self.instance_dir or "image_similarity" not in self.loaded.losses:
             return False
         return listed.is_file() and all(sample.regions is None for sample in read_list(listed, self.root))
 
     def check_lists(self) -> None:
-        """Raises UserError where a list is missing that no stage makes."""
+        """Raise UserError for a missing list that no stage makes."""
         for path in (self.training_list, self.loaded.dataset.test_data_list):
             if not Path(path).is_file():
                 raise UserError(

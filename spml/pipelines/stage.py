@@ -1,4 +1,4 @@
-"""A stage of a pipeline: `spml` command lines with what they read and what they make."""
+"""A stage of a pipeline: `spml` command lines with their input and output files."""
 
 import shlex
 import sys
@@ -12,11 +12,11 @@ class Step:
     """One command line.
 
     Args:
-        words: what follows `spml`.
-        inputs: files and folders that must be there; what earlier steps make, or the user has.
-        outputs: those that it makes. It goes on where it stopped, and returns at once where all is made already.
-        shared: several processes share the work, where the user has several GPUs.
-        verdict: status 1 is an answer, after which the rest of the stage still runs.
+        words: the words after `spml`.
+        inputs: files and folders that must exist; earlier steps make them, or the user has them.
+        outputs: files and folders that it makes. It continues where it stopped, and returns at once if all is done.
+        shared: several processes share the work if the user has several GPUs.
+        verdict: status 1 is a result, after which the rest of the stage still runs.
     """
 
     words: tuple[str, ...]
@@ -26,19 +26,19 @@ class Step:
     verdict: bool = False
 
     def command(self, processes: int) -> list[str]:
-        """As a person types it."""
+        """The command line as a user types it."""
         if self.shared and processes > 1:
             return ["torchrun", "--standalone", f"--nproc_per_node={processes}", "-m", "spml", *self.words]
         return ["spml", *self.words]
 
     def launch(self, processes: int) -> list[str]:
-        """As a program starts it in several processes, with this interpreter."""
+        """The command line that starts it in several processes, with this interpreter."""
         return [sys.executable, "-m", "torch.distributed.run", *self.command(processes)[1:]]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps with one name, by which the user chooses what to run, and a line on what they are for."""
+    """Steps under one name, by which the user selects them, with a line on their purpose."""
 
     name: str
     help: str
@@ -46,12 +46,12 @@ class Stage:
 
     @property
     def outputs(self) -> set[Path]:
-        """What its steps make."""
+        """The files that its steps make."""
         return {path for step in self.steps for path in step.outputs}
 
     @property
     def inputs(self) -> set[Path]:
-        """What its steps read and do not make themselves."""
+        """The files that its steps read and do not make themselves."""
         return {path for step in self.steps for path in step.inputs} - self.outputs
 
 

@@ -1,4 +1,4 @@
-"""Labels out of an embedding: retrieval from a memory, a random walk, a dense CRF."""
+"""Ways to propagate labels: retrieval from a memory, a random walk, CAMs, a dense CRF."""
 
 from spml.propagate.crf import DenseCRF
 from spml.propagate.random_walk import random_walk

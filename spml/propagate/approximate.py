@@ -13,9 +13,9 @@ TRAINING = 64  # prototypes a list that its centre is found from, at most
 
 
 class ApproximateMemory:
-    """A memory in which a query meets the prototypes of the nearest 1/16 of sqrt(M) lists, not all M.
+    """A memory split into sqrt(M) lists. A query is compared with the prototypes of the nearest 1/16 of the lists.
 
-    `benchmarks/retrieval.py --faiss` states recall and time beside the exact `retrieve`, which stays the default.
+    `benchmarks/retrieval.py --faiss` compares recall and time with the exact `retrieve`, which is the default.
 
     Args:
         memory: (M, C) float, M >= 1, rows as they are compared.
@@ -43,9 +43,9 @@ class ApproximateMemory:
         self.index.nprobe = max(-(-lists // probed), 1)
 
     def retrieve(self, query: Tensor, k: int = 20) -> tuple[Tensor, Tensor]:
-        """As `spml.propagate.retrieve`, of the prototypes that are searched.
+        """As `spml.propagate.retrieve`, among the prototypes of the searched lists.
 
-        Where fewer than k are found, the last one found stands for the rest; where none is, the first of the memory.
+        If it finds fewer than k, it repeats the last one found; if it finds none, the first of the memory.
         """
         k = min(k, len(self.label))
         similarity, index = self.index.search(np.ascontiguousarray(query.detach().float().cpu().numpy()), k)
@@ -58,7 +58,7 @@ class ApproximateMemory:
 
 
 def load_faiss() -> Any:
-    """The module that does the work. Raises UserError where it is missing."""
+    """Import faiss. Raises UserError where it is missing."""
     try:
         import faiss
     except ImportError:

@@ -28,8 +28,8 @@ def cam_scores(
     """The scores of all classes; the background's is (1 - max of the others)^alpha.
 
     Args:
-        cams: index among `foreground_classes` to (H, W) float in [0, 1]; a class that is not in it has zeros, and
-            without any the background is 1 everywhere.
+        cams: index among `foreground_classes` to (H, W) float in [0, 1]. A missing class has zeros; without any CAM the
+            background is 1 everywhere.
         num_classes: K, with the background.
         size: (H, W).
         alpha: the larger, the smaller the background.
@@ -63,11 +63,11 @@ def tag_label(
     unlabelled: int = 254,
     background: int | None = 0,
 ) -> np.ndarray:
-    """The best class of each pixel, `unlabelled` where its score, background included, is under the threshold.
+    """The best class of each pixel, background included; `unlabelled` where its score is under the threshold.
 
-    A pixel whose CAMs are all m has the score max(m, (1 - m)^alpha): at alpha 6 that is never under 0.222, so that the
-    released 0.2 leaves no pixel out and larger thresholds do. Where no class is background, pixels without a CAM above
-    zero are unlabelled at any threshold.
+    A pixel whose highest CAM is m has the score max(m, (1 - m)^alpha). At alpha 6 that is never under 0.222, so the
+    released threshold of 0.2 labels every pixel; larger ones leave pixels out. Where no class is background, pixels
+    without a CAM above zero are unlabelled at any threshold.
 
     Args:
         cams, num_classes, size, alpha, background: as in `cam_scores`.
@@ -90,13 +90,13 @@ def box_label(
 ) -> np.ndarray:
     """Background outside every box; inside, the class of the box where its CAM is high.
 
-    The CAM of a box's class is brought to 0..1 inside the box, lowest to highest. Pixels at or over the threshold have
-    the class, that of the highest of several boxes; the other pixels of a box are `unlabelled`. A box whose class has
-    no CAM, or a flat one, is unlabelled.
+    The CAM of a box's class is rescaled to 0..1 inside the box. Pixels at or over the threshold get the class; where
+    several boxes overlap, that of the highest value. The other pixels of a box are `unlabelled`, as is a whole box
+    whose class has no CAM or a flat one.
 
     Args:
         cams: as in `cam_scores`; those of classes without a box do not count.
-        boxes: (class, x0, y0, x1, y1) each, x1 and y1 outside the box; what lies outside the image is cut off.
+        boxes: (class, x0, y0, x1, y1) each, x1 and y1 outside the box. Parts outside the image do not count.
         size: (H, W).
         background: its class; None: no class is background, and pixels outside every box are unlabelled.
 

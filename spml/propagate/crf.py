@@ -1,4 +1,4 @@
-"""Boundaries by a fully connected CRF (Kraehenbuehl and Koltun, 2011), by the optional `pydensecrf` or in torch."""
+"""Refines boundaries by a fully connected CRF (Kraehenbuehl and Koltun, 2011), in torch or the optional pydensecrf."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,12 +28,12 @@ class DenseCRF:
         iterations: of mean field.
         pos_w, pos_xy_std: weight and range in pixels of the smoothness kernel.
         bi_w, bi_xy_std, bi_rgb_std: weight, range in pixels and range in grey values of the appearance kernel.
-        backend: "pydensecrf", on the CPU; "torch", on any device, the same to about 1e-6; "auto": pydensecrf on the CPU
-            where it is installed, else torch.
+        backend: "pydensecrf" (CPU only); "torch" (any device; results agree to about 1e-6); or "auto": pydensecrf on
+            the CPU where it is installed, else torch.
         device: where to compute; None: where the probabilities are.
 
     Raises:
-        UserError: for a backend that is none of these, ranges below 0.001, or iterations below zero.
+        UserError: an unknown backend, ranges below 0.001, or iterations below zero.
     """
 
     iterations: int = 10
@@ -128,7 +128,7 @@ class DenseCRF:
         return "pydensecrf" if device.type == "cpu" and has_pydensecrf() else "torch"
 
     def mean_field(self, image: Tensor, probability: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 and (B, K, H, W) -> (B, K, H, W), all at once. The host waits for the kernels only."""
+        """(B, H, W, 3) uint8 and (B, K, H, W) -> (B, K, H, W), all at once. The host waits only for `kernels`."""
         count, classes, height, width = probability.shape
         kernels = self.kernels(image)
         score = probability.float().clamp(SMALLEST, 1).log().permute(0, 2, 3, 1).reshape(-1, classes)  # (N, K)
@@ -149,7 +149,7 @@ class DenseCRF:
             (self.pos_w, place, [self.pos_xy_std] * 2),
             (self.bi_w, torch.cat([place, image.float()], 3), [self.bi_xy_std] * 2 + [self.bi_rgb_std] * 3),
         ]
-        # divided by a tensor, as CUDA takes a number's reciprocal and multiplies, which rounds otherwise
+        # divide by a tensor: for a number, CUDA multiplies by its reciprocal, which rounds differently
         return [
             build_lattice((feature / feature.new_tensor(std)).flatten(1, 2)).normalised(weight)
             for weight, feature, std in pairs
@@ -181,7 +181,7 @@ def _tensor(value: np.ndarray | Tensor, device: torch.device) -> Tensor:
 
 
 def has_pydensecrf() -> bool:
-    """Whether it can be used."""
+    """Whether pydensecrf can be used."""
     try:
         load_pydensecrf()
     except UserError:
@@ -190,7 +190,7 @@ def has_pydensecrf() -> bool:
 
 
 def load_pydensecrf() -> Any:
-    """The module that does the work. Raises UserError where it is missing."""
+    """Import pydensecrf. Raises UserError where it is missing."""
     try:
         import pydensecrf.densecrf
     except ImportError:

@@ -22,8 +22,8 @@ INDEX_LIMIT = 1 << 31
 class SparseMatrix:
     """Row i is the sum of `weight` times input row `index`, over the entries from offset[i] to offset[i + 1].
 
-    The product is an embedding bag: on the CPU faster than `torch.sparse` (2 x) and `index_add` (16 x); on CUDA each
-    number has its thread, so it is deterministic, and the host waits for nothing.
+    An embedding bag computes the product. On the CPU it is faster than `torch.sparse` (2 x) and `index_add` (16 x). On
+    CUDA one thread computes each number, so the result is deterministic, and the host does not wait.
     """
 
     index: Tensor  # (E,)
@@ -32,7 +32,7 @@ class SparseMatrix:
 
     @classmethod
     def of_rows(cls, index: Tensor, weight: Tensor) -> "SparseMatrix":
-        """From (rows, m) input rows and weights, m a row."""
+        """Make a matrix with m entries a row from (rows, m) input rows and (rows, m) weights."""
         rows, entries = index.shape
         offset = torch.arange(0, rows * entries, entries, device=index.device)
         return cls(_short(index.flatten(), rows * entries), weight.flatten(), _short(offset, rows * entries))
@@ -61,8 +61,8 @@ class Lattice:
     def symmetric(self, values: Tensor) -> Tensor:
         """Filter (N, K) float by (F + F') / 2, F being the filter of a call.
 
-        F is not symmetric where corners are missing, as its blurs then depend on their order. Its transpose blurs in
-        the reverse order; splat and slice are each other's transpose.
+        Where corners are missing, the blurs depend on their order, so F is not symmetric. Its transpose blurs in the
+        reverse order; splat and slice are each other's transpose.
         """
         values = self.splat(values)  # (M, K)
         ahead = back = values
@@ -81,10 +81,10 @@ class Lattice:
 
 
 def build_lattice(feature: Tensor) -> Lattice:
-    """The lattice of B images with n points each; points of different images do not meet.
+    """The lattice of B images with n points each; points of different images share no corner.
 
-    Coordinates, rounding and ties are those of pydensecrf in float32, so that both find the same corners. (Where B * n
-    is no multiple of four, pydensecrf adds corners of a point at the origin, which hold nothing of their own.)
+    It uses the coordinates, rounding and ties of pydensecrf in float32, so both find the same corners. (If B * n is no
+    multiple of four, pydensecrf adds the corners of a point at the origin; these hold no values.)
 
     Args:
         feature: (B, n, d) float32, finite, divided by the standard deviations; B, n and d at least 1. Rows of the
@@ -141,7 +141,7 @@ def _embed(feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _connect(key: Tensor, share: Tensor, step: Tensor) -> Lattice:
-    """The matrices of points with corners `key` (N, d + 1) in shares (N, d + 1); `step` (d + 1,): to neighbours."""
+    """The matrices for points with corners `key` and shares, (N, d + 1) each; `step` (d + 1,) leads to neighbours."""
     points, corners = key.shape
     ordered, order = key.flatten().sort(stable=True)
     new = torch.ones_like(ordered, dtype=torch.bool)
@@ -156,7 +156,7 @@ def _connect(key: Tensor, share: Tensor, step: Tensor) -> Lattice:
 
 
 def _blur(key: Tensor, step: Tensor) -> SparseMatrix:
-    """Each of the corners (M,), which ascend, plus half of both neighbours along one axis; a missing one is zero."""
+    """Add half of both neighbours along one axis to each of the ascending corners (M,); a missing neighbour is zero."""
     count, wanted = len(key), key + step
     own = torch.arange(count, device=key.device)
     ahead = torch.searchsorted(key, wanted).clamp_(max=count - 1)
@@ -170,5 +170,5 @@ def _blur(key: Tensor, step: Tensor) -> SparseMatrix:
 
 
 def _short(index: Tensor, limit: int) -> Tensor:
-    """32 bits where they hold numbers up to `limit`: half the memory to read."""
+    """The index in 32 bits where these can hold `limit`, which halves the memory to read."""
     return index.int() if limit < INDEX_LIMIT else index

@@ -1,4 +1,4 @@
-"""Scores spread by a random walk over the embedding's affinity (pseudo labels of the paper)."""
+"""Propagates scores by a random walk over the embedding's affinity (pseudo labels of the paper)."""
 
 import math
 
@@ -11,16 +11,16 @@ LOWEST = -60.0  # log of the smallest affinity: 1e-26 beside the 1 of a pixel to
 
 @torch.no_grad()
 def random_walk(embedding: Tensor, score: Tensor, power: int = 20, steps: int = 64) -> Tensor:
-    """Walk `steps` steps over the pixels, each step drawn by the affinity of their embeddings.
+    """Walk `steps` steps over the pixels; the affinity of embeddings gives the probability of each step.
 
     A = mean over views of exp(5 (cos(z_i, z_j) - 1)), raised to `power` entry by entry; T = A with columns that sum to
-    one; the result is score T^steps. The release squares T six times, at n^3 a squaring; here the K rows of scores meet
-    T about 4 sqrt(steps) times, 29 for the released 64, at K n^2 each: see `chebyshev_weights`. In float32
-    the numbers agree within about 2e-5 of the largest. One n x n matrix is formed (two with several views).
+    one; the result is score T^steps. The release squares T six times, at n^3 a squaring. Here the K rows of scores are
+    multiplied by T about 4 sqrt(steps) times (29 for the released 64), at K n^2 each: see `chebyshev_weights`. In
+    float32 both agree within about 2e-5 of the largest number. It needs one n x n matrix (two with several views).
 
     Args:
         embedding: (C, h, w) float, of any length, or (V, C, h, w): views of one image, such as the image and its mirror
-            image, the latter mirrored back.
+            image, whose embedding is mirrored back.
         score: (K, h, w) float: a map of scores a class.
         power: sharpness of the affinity, at least 1.
         steps: at least 0; 0 returns the scores.
@@ -44,7 +44,7 @@ def random_walk(embedding: Tensor, score: Tensor, power: int = 20, steps: int = 
     weights = chebyshev_weights(steps, torch.finfo(dtype).eps)
 
     def step(rows: Tensor) -> Tensor:
-        return (affinity @ rows.T).T / column_sum  # the affinity is symmetric, and this side is the faster
+        return (affinity @ rows.T).T / column_sum  # affinity is symmetric; this side is faster
 
     if len(weights) > steps:  # a short walk: the plain way is the shorter
         for _ in range(steps):
@@ -59,11 +59,11 @@ def random_walk(embedding: Tensor, score: Tensor, power: int = 20, steps: int = 
 
 
 def chebyshev_weights(steps: int, tolerance: float) -> list[float]:
-    """Weights w of x^steps = sum_k w_k T_k(2x - 1), up to the k from where on all together are below `tolerance`.
+    """Weights w of x^steps = sum_k w_k T_k(2x - 1), without the last ones, whose sum is below `tolerance`.
 
     With x = cos^2(a/2), T_k(2x - 1) = cos(k a), and the powers of cos^2 are binomial: w_k = 2^(1 - 2n) C(2n, n - k),
     half of it for k = 0. All are positive and sum to one, so nothing cancels. The affinity is a positive definite
-    kernel, so the eigenvalues of T lie in [0, 1], where every |T_k| <= 1: what is left out is below `tolerance`.
+    kernel, so the eigenvalues of T lie in [0, 1], where every |T_k| <= 1; so the error is below `tolerance`.
     """
     weights, rest = [], 1.0
     for k in range(steps + 1):

@@ -15,15 +15,15 @@ QUERIES = 1024  # in one chunk
 def retrieve(query: Tensor, memory: Tensor, memory_label: Tensor, k: int = 20) -> tuple[Tensor, Tensor]:
     """The labels of the `k` prototypes of the memory that are nearest to each query, most similar first.
 
-    The bank is never sorted: a chunk of the product is cut into blocks of 64 neighbouring columns, the blocks are
-    ranked by their maxima, and only the k best blocks can hold one of the k best columns; these meet the best of the
-    chunks before. The result is exact; of equally similar prototypes the first of the memory comes first.
+    It never sorts the memory. It cuts a chunk of the product into blocks of 64 neighbouring columns and ranks the
+    blocks by their maxima: only the k best blocks can hold one of the k best columns. It compares these with the best
+    of the chunks before. The result is exact; of equally similar prototypes the first of the memory comes first.
 
     Args:
         query: (Q, C) float, rows as they are compared, usually of unit length.
         memory: (M, C) float, M >= 1, on the query's device.
         memory_label: (M,) integer, any values.
-        k: neighbours, at least 1; where the memory is smaller, M.
+        k: number of neighbours, at least 1; a memory of fewer than k rows gives M.
 
     Returns:
         label (Q, min(k, M)), of memory_label's type, and similarity (Q, min(k, M)), float32, falling along a row.
@@ -101,7 +101,7 @@ def label_share(label: Tensor, num_classes: int) -> Tensor:
         num_classes: K.
 
     Returns:
-        (Q, K) float32 in [0, 1], rows that sum to the share of labels inside [0, K).
+        (Q, K) float32 in [0, 1]; a row sums to the share of its labels that lie in [0, K).
     """
     valid = (label >= 0) & (label < num_classes)
     safe = label.long().masked_fill(~valid, num_classes)

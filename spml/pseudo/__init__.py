@@ -1,4 +1,4 @@
-"""Pseudo labels for training images: what a source knows, spread by a random walk, refined by a CRF.
+"""Pseudo labels for training images: a source gives scores, a random walk propagates them, a CRF refines them.
 
 | source    | as released in             | starts from                            | scales     | flip | walk | CRF |
 |-----------|----------------------------|----------------------------------------|------------|------|------|-----|
@@ -8,16 +8,21 @@
 | retrieval | pseudo_inference_crf_msc   | shares among test.neighbours (20)      | .5 1 1.5 2 | yes  | no   | yes |
 | points    | pseudo_denseposerw_crf     | nearest labelled segments              | 1          | no   | yes  | yes |
 
-A source is a file of this folder and a line of SOURCES. Where the release sends whole padded images through the
-network, so do the sources; retrieval slides crops.
+A source is a file of this folder and a line of SOURCES. As in the release, retrieval slides crops, and the other
+sources pass whole padded images through the network.
 """
 
-from spml.pseudo import cam, points, retrieval, softmax
 from spml.pseudo.base import Source
+from spml.tables import Table
 
-SOURCES: dict[str, Source] = {
-    "cam": cam.SOURCE,
-    "softmax": softmax.SOURCE,
-    "retrieval": retrieval.SOURCE,
-    "points": points.SOURCE,
-}
+SOURCES: Table[Source] = Table(
+    "spml.pseudo",
+    {
+        "cam": "cam:SOURCE",
+        "softmax": "softmax:SOURCE",
+        "retrieval": "retrieval:SOURCE",
+        "points": "points:SOURCE",
+    },
+)
+
+__all__ = ["SOURCES", "Source"]

@@ -1,4 +1,4 @@
-"""What sources of pseudo labels have in common: what they need, what they return, and the released recipes."""
+"""Base of the sources of pseudo labels: what they need, what they return, and the released recipes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ class Recipe:
 
 
 class Evidence(NamedTuple):
-    """Scores of the classes and, for the walk, the embeddings of the views: the mirror image's mirrored back."""
+    """Scores of the classes and, for the walk, the embeddings of the views (the mirror image's is mirrored back)."""
 
     score: Tensor  # (K, h, w) float: at 1/8 of the image's size, or for retrieval at its whole size
     embedding: Tensor | None  # (V, D, h / 8, w / 8) float, of any length
@@ -40,7 +40,7 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True)
 class Labeller:
-    """What a source is once it is built: it says what is known of an image before that spreads."""
+    """A source that is ready for use: it gives the scores of an image, before the random walk propagates them."""
 
     plan: ViewPlan  # the views of an image
 
@@ -59,7 +59,7 @@ class Labeller:
 
 @dataclass(frozen=True)
 class Materials:
-    """What sources are built from; each takes what it needs."""
+    """The inputs of sources; each uses what it needs."""
 
     config: Any
     snapshot: Path
@@ -81,10 +81,10 @@ class Source:
 
     Args:
         help: one line.
-        needs: names out of NEEDS.
-        recipe: as released.
-        short: the released recipe for a walk of at most one step, where that is a procedure of its own.
-        build: makes it. Raises UserError where what it needs is not there or does not fit.
+        needs: names from NEEDS.
+        recipe: the released recipe.
+        short: the released recipe for a walk of at most one step, if that is a separate procedure.
+        build: makes the source. Raises UserError if something it needs is missing or does not fit.
     """
 
     help: str
@@ -95,13 +95,13 @@ class Source:
 
 
 def by_class_maximum(score: Tensor, present: Tensor) -> Tensor:
-    """(K, h, w) scores >= 0, each class divided by its maximum; 0 where it is absent or has no score at all."""
+    """(K, h, w) scores >= 0, each class divided by its maximum; 0 for a class that is absent or has no score."""
     maximum = score.flatten(1).amax(1)  # (K,)
     known = present.to(score.device) & (maximum > 0)
     return torch.where(known[:, None, None], score / maximum[:, None, None], 0)
 
 
 def classes_of(read: EvaluationSample, num_classes: int) -> Tensor:
-    """(K,) bool: the classes that stand in the image's label."""
+    """(K,) bool: the classes in the image's label."""
     assert read.semantic is not None
     return torch.bincount(read.semantic.flatten(), minlength=256)[:num_classes] > 0

@@ -1,4 +1,4 @@
-"""Pseudo labels from CAMs, which a network of their own made (released as pseudo_camrw_crf)."""
+"""Pseudo labels from the CAMs of a separate network (released as pseudo_camrw_crf)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from spml.records import hash_files, require_complete
 
 @dataclass(frozen=True)
 class CamLabeller(Labeller):
-    """CAMs and the background they leave, as the release: (1 - max)^6, at 1/8 size. Labels play no part.
+    """CAMs, and the background (1 - max)^6 as in the release, at 1/8 size. It does not use labels.
 
-    Where no class is background, an image without CAMs is unknown.
+    Where no class is background, it gives no scores for an image without CAMs.
     """
 
     views: WholeViews | None  # None: no walk, no network
@@ -44,8 +44,8 @@ class CamLabeller(Labeller):
             raise UserError(f"{path}: {error}") from error
         score = resize(score[None], working_size(self.plan, read.image))
         if min(score.shape[-2:]) >= STRIDE:
-            # The release hands the factor, not the size: pixel i of the small map stands for 8 i to 8 i + 7 exactly,
-            # where those of the embedding are spread over the whole image.
+            # The release resizes by the factor, not to the size: pixel i of the small map covers 8 i to 8 i + 7, while
+            # the embedding's pixels are spread over the whole image.
             score = F.interpolate(score, scale_factor=1 / STRIDE, mode="bilinear", align_corners=False)
         score = resize(score, eighth(working_size(self.plan, read.image)))[0]
         if self.views is None:
@@ -58,7 +58,7 @@ class CamLabeller(Labeller):
 
 
 def build(materials: Materials) -> CamLabeller:
-    """With a file for every sample; the network is for the walk alone."""
+    """Build the source; every sample must have a CAM file. Only the walk uses the network."""
     folder, plan = _check_cams(materials.cam_dir, materials.samples), materials.plan
     require_complete(folder, "the folder of CAMs")
     views = None

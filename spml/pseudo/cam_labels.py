@@ -1,4 +1,4 @@
-"""Labels of tags and boxes from class activation maps (CAMs), by the thresholds of the release."""
+"""Makes labels from class activation maps (CAMs) of tags and boxes, by the thresholds of the release."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,15 +30,15 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How labels follow from CAMs.
+    """The rule that turns CAMs into labels.
 
     Args:
-        kind: "tag": the background is (1 - max)^alpha and pixels under the threshold are unlabelled. "box": each box's
-            CAM is brought to 0..1 inside it, pixels under the threshold are unlabelled, and background is what lies
-            outside every box; `alpha` plays no part.
+        kind: "tag": the background's score is (1 - max)^alpha, and pixels under the threshold are unlabelled. "box":
+            the CAM of each box is rescaled to 0..1 inside it, pixels under the threshold are unlabelled, and pixels
+            outside every box are background; `alpha` is not used.
         num_classes: K, with the background.
         threshold: None: 0.2 for tags, 0.5 for boxes.
-        background: its class; None: no class is background, and pixels that would be it are unlabelled.
+        background: its class; None: no class is background, and such pixels stay unlabelled.
 
     Raises: UserError for another kind and numbers out of range.
     """
@@ -104,11 +104,11 @@ def convert_cams(
 ) -> str:
     """Write `save_dir/<name>.png` (uint8 ids, 254 unlabelled) for every CAM file `<name>.npy` of a folder.
 
-    Labels that are there are skipped unless `overwrite`; those of other CAMs, boxes or thresholds are refused.
+    Without `overwrite` it skips existing labels, and labels of other CAMs, boxes or thresholds are an error.
 
     Args:
-        kind, alpha, threshold, background: as `LabelRule` has them. "tag" needs `image_dir`, as an image without
-            classes has no CAM that tells its size; "box" needs `box_dir`.
+        kind, alpha, threshold, background: as in `LabelRule`. "tag" needs `image_dir`, because the CAM file of an image
+            without classes does not tell its size; "box" needs `box_dir`.
         classes: names, background first.
         box_dir: VOC annotations `<name>.xml`.
 
@@ -147,12 +147,12 @@ def label_samples(
 ) -> Path:
     """Write `<kind>_label/<name>.png` of each sample's `cam/<name>.npy`, and the list that training reads.
 
-    Labels that other CAMs, boxes or thresholds made are replaced.
+    It replaces labels of other CAMs, boxes or thresholds.
 
     Args:
-        samples: with the third column, which the new list keeps, or without.
-        save_dir: holds `cam/` and gets the rest.
-        data_dir: what the paths of the list start from.
+        samples: the new list keeps their third column, if there is one.
+        save_dir: the folder that has `cam/`; it gets the labels and the list.
+        data_dir: the folder that the paths of the list are relative to.
         boxes: of every sample, by name; for the kind "box".
 
     Returns: the list, `save_dir/list_<kind>.txt`. Raises: UserError for files and paths that cannot be used.
@@ -184,7 +184,7 @@ def with_instances(samples: Sequence[Sample], instance_dir: str | Path) -> list[
     found = [replace(sample, regions=Path(instance_dir) / f"{sample.name}.png") for sample in samples]
     for sample in found:
         if not sample.files[-1].is_file():
-            raise DataError(f"{sample.where}: no over-segmentation {sample.files[-1]}; make it with oversegment.py")
+            raise DataError(f"{sample.where}: no over-segmentation {sample.files[-1]}; make it with `spml oversegment`")
     return found
 
 
@@ -200,28 +200,35 @@ def label_and_draw(
 ) -> str:
     """Make the labels of every rule (`label_samples`), then pictures (`draw_cams`). Returns the paths of the lists.
 
-    Of several processes one does it, while the others wait.
+    With several processes, one does the work and the others wait.
     """
     lines = []
     if rank() == 0:
         lines = [f"{rule.kind} labels: {label_samples(samples, save_dir, rule, data_dir, boxes)}" for rule in rules]
-        draw_cams(samples, save_dir, [rule.kind for rule in rules], classes, pictures)
+        draw_cams(samples, save_dir, [rule.kind for rule in rules], classes, pictures, rules[0].background)
     barrier()
     return "\n".join(lines)
 
 
 def draw_cams(
-    samples: Sequence[Sample], save_dir: str | Path, kinds: Sequence[str], classes: Sequence[str], count: int
+    samples: Sequence[Sample],
+    save_dir: str | Path,
+    kinds: Sequence[str],
+    classes: Sequence[str],
+    count: int,
+    background: int | None = 0,
 ) -> None:
     """Write `picture/<name>.png` of up to `count` samples, spread evenly over the list: heat of each class and labels.
 
     Args:
         save_dir: holds `cam/` and `<kind>_label/` of each of `kinds`.
-        classes: names, background first.
+        classes: K names.
+        background: as in `LabelRule`.
     """
     save_dir = Path(save_dir)
     for place in np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)):
         sample = samples[place]
         cams = read_cam_file(save_dir / "cam" / f"{sample.name}.npy")
         labels = {f"{kind} label": read_label(save_dir / f"{kind}_label" / f"{sample.name}.png") for kind in kinds}
-        cam_picture(read_image(sample), cams, labels, save_dir / "picture" / f"{sample.name}.png", classes)
+        target = save_dir / "picture" / f"{sample.name}.png"
+        cam_picture(read_image(sample), cams, labels, target, classes, background=background)

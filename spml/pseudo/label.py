@@ -39,10 +39,10 @@ def choose_recipe(
     walk_steps: int | None = None,
     crf: bool | None = None,
 ) -> Recipe:
-    """The released recipe of a source, with what the user chose (what is not None) in its place.
+    """The released recipe of a source, except for the settings that the caller gives (those that are not None).
 
-    `softmax` with walk_steps 1 is another procedure of the release, with defaults of its own: its step matrix is never
-    squared, and so walks one step. With walk_steps 0 the defaults are the same, and there is no step.
+    `softmax` with walk_steps 1 is another procedure of the release, with its own defaults: it does not square its step
+    matrix, so it walks one step. With walk_steps 0 these defaults apply, too, without a walk.
 
     Raises:
         UserError: an unknown source, or walk_steps below 0.
@@ -74,10 +74,10 @@ def build_source(
 ) -> Labeller:
     """The source called `kind`, with the weights of a snapshot; see `Materials` for the arguments.
 
-    The walk of an image of plan.max_pixels takes (max_pixels / 64)^2 floats, twice with several views.
+    The walk of an image of plan.max_pixels takes (max_pixels / 64)^2 floats, and twice as many with several views.
 
     Raises:
-        UserError: what the source needs is not there or does not fit.
+        UserError: something that the source needs is missing or does not fit.
     """
     folders = [None if folder is None else Path(folder) for folder in (cam_dir, memory_dir)]
     materials = Materials(config, Path(snapshot), plan, device, samples, walk_steps, *folders)
@@ -85,7 +85,7 @@ def build_source(
 
 
 def pseudo_probability(labeller: Labeller, read: EvaluationSample, walk_steps: int) -> Tensor | None:
-    """The scores of the classes, (K, h, w) at the size of the source's plan; None where nothing is known."""
+    """The scores of the classes, (K, h, w) at the size of the source's plan; None if the source gives none."""
     evidence = labeller(read)
     if evidence is None:
         return None
@@ -111,11 +111,10 @@ def label_list(
 
     Its lines are `image pseudo_label [over-segmentation]`, relative to dataset.data_dir, with the third column of the
     input list. See `go_through` for what stops it, what is skipped and how several processes share the list.
-    An image of which nothing is known, as none of its pixels has a class, is unlabelled (254) everywhere; the release
-    made it background.
+    An image without a pixel of any class becomes unlabelled (254) everywhere; the release makes it background.
 
     Args:
-        samples: with the weak labels, unless the source needs none.
+        samples: with weak labels, unless the source needs none.
         walk_steps: of the random walk; 0: none.
         crf, crf_workers, overwrite: as in `go_through`.
 
@@ -134,7 +133,8 @@ def label_list(
         probability = pseudo_probability(labeller, read, walk_steps)
         void = (read.semantic == IGNORE).numpy() if labeller.keeps_void and read.semantic is not None else None
         if probability is None:
-            write_labels(save_dir, read.name, with_void(np.full(read.pixels.shape[:2], UNLABELLED, np.uint8), void))
+            nothing = np.full(read.pixels.shape[:2], UNLABELLED, np.uint8)
+            write_labels(save_dir, read.name, with_void(nothing, void), config.dataset.background)
             return "unknown"
         write_image(config, save_dir, read, probability, refiner, void)
         return None
@@ -158,7 +158,7 @@ def label_list(
 
 
 def _as_read(sample: Sample, labeller: Labeller) -> Sample:
-    """The sample with what the source reads of it, and nothing else."""
+    """The sample with only the parts that the source reads."""
     if not labeller.reads_label:
         return replace(sample, label=None, regions=None)
     if sample.label is None:

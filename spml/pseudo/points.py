@@ -1,4 +1,4 @@
-"""Pseudo labels from sparse labels and the segments that they lie in (released as pseudo_denseposerw_crf)."""
+"""Pseudo labels from sparse labels and segments (released as pseudo_denseposerw_crf)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -29,11 +29,11 @@ from spml.pseudo.base import (
 
 @dataclass(frozen=True)
 class PointLabeller(Labeller):
-    """Sparse labels, such as DensePose's points: each segment by its pixels' nearest labelled segments.
+    """Sparse labels, such as DensePose's points: each pixel asks its nearest labelled segment, each segment its pixels.
 
-    At half size, segments are clustered within the labels; each pixel takes the label of the labelled segment that its
-    embedding is nearest to, and each segment the share of the labels among its pixels. At 1/8 size, each class is
-    divided by its maximum. Pixels annotated 255 count as unlabelled before the walk and are 255 after it.
+    At half size it clusters segments within the labels. Each pixel takes the label of the labelled segment nearest to
+    its embedding, and each segment takes the shares of these labels among its pixels. At 1/8 size each class is divided
+    by its maximum. Pixels annotated 255 count as unlabelled in the walk and are 255 in the result.
     """
 
     views: WholeViews
@@ -61,7 +61,7 @@ class PointLabeller(Labeller):
         return Evidence(score, resize(embedding, eighth(size)))
 
     def _segments(self, embedding: Tensor, read: EvaluationSample) -> Segments:
-        """The segments of the first view, (1, D, h, w), within the labels of the image, which are resized to it."""
+        """The segments of the first view (1, D, h, w), split by the image's labels, which are resized to the view."""
         labels: list[Tensor | None] = []
         for label in (read.semantic, read.instance):
             if label is None:
@@ -89,7 +89,7 @@ def segment_shares(segments: Segments, num_classes: int) -> Tensor:
 
 
 def build(materials: Materials) -> PointLabeller:
-    """With the k-means of the config."""
+    """Build the source with the k-means of the config."""
     config = materials.config
     model, _ = load_models(config, materials.snapshot, materials.device, with_classifier=False)
     grid, iterations = config.network.kmeans_num_clusters, int(config.network.kmeans_iterations)

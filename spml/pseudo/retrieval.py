@@ -15,7 +15,7 @@ LEAST_SHARE = 0.15  # a class that is present, but nowhere strong, is not blown 
 class RetrievalLabeller(Labeller):
     """The share of each class among the nearest prototypes, averaged over the views, at the image's size.
 
-    A class present is divided by its maximum or 0.15, whichever is larger; a class absent stays as it is.
+    A class in the image's label is divided by its maximum or 0.15, whichever is larger; other classes do not change.
     """
 
     predictor: RetrievalPredictor
@@ -31,10 +31,10 @@ class RetrievalLabeller(Labeller):
 
 
 def build(materials: Materials) -> RetrievalLabeller:
-    """With the memory of a folder."""
+    """Build the source with the memory of a folder."""
     config, plan, device = materials.config, materials.plan, materials.device
     if materials.memory_dir is None:
-        raise UserError("--source retrieval needs --semantic_memory_dir, a memory written by prototype.py")
+        raise UserError("--source retrieval needs --semantic_memory_dir, a memory written by `spml memory`")
     predictor = build_predictor(config, "retrieval", materials.snapshot, plan, device, materials.memory_dir)
     assert isinstance(predictor, RetrievalPredictor)
     views = WholeViews(predictor.segmenter.model, plan, device) if materials.walk_steps else None

@@ -25,7 +25,7 @@ from spml.pseudo.base import (
 class SoftmaxLabeller(Labeller):
     """The classifier's probabilities at 1/8 size, each class divided by its maximum, absent classes 0.
 
-    Averaged over views are the probabilities, or for a walk of at most one step the logits, as released.
+    As in the release, it averages probabilities over views, or logits for a walk of at most one step.
     """
 
     views: WholeViews
@@ -51,7 +51,7 @@ class SoftmaxLabeller(Labeller):
 
 
 def build(materials: Materials) -> SoftmaxLabeller:
-    """With the classifier of the snapshot."""
+    """Build the source with the classifier of the snapshot."""
     model, classifier = load_models(materials.config, materials.snapshot, materials.device, with_classifier=True)
     assert classifier is not None
     views = WholeViews(model, materials.plan, materials.device)

@@ -1,14 +1,17 @@
-"""What can be trained, by name: `train.task` of a config is one of these."""
+"""The table of tasks: `train.task` of a config names one of these."""
 
+from spml.tables import Table
 from spml.tasks.base import Task
-from spml.tasks.cam import CamTask
-from spml.tasks.classifier import ClassifierTask
-from spml.tasks.seam import SeamTask
-from spml.tasks.segmentation import SegmentationTask
-from spml.tasks.spml import SpmlTask
 
-TABLE: dict[str, type[Task]] = {
-    task.name: task for task in (SpmlTask, SegmentationTask, ClassifierTask, CamTask, SeamTask)
-}
+TABLE: Table[type[Task]] = Table(
+    "spml.tasks",
+    {
+        "spml": "spml:SpmlTask",
+        "segmentation": "segmentation:SegmentationTask",
+        "classifier": "classifier:ClassifierTask",
+        "cam": "cam:CamTask",
+        "seam": "seam:SeamTask",
+    },
+)
 
 __all__ = ["TABLE", "Task"]

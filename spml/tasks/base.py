@@ -1,4 +1,4 @@
-"""What a task is: networks that are trained, and the losses of a batch. The trainer knows nothing else of it."""
+"""The base class of tasks: networks to train and the losses of a batch. The trainer uses tasks through it alone."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -16,15 +16,15 @@ MULTIPLIER = {"backbone_weight": 1, "backbone_bias": 2, "head_weight": 10, "head
 
 
 class Task(nn.Module):
-    """One thing to train. A subclass says what is not said here, and stands in `spml.tasks.TABLE` under its name.
+    """One thing to train. A subclass fills in what is open here and has a line in `spml.tasks.TABLE`.
 
     Attributes:
         help: one line on what it trains.
         settings: a dataclass of `spml.config.settings.setting` fields, which becomes the config's section `<name>`.
-        needs: what it asks of the training data.
+        needs: what the training data must have.
         exchange: the other processes; the trainer sets it.
         weights: the weight of each term that `losses` returns; the trainer applies it.
-        notes: lines that the trainer prints, such as what was loaded.
+        notes: lines that the trainer prints, such as which weights it loaded.
     """
 
     name: ClassVar[str]
@@ -51,7 +51,7 @@ class Task(nn.Module):
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        """The networks by their names in a snapshot; the release's are `embedding_model` and `prediction_model`."""
+        """The networks by their names in a snapshot; the release has `embedding_model` and `prediction_model`."""
         raise NotImplementedError
 
     @property
@@ -60,7 +60,7 @@ class Task(nn.Module):
         return list(self.parts.values())
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return each term of the loss, raw; their sum, weighted by `weights`, is what training minimises.
+        """Return the raw terms of the loss. Training minimises their sum, weighted by `weights`.
 
         A term is a float32 scalar: this process's share of a mean over all processes, so that the sum over processes
         is the loss.
@@ -75,10 +75,10 @@ class Task(nn.Module):
         return self.losses(batch)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The parameters to train, as the release groups them: x1 backbone, x10 heads, biases twice that without decay.
+        """The parameters to train, in the release's groups: rates x1 backbone, x10 heads, biases double, without decay.
 
-        The backbone's rate is `network.backbone_lr` times that. With `train.freeze_stem` its first layers are in no
-        group, with `network.freeze_backbone` all of it.
+        `network.backbone_lr` multiplies the backbone's rate. With `train.freeze_stem` no group has its first layers,
+        with `network.freeze_backbone` no group has any of it.
         """
         train, backbone_lr = self.config.train, self.config.network.backbone_lr
         groups: dict[str, list[nn.Parameter]] = {name: [] for name in MULTIPLIER}
@@ -99,14 +99,14 @@ class Task(nn.Module):
         """Raise UserError where a batch norm cannot take the statistics of `images` images of the training crop."""
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs beside networks and optimizer, as plain tensors and numbers."""
+        """Return what else a resumed run needs beside networks and optimizer, as plain tensors and numbers."""
         return {}
 
     def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Take back `state()`. Raises KeyError, TypeError or ValueError for that of another task."""
+        """Restore the result of `state()`. Raises KeyError, TypeError or ValueError for that of another task."""
 
     def pictures(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """What TensorBoard draws of the first image of a batch, by title: uint8 (H, W, 3) each. In eval mode."""
+        """Pictures of the first image of a batch for TensorBoard, by title: uint8 (H, W, 3). Called in eval mode."""
         return {}
 
     def autocast(self, device: torch.device) -> torch.autocast:
@@ -122,7 +122,7 @@ class Task(nn.Module):
 
 
 def batch_too_small(config: Any) -> UserError:
-    """The error of a batch of one value a channel, of which a batch norm in training cannot take the variance."""
+    """The error for a batch with one value a channel, which has no variance for a batch norm in training."""
     return UserError(
         f"train.batch_size: expected at least 2 for the batch norms of {config.network.backbone_types} on a crop of "
         f"{config.train.crop_size}, got 1"

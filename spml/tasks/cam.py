@@ -8,19 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from spml.data.needs import Needs
-from spml.errors import UserError
-from spml.losses.seam import classification_loss, of_tags, with_background
+from spml.losses.seam import classification_loss, of_tags
 from spml.models import CamModel, build_cam_model, load_pretrained
 from spml.models.cam import CamOutput
 from spml.models.layers import resize
-from spml.propagate.cam import ALPHA
+from spml.propagate.cam import ALPHA, foreground_classes, tag_label
 from spml.tasks.base import Task, batch_too_small, photo
 from spml.visualize import overlay
 from spml.visualize.heat import heat_overlay
 
 
 class CamTask(Task):
-    """The classification alone. The tags of a crop are those of the whole image: a crop may have lost an object."""
+    """Classification alone. A crop has the tags of the whole image, even if it has lost an object."""
 
     name = "cam"
     help = "network of class activation maps (CAMs) from tags"
@@ -33,13 +32,11 @@ class CamTask(Task):
         """All weights are 1, as published."""
         super().__init__(config, dict.fromkeys(self.terms, 1.0))
         self.cam_model: CamModel = cam_model
+        self.objects = foreground_classes(int(config.dataset.num_classes), config.dataset.background)
 
     @classmethod
     def from_config(cls, config: Any) -> "CamTask":
         """Build the network; `network.pretrained` fills it, or its backbone alone."""
-        background = config.dataset.background
-        if background != 0:
-            raise UserError(f"dataset.background: CAMs tell objects from a background, expected 0, got {background}")
         pretrained = config.network.pretrained
         model = build_cam_model(config, None if pretrained else 0.1)
         loaded = load_pretrained(pretrained, model, "cam_model")
@@ -53,15 +50,19 @@ class CamTask(Task):
         return {"cam_model": self.cam_model}
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        tag = batch["semantic_tag"][:, 1:]  # (B, K - 1)
+        tag = self.object_tag(batch)
         return self.shares({"classification": classification_loss(self.run(batch["image"], tag).logit, tag)})
 
+    def object_tag(self, batch: Mapping[str, Any]) -> Tensor:
+        """(B, C) bool: the tags without the background's; C = K where no class is background, else K - 1."""
+        return batch["semantic_tag"][:, self.objects]
+
     def shares(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """This process's share of means over its own images, of which each process has equally many."""
+        """This process's share of means over all images; every process has equally many."""
         return {name: mean / self.exchange.processes for name, mean in means.items()}
 
     def run(self, image: Tensor, tag: Tensor) -> CamOutput:
-        """Everything of one view, in float32 whatever the network computed in."""
+        """The output for one view, in float32 even if the network computes in bfloat16."""
         with self.autocast(image.device):
             output = self.cam_model(image, tag)
         refined = None if output.refined is None else output.refined.float()
@@ -73,14 +74,15 @@ class CamTask(Task):
 
     @torch.no_grad()
     def pictures(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The strongest map of the image's tags, and the label that the maps make, over the image."""
-        image, tag = batch["image"][:1], batch["semantic_tag"][:1, 1:]
+        """The maximum of the maps of the image's tags, and the label made from the maps, both over the image."""
+        image, tag = batch["image"][:1], self.object_tag(batch)[:1]
         maps = torch.nan_to_num(self.cam_model.maps(image, tag))  # of a run that diverged, too
         maps = resize(of_tags(maps, tag, maps.shape[-2:]), image.shape[-2:])
-        score = with_background(maps)[0]  # (K, H, W)
-        score[0] = score[0] ** ALPHA
-        pixels = photo(self.config, batch)
+        pixels, cams = photo(self.config, batch), dict(enumerate(maps[0].cpu().numpy()))
+        label = tag_label(
+            cams, int(self.config.dataset.num_classes), pixels.shape[:2], background=self.config.dataset.background
+        )
         return {
-            "strongest map": heat_overlay(pixels, score[1:].amax(0).cpu().numpy()),
-            f"label at alpha {ALPHA:g}": overlay(pixels, score.argmax(0).cpu().numpy()),
+            "strongest map": heat_overlay(pixels, maps[0].amax(0).cpu().numpy()),
+            f"label at alpha {ALPHA:g}": overlay(pixels, label, background=self.config.dataset.background),
         }

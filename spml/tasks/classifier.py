@@ -18,7 +18,7 @@ DROPOUT = 0.65  # as released
 class ClassifierTask(SegmentationTask):
     """Cross-entropy of the classifier; the embedding network is in eval mode and gets no gradient.
 
-    The config's losses are those of stage 1, which stage 2 has never used.
+    It ignores the config's losses: they are those of stage 1.
     """
 
     name = "classifier"
@@ -55,4 +55,4 @@ class ClassifierTask(SegmentationTask):
             return super().embed(image)
 
     def check_batch(self, images: int) -> None:
-        """The frozen network takes any."""
+        """Accept any size: the frozen network needs no batch statistics."""

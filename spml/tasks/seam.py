@@ -1,4 +1,4 @@
-"""SEAM (Wang et al., CVPR 2020): class activation maps that stay the same when the image is made smaller."""
+"""SEAM (Wang et al., CVPR 2020): class activation maps that stay the same when the image shrinks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class SeamSettings:
 
 
 class SeamTask(CamTask):
-    """Every image twice, the second time `seam.second_view_scale` small.
+    """Uses every image twice; the second view has `seam.second_view_scale` of its size.
 
-    Beside the classification: min-pooling, equivariance and cross refinement. Classification and min-pooling are the
-    mean of both views.
+    Its losses are classification, min-pooling, equivariance and cross refinement. Classification and min-pooling are
+    means over both views.
     """
 
     name = "seam"
@@ -38,7 +38,7 @@ class SeamTask(CamTask):
         self.smallest_view = float(config.seam.second_view_scale)
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        image, tag = batch["image"], batch["semantic_tag"][:, 1:]  # (B, 3, H, W), (B, K - 1)
+        image, tag = batch["image"], self.object_tag(batch)  # (B, 3, H, W), (B, C)
         first = self.run(image, tag)
         small = F.interpolate(image, scale_factor=self.smallest_view, mode="bilinear", antialias=True)
         second = self.run(small, tag)

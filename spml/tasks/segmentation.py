@@ -59,7 +59,7 @@ class SegmentationTask(Task):
     def from_config(cls, config: Any) -> "SegmentationTask":
         """Build both networks; `network.pretrained` fills the embedding, or its backbone alone."""
         pretrained = config.network.pretrained
-        # Released backbones hardly move their batch-norm statistics; from random weights these have to be learned.
+        # Batch norms of released backbones hardly move their statistics; from random weights they must learn them.
         model = build_embedding_model(config, None if pretrained else 0.1)
         loaded = load_pretrained(pretrained, model)
         task = cls(config, model, build_classifier(config, DROPOUT))
@@ -78,7 +78,7 @@ class SegmentationTask(Task):
 
     @property
     def trained(self) -> list[nn.Module]:
-        """The embedding network if a loss reaches it, else nobody waits for it; the classifier if one reads it."""
+        """The embedding network if the gradient of a loss reaches it, and the classifier if a loss reads its logits."""
         reads = self.reads
         moved = "embedding" in reads or ("logit" in reads and self.reaches_embedding)
         return [*([self.embedding_model] if moved else []), *([self.classifier] if "logit" in reads else [])]
@@ -87,7 +87,7 @@ class SegmentationTask(Task):
         return self.terms(StepInputs(self, batch))
 
     def terms(self, inputs: Any) -> dict[str, Tensor]:
-        """The config's losses of `spml.losses.base.Inputs`, by name, in their order."""
+        """The values of the config's losses for `inputs` (`spml.losses.base.Inputs`), by name, in their order."""
         return {name: losses.TABLE[name].function(inputs, settings) for name, settings in self.loss_settings.items()}
 
     def embed(self, image: Tensor) -> Tensor:
@@ -108,16 +108,16 @@ class SegmentationTask(Task):
 
     @torch.no_grad()
     def pictures(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The annotation and the classifier's answer over the image, and the embedding as colours."""
+        """The annotation and the classifier's labels over the image, and the embedding as colours."""
         image = batch["image"][:1]
         embedding = self.embedding_model(image, image.shape[-2:])
         embedding = torch.where(torch.isfinite(embedding), embedding, 0)  # the loss says that a run diverged
         prediction = self.classifier(embedding).argmax(dim=1)[0].cpu().numpy()
-        pixels = photo(self.config, batch)
+        pixels, background = photo(self.config, batch), self.config.dataset.background
         return {
-            "annotation": overlay(pixels, _labels(batch["semantic_label"][0])),
+            "annotation": overlay(pixels, _labels(batch["semantic_label"][0]), background=background),
             "embedding": embedding_to_rgb(embedding[0].float().cpu()),
-            "classifier": overlay(pixels, prediction),
+            "classifier": overlay(pixels, prediction, background=background),
         }
 
     def _check_losses(self) -> None:
@@ -138,7 +138,7 @@ def _labels(label: Tensor) -> np.ndarray:
 
 
 class StepInputs:
-    """What losses read (`spml.losses.base.Inputs`), computed when the first of them asks for it."""
+    """The inputs of losses (`spml.losses.base.Inputs`), each computed when a loss first reads it."""
 
     def __init__(self, task: SegmentationTask, batch: Mapping[str, Any]) -> None:
         self.task, self.batch = task, batch

@@ -21,9 +21,9 @@ from spml.visualize import draw_borders
 
 
 class SpmlTask(SegmentationTask):
-    """Segmentation whose losses see segments, too: those of the batch, of all processes and of past steps.
+    """Segmentation whose losses also read segments: those of the batch, of all processes and of past steps.
 
-    `train.classifier_gradient` decides whether what reads the logits moves the embedding; in the release it does not.
+    With `train.classifier_gradient` losses of the logits also move the embedding; in the release they do not.
     """
 
     name = "spml"
@@ -56,20 +56,20 @@ class SpmlTask(SegmentationTask):
         )
 
     def state(self) -> dict[str, Any]:
-        """The bank, under the name that older snapshots have."""
+        """The memory bank, under the name that older snapshots use."""
         return {"memory": self.bank.state_dict()}
 
     def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
         self.bank.load_state_dict(state["memory"], device)
 
     def pictures(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Those of the segmentation, and the over-segmentation's borders."""
+        """The pictures of the segmentation, and the over-segmentation's borders."""
         regions = draw_borders(photo(self.config, batch), batch["instance_label"][0].cpu().numpy())
         return {"over-segmentation": regions, **super().pictures(batch)}
 
 
 class GroupedInputs(StepInputs):
-    """Also the segments of the batch, the prototypes of all processes, and the bank."""
+    """Adds the segments of the batch, the prototypes of all processes, and the memory bank."""
 
     task: SpmlTask
 
@@ -80,12 +80,12 @@ class GroupedInputs(StepInputs):
 
     @cached_property
     def object_tag(self) -> Tensor:
-        """(B, 1 + objects) bool: the tags as the relations take them."""
+        """(B, 1 + objects) bool: the tags in the form that the relations need."""
         return object_tag(self.tag, self.background)
 
     @cached_property
     def gathered(self) -> Gathered:
-        """The prototypes of all processes; they travel once a step."""
+        """The prototypes of all processes, exchanged once a step."""
         return self.exchange.gather(Prototypes.of(self.segments, self.object_tag), len(self.object_tag))
 
     @property

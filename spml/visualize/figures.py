@@ -23,8 +23,8 @@ INK = (30, 30, 30)
 def pca_colours(pixels: np.ndarray) -> np.ndarray:
     """The three main directions of N vectors as red, green and blue.
 
-    Each direction is spread from its 1 % to its 99 % quantile over 0..255. Signs are fixed (the entry of largest size
-    is positive), so that equal vectors get equal colours on every machine. Directions without variance are mid grey.
+    Each direction maps its 1 % to 99 % quantiles to 0..255. The entry of largest size is made positive, so that equal
+    vectors get equal colours on every machine. Directions without variance are mid grey.
 
     Args:
         pixels: (N, C) float, N and C from 1 on.
@@ -46,12 +46,12 @@ def pca_colours(pixels: np.ndarray) -> np.ndarray:
 
 
 def embedding_to_rgb(embedding: np.ndarray | Tensor) -> np.ndarray:
-    """An embedding as colours, by `pca_colours`: alike pixels look alike. (C, H, W) float -> (H, W, 3) uint8."""
+    """An embedding as colours, by `pca_colours`: similar pixels look similar. (C, H, W) float -> (H, W, 3) uint8."""
     return embeddings_to_rgb([embedding])[0]
 
 
 def embeddings_to_rgb(embeddings: Sequence[np.ndarray | Tensor]) -> list[np.ndarray]:
-    """Embeddings of several images in one set of colours, so that alike pixels look alike across images.
+    """Embeddings of several images in one set of colours, so that similar pixels look similar across images.
 
     Args:
         embeddings: (C, H, W) float each, of one C; sizes may differ.
@@ -89,7 +89,7 @@ def pale(image: np.ndarray) -> np.ndarray:
 def draw_borders(
     image: np.ndarray, segment_ids: np.ndarray, colour: tuple[int, int, int] = (255, 255, 0)
 ) -> np.ndarray:
-    """Paint the pixels whose right or lower neighbour is of another segment.
+    """Paint the pixels whose right or lower neighbour belongs to another segment.
 
     Args:
         image: (H, W, 3) uint8.
@@ -117,7 +117,7 @@ def mean_colours(image: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
 
 
 def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(h, w) ids by their nearest pixel, (h, w, 3) uint8 colours smoothly, to (height, width)."""
+    """Resize to (height, width): (h, w) ids by the nearest pixel, (h, w, 3) uint8 colours smoothly."""
     if picture.ndim == 2:
         rows = (np.arange(height) + 0.5) * picture.shape[0] / height
         columns = (np.arange(width) + 0.5) * picture.shape[1] / width

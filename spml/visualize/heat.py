@@ -42,26 +42,29 @@ def cam_picture(
     path: str | Path,
     classes: Sequence[str],
     cell_height: int = 200,
+    background: int | None = 0,
 ) -> None:
     """Write a row of pictures: the image, the heat of each class, and labels made of them over the image.
 
     Args:
         image: (H, W, 3) uint8.
-        cams: foreground class index, 0..K-2, to (H, W) float in [0, 1].
+        cams: index among the classes without the background to (H, W) float in [0, 1].
         labels: title to (H, W) class ids, 254 unlabelled, 255 ignored.
         path: the PNG file, written in one step.
-        classes: names, background first.
+        classes: K names.
         cell_height: of each picture, in pixels.
+        background: the class that has no CAM and is black; None: every class has one.
     """
     width = width_at(cell_height, image)
     small = resize(image, cell_height, width)
     cells, titles = [small], ["image"]
+    objects = [name for index, name in enumerate(classes) if index != background]
     for index, cam in sorted(cams.items()):
         cells.append(resize(heat_overlay(image, cam), cell_height, width))
-        titles.append(classes[index + 1])
+        titles.append(objects[index])
     for title, label in labels.items():
         label = resize(label, cell_height, width)
-        cells.append(draw_borders(overlay(small, label), label, WHITE))
+        cells.append(draw_borders(overlay(small, label, background=background), label, WHITE))
         titles.append(title)
     sheet = Image.fromarray(grid([cells], titles, cell_height))
     write_atomically(path, lambda file: sheet.save(file, "PNG", optimize=True))

@@ -1,4 +1,4 @@
-"""Pictures of training data beside what was made of them, to see at a glance whether it is what one meant."""
+"""Pictures of training data with their annotations or regions, to check these at a glance."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -36,7 +36,7 @@ LABEL_ALPHA = 0.65
 
 @dataclass(frozen=True)
 class PictureRow:
-    """What the picture shows of one image of H x W pixels. Labels: class ids, 254 unlabelled, 255 ignored."""
+    """One row of the picture, for an image of H x W pixels. Labels: class ids, 254 unlabelled, 255 ignored."""
 
     image: np.ndarray  # (H, W, 3) uint8
     annotation: np.ndarray  # (H, W) class ids of the weak annotation
@@ -56,7 +56,7 @@ def quickstart_picture(
     baseline_title: str = "partial cross-entropy",
     cell_height: int = 160,
 ) -> None:
-    """Write a picture of what goes in, what is learned and what comes out: one row an image, a legend below.
+    """Write a picture of inputs, embedding and predictions, one row for each image, with a legend below.
 
     Columns: image, annotation, over-segmentation, embedding as PCA colours (all rows share them), segments, the
     baseline's prediction where the rows have one, prediction, ground truth.
@@ -113,7 +113,7 @@ def _labels(row: PictureRow) -> list[np.ndarray]:
 
 
 def _cells(row: PictureRow, embedding: np.ndarray, height: int) -> list[np.ndarray]:
-    """The pictures of one row. Scaled before borders are drawn, so that those are one pixel thin."""
+    """The pictures of one row. They are scaled before borders are drawn, so that borders are one pixel wide."""
     width = width_at(height, row.image)
     image = resize(row.image, height, width)
     parts, segments = resize(row.oversegmentation, height, width), resize(row.segments, height, width)

@@ -1,11 +1,12 @@
-"""Weak annotations (scribbles, points, boxes, tags) made from full masks, with a seed."""
+"""Make weak annotations (scribbles, points, boxes, tags) from full masks, with a seed."""
 
 import argparse
 
-from spml.classes import class_names
+from spml.classes import class_names, means_background
 from spml.cli.options import add
 from spml.cli.parser import Parser
-from spml.data.annotate_list import KINDS, annotate_list
+from spml.cli.settings import check_listable
+from spml.data.annotate_list import BESIDE, KINDS, annotate_list
 
 
 def add_arguments(parser: Parser) -> None:
@@ -26,6 +27,8 @@ def add_arguments(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.kind != "tag":  # whose list names images alone
+        check_listable(args.save_dir, args.data_dir)
     names = class_names(path=args.classes) if args.classes else ()
     written = annotate_list(
         *(args.data_dir, args.data_list, args.save_dir, args.kind),
@@ -39,4 +42,9 @@ def main(args: argparse.Namespace) -> None:
         num_workers=args.num_workers,
         overwrite=args.overwrite,
     )
+    if args.kind in BESIDE and args.background is not None and names and not means_background(names[args.background]):
+        print(
+            f"note: class {args.background} ({names[args.background]}) counts as background, which is no {args.kind}: "
+            "where it is a class as any other, say --background none"
+        )
     print(written)

@@ -1,6 +1,6 @@
-"""Make class activation maps (CAMs) of the classes that images are tagged with, and labels of tags and boxes of them.
+"""Make class activation maps (CAMs) of the tags of images, and labels from them, for tags and boxes.
 
-Without --scales they are those of test.scales, if several, or 0.5, 1, 1.5 and 2, each with its mirror image.
+Without --scales it takes test.scales, if the config has them, or 0.5, 1, 1.5 and 2, each with its mirror image.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "box_threshold", default=BOX_THRESHOLD)
     add(parser, "pictures")
     add(parser, "gt_list", help="`image mask` lines: mIoU over thresholds, a diagnostic")
-    add(parser, "overwrite", help="make CAMs again that are there already")
+    add(parser, "overwrite", help="make existing CAMs again")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -51,15 +51,15 @@ def main(args: argparse.Namespace) -> None:
 
 
 def make_cams(args: argparse.Namespace, config: EasyDict, device: torch.device) -> None:
-    """CAMs, labels of them and, where masks are given, the mIoU over thresholds."""
+    """Make CAMs and labels from them, and with masks the mIoU over thresholds."""
     data, save_dir = config.dataset, Path(args.save_dir)
     settings.check_listable(save_dir, data.data_dir)
     classes = data.class_names or class_names(data.num_classes)
-    rules = [LabelRule("tag", len(classes), args.alpha, args.threshold)]
+    rules = [LabelRule("tag", len(classes), args.alpha, args.threshold, data.background)]
     samples, boxes = read_list(settings.data_of(config, args, "train"), data.data_dir), None
     if args.boxes:
-        rules.append(LabelRule("box", len(classes), args.alpha, args.box_threshold))
-        boxes = boxes_of(args.boxes, [sample.name for sample in samples], classes)
+        rules.append(LabelRule("box", len(classes), args.alpha, args.box_threshold, data.background))
+        boxes = boxes_of(args.boxes, [sample.name for sample in samples], classes, data.background)
     if args.instance_dir:
         samples = with_instances(samples, args.instance_dir)
     present = present_classes(data, samples, classes)
@@ -68,5 +68,7 @@ def make_cams(args: argparse.Namespace, config: EasyDict, device: torch.device) 
     say(cam_list(config, samples, present, model, plan, device, save_dir, overwrite=args.overwrite))
     say(label_and_draw(samples, save_dir, rules, data.data_dir, classes, boxes=boxes, pictures=args.pictures))
     if args.gt_list and rank() == 0:
-        found = sweep_list(save_dir / "cam", args.gt_list, data.data_dir, len(classes), args.alpha)
+        found = sweep_list(
+            save_dir / "cam", args.gt_list, data.data_dir, len(classes), args.alpha, background=data.background
+        )
         print(write_sweep(save_dir / "thresholds.json", found))

@@ -1,6 +1,6 @@
 """Train SPML and its baseline, partial cross-entropy, on the same network, data and steps; print and save both mIoUs.
 
-Runs that are finished are not repeated, and an interrupted one goes on.
+It skips finished runs and continues interrupted ones.
 """
 
 import argparse

@@ -76,7 +76,8 @@ def read_config(args: argparse.Namespace) -> Any:
     args.data_list = args.data_list or (None if args.gt_dir else data.test_data_list)
     args.data_dir = args.data_dir or data.data_dir
     if args.classes or args.num_classes or not data.class_names:
-        args.names = class_names(args.num_classes or data.num_classes, args.classes, args.dataset or data.dataset)
+        count = args.num_classes or (None if args.classes else data.num_classes)
+        args.names = class_names(count, args.classes, args.dataset or data.dataset)
     else:
         args.names = data.class_names
     return config.get("expected")

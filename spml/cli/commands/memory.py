@@ -1,4 +1,4 @@
-"""Fill a memory with labelled prototypes: the segments of training images, named by their weak labels."""
+"""Fill a memory with labelled prototypes: the segments of training images, with classes from their weak labels."""
 
 import argparse
 
@@ -19,7 +19,7 @@ def add_arguments(parser: Parser) -> None:
     settings.add_views(parser)
     add(parser, "save_dir", help="gets semantic_prototype, semantic_cluster and the record")
     add(parser, "full_masks")
-    add(parser, "overwrite", help="compute images again that are in the memory")
+    add(parser, "overwrite", help="compute images of the memory again")
 
 
 def main(args: argparse.Namespace) -> None:

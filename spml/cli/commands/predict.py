@@ -19,7 +19,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "save_dir", help="gets semantic_gray, semantic_color and semantic_cluster")
     add(parser, "predictor", choices=tuple(PREDICTORS))
     add(parser, "semantic_memory_dir", "approximate")
-    add(parser, "overwrite", help="predict images again that have their label")
+    add(parser, "overwrite", help="predict finished images again")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Boxes of VOC's XML files as boxes.json and as labels that need no CAM: background outside, a core inside."""
+"""Write the boxes of VOC's XML files as boxes.json, and as labels without CAMs: background outside, a core inside."""
 
 import argparse
 

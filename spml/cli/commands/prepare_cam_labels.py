@@ -1,4 +1,4 @@
-"""CAM files as labels of tags (1 - max)^6 against 0.2, or of boxes: 0.5 of each box's own range."""
+"""Make labels from CAM files: for tags by background (1 - max)^6 and threshold 0.2, for boxes by half of each range."""
 
 import argparse
 
@@ -18,6 +18,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "alpha", default=ALPHA, help="for tag: exponent of the background's score")
     add(parser, "threshold", help="least score of a label; left out: 0.2 tag, 0.5 box")
     add(parser, "classes", help="file of class names, one a line, in place of VOC's")
+    add(parser, "background", help="class without CAMs; none: every class has one")
     add(parser, "num_workers", "overwrite")
 
 
@@ -30,5 +31,6 @@ def main(args: argparse.Namespace) -> None:
         threshold=args.threshold,
         num_workers=args.num_workers,
         overwrite=args.overwrite,
+        background=args.background,
     )
     print(written)

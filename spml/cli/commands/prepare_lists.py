@@ -1,4 +1,4 @@
-"""The data lists of VOC or DensePose, with the released names, from the folders of a data root."""
+"""Write the data lists of VOC or DensePose, with the released names, from the folders of a data root."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Full masks of VOC (palette or RGB PNG) and SBD (MATLAB files) as grey PNGs of class ids."""
+"""Convert full masks of VOC (palette or RGB PNG) and SBD (MATLAB files) to grey PNGs of class ids."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""ScribbleSup's XML as label PNGs: scribbles, shortened scribbles, or points (--length_ratio 0 --dilation 6)."""
+"""Convert ScribbleSup's XML to label PNGs: scribbles, shortened ones, or points (--length_ratio 0 --dilation 6)."""
 
 import argparse
 

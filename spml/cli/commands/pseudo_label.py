@@ -22,7 +22,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "walk_steps")
     add(parser, "cam_dir", help="for cam: folder of <name>.npy, one dict of CAMs an image")
     add(parser, "semantic_memory_dir")
-    add(parser, "overwrite", help="label images again that have their label")
+    add(parser, "overwrite", help="label finished images again")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Make the built-in data, train SPML and partial cross-entropy from its points, evaluate, and draw what came out."""
+"""Make the built-in data, train SPML and partial cross-entropy from its points, evaluate, and draw the results."""
 
 import argparse
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""A whole pipeline, from tags, boxes, scribbles, points or full masks to a segmenter and its mIoU.
+"""Run a whole pipeline, from tags, boxes, scribbles, points or full masks to a segmenter and its mIoU.
 
-The same command goes on where an interrupted one stopped. key=value goes to all commands with a network.
+The same command continues an interrupted run. key=value applies to all commands with a network.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def add_arguments(parser: Parser) -> None:
     add_config(parser)
     add(parser, "data_dir", "snapshots", "grid", "gpus", "dry", "from", "only", "rounds")
     add(parser, "classifier", "cam", "cam_config")
-    add(parser, "cam_dir", help="for tags and boxes: CAMs that are there, in place of making them")
+    add(parser, "cam_dir", help="for tags and boxes: folder of existing CAMs; left out: make them")
     add(parser, "boxes", help="for boxes: boxes.json, or a folder of VOC annotations <name>.xml")
     add(parser, "instance_dir", help="for CAMs: over-segmentations <name>.png, where the list names none")
     add(parser, "gt_list", help="masks of the training images: the mIoU of each stage's labels, in quality.json")

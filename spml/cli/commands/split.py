@@ -1,4 +1,4 @@
-"""A list to choose settings on, taken out of a training list: every sixth line to <list>_dev.txt, the rest to _fit."""
+"""Split a training list: every sixth line goes to <list>_dev.txt, to choose settings on, the rest to <list>_fit.txt."""
 
 import argparse
 

@@ -16,5 +16,5 @@ def add_arguments(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """`args.tasks`, where a script sets it: the tasks that it is for."""
+    """`args.tasks`, if a script sets it, are the tasks that the script accepts."""
     return train_task(args, tasks=getattr(args, "tasks", ()))

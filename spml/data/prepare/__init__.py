@@ -1,1 +1,1 @@
-"""Preparation of PASCAL VOC 2012 and DensePose: the files that one downloads, as the files that training reads."""
+"""Preparation of PASCAL VOC 2012 and DensePose: converts the downloaded files to the files that training reads."""

@@ -46,12 +46,15 @@ def read_boxes(path: str | Path, classes: Sequence[str]) -> tuple[tuple[int, int
     return (height, width), boxes
 
 
-def boxes_of(source: str | Path, names: Sequence[str], classes: Sequence[str]) -> dict[str, list[Box]]:
+def boxes_of(
+    source: str | Path, names: Sequence[str], classes: Sequence[str], background: int | None = 0
+) -> dict[str, list[Box]]:
     """The boxes of samples, by name: of a `boxes.json`, or of a folder of VOC annotations `<name>.xml`.
 
     Args:
-        source: the file that `annotate.py --kind box` or `boxes.py` wrote, or the folder.
-        classes: names, background first; boxes in a JSON file have numbers.
+        source: the file that `spml annotate --kind box` or `spml prepare boxes` wrote, or the folder.
+        classes: K names; boxes in a JSON file have numbers.
+        background: the class that has no boxes; None: every class has.
 
     Raises: DataError for a source that cannot be read, names it does not have, and boxes that are none.
     """
@@ -64,20 +67,22 @@ def boxes_of(source: str | Path, names: Sequence[str], classes: Sequence[str]) -
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DataError(f"cannot read the boxes in {source}: {reason}") from error
     if not isinstance(held, dict):
-        raise DataError(f"{source}: expected name -> list of boxes, as annotate.py writes it, got {type(held)}")
+        raise DataError(f"{source}: expected name -> list of boxes, as `spml annotate` writes it, got {type(held)}")
     missing = [name for name in names if name not in held]
     if missing:
         raise DataError(f"{source}: no boxes for {len(missing)} of {len(names)} names, such as {missing[0]!r}")
-    return {name: [_box(entry, len(classes), f"{source}: {name}") for entry in held[name]] for name in names}
+    objects = [index for index in range(len(classes)) if index != background]
+    return {name: [_box(entry, objects, f"{source}: {name}") for entry in held[name]] for name in names}
 
 
-def _box(entry: object, num_classes: int, where: str) -> Box:
-    """A box of a JSON file. Raises DataError where it is none, or of a class from `num_classes` up."""
+def _box(entry: object, objects: Sequence[int], where: str) -> Box:
+    """A box of a JSON file. Raises DataError where it is none, or of a class that is not among `objects`."""
     values = [entry.get(key) for key in BOX_KEYS] if isinstance(entry, dict) else []
     whole = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
-    if len(whole) != len(BOX_KEYS) or not 0 < whole[0] < num_classes:
+    if len(whole) != len(BOX_KEYS) or whole[0] not in objects:
         raise DataError(
-            f"{where}: expected class 1 to {num_classes - 1}, x0, y0, x1 and y1, whole numbers, got {json.dumps(entry)}"
+            f"{where}: expected class {objects[0]} to {objects[-1]}, x0, y0, x1 and y1, whole numbers, "
+            f"got {json.dumps(entry)}"
         )
     return Box(*whole)
 

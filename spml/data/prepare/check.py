@@ -1,4 +1,4 @@
-"""What a data root lacks."""
+"""Finds the files that a data root lacks."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

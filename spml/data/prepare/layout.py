@@ -1,4 +1,4 @@
-"""What lies where in a data root: the lists of a data set, each with the files that its samples should have."""
+"""The layout of a data root: the lists of a data set, each with the files that its samples should have."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ def write_lists(plans: Sequence[ListPlan], root: DataRoot, save_dir: str | Path)
         state = f"{len(rows):,} of {len(plan.samples):,}" if rows else "not written"
         lines.append((f"{plan.name}.txt", state, listed if plan.samples else "no name known"))
     if not written:
-        raise DataError(f"{root.path}: no list can be written; pyscripts/data/check.py says which files are expected")
+        raise DataError(f"{root.path}: no list can be written; `spml check` says which files are expected")
     return f"{remarks(lines, ('list', 'lines', 'files that are missing'))}\n{written} lists written to {save_dir}"
 
 

@@ -1,4 +1,4 @@
-"""What a backbone is: an encoder of images to feature maps, and the entry of the table that says how to build it."""
+"""Base classes of backbones: the encoder from images to feature maps, and its entry in the table."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Options:
-    """What a config asks of a backbone; the defaults leave it as its entry says."""
+    """What a config chooses about a backbone; the defaults leave it as in its table entry."""
 
     output_stride: int | None = None  # of the coarsest map
     levels: tuple[int, ...] = ()  # which maps, counted from the finest; none: all
@@ -24,14 +24,14 @@ class Options:
 class Encoder(nn.Module):
     """Image to feature maps, in order of depth.
 
-    A subclass gives `maps`, which computes every level or the wanted ones alone; callers use `stages`.
+    A subclass defines `maps`, which computes every level or only the wanted ones; callers use `stages`.
 
     Attributes:
-        channels, strides: of the maps that `stages` gives, one number each.
-        key: what a model that holds the encoder calls it in its state dict.
-        stem: how the names of the parameters start that `train.freeze_stem` leaves as they are.
-        frozen: it never learns: no gradient, statistics of batch norms kept.
-        frozen_norms: batch norms keep their statistics in training, too.
+        channels, strides: of the maps that `stages` returns, one number each.
+        key: the name of the encoder in the state dict of its model.
+        stem: prefixes of the parameters that `train.freeze_stem` freezes.
+        frozen: the encoder does not learn: no gradient, and batch norms keep their statistics.
+        frozen_norms: batch norms keep their statistics, in training too.
     """
 
     key: ClassVar[str] = "backbone"
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Encoder":
-        """As any module; what is frozen stays in eval mode."""
+        """As in any module, but frozen parts stay in eval mode."""
         super().train(mode and not self.frozen)
         if self.frozen_norms:
             for module in self.modules():
@@ -95,7 +95,7 @@ class Backbone:
 
 
 def fixed_stride(options: Options, stride: int, name: str) -> None:
-    """Refuse another stride than the one that a network has.
+    """Refuse any stride but the one that a network has.
 
     Raises:
         UserError: network.output_stride asks for one.
@@ -105,14 +105,14 @@ def fixed_stride(options: Options, stride: int, name: str) -> None:
 
 
 def chosen_levels(options: Options, count: int, last: bool = False) -> tuple[int, ...]:
-    """The levels that a config asks for, of `count`; all where it names none.
+    """The levels, out of `count`, that a config names; all levels if it names none.
 
     Args:
-        last: the network computes every level anyway, so the deepest must be among them (its weights would get no
-            gradient).
+        last: the network computes every level anyway, so the config must name the deepest; otherwise its weights would
+            get no gradient.
 
     Raises:
-        UserError: a level that is not there, twice, out of order, or the deepest missing.
+        UserError: a level that does not exist, is named twice or is out of order, or the deepest is missing.
     """
     levels = options.levels or tuple(range(count))
     wrong = list(levels) != sorted(set(levels)) or levels[0] < 0 or levels[-1] >= count

@@ -85,13 +85,13 @@ class Stem(nn.Module):
 
 
 class ResNet(Encoder):
-    """A stem and the stages `res2`, `res3`, ... in a row, the maps of which are the levels.
+    """A stem, then the stages `res2`, `res3`, ..., whose outputs are the levels.
 
     Args:
         block: Bottleneck or BasicBlock.
         stem_widths: output channels of the stem's convolutions.
-        depths, widths, strides, dilations: one number a stage. The first block of a stage still has the dilation of the
-            stage before, as released.
+        depths, widths, strides, dilations: one number a stage. The first block of a stage has the dilation of the
+            previous stage, as in the release.
         momentum: of every batch norm.
         levels: the stages whose maps are asked for, from 0; none: all.
     """
@@ -132,7 +132,7 @@ class ResNet(Encoder):
         initialise(self)
 
     def maps(self, image: Tensor) -> list[Tensor]:
-        """What the chosen stages make of an image."""
+        """The outputs of the chosen stages."""
         x, found = self.conv1(image), []  # (B, C, H / 4, W / 4)
         for name in self.stage_names:
             x = self.get_submodule(name)(x)

@@ -11,9 +11,9 @@ DEPTHS = (1, 2, 2, 2)  # convolutions a stage; SegNet has 2 to 3, and a fifth st
 
 
 class PooledMaps(list[Tensor]):
-    """Maps after a 2x2 max-pool each.
+    """Maps, each the result of a 2x2 max-pool.
 
-    `indices[i]`, int64 of the shape of map i, is the flat place of each of its maxima in the map that was pooled.
+    `indices[i]`, int64 of the shape of map i, holds the flat index of each maximum in the map before the pool.
     """
 
     def __init__(self, maps: list[Tensor], indices: list[Tensor]) -> None:

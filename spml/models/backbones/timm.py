@@ -22,7 +22,7 @@ STEM_STRIDE = 4  # freeze_stem: all layers down to the map of this stride
 
 
 class TimmEncoder(Encoder):
-    """An encoder that timm knows by `name`; the network stands in the state dict under `part`."""
+    """An encoder that timm knows by `name`; the state dict holds the network under `part`."""
 
     name: str
     part: ClassVar[str]
@@ -56,7 +56,7 @@ class ConvolutionalEncoder(TimmEncoder):
         self.stem = stem_names(features, shallow[-1]) if shallow else ()
 
     def maps(self, image: Tensor) -> list[Tensor]:
-        """The chosen levels, each of the size that its stride says."""
+        """The chosen levels, each of the size that its stride gives."""
         height, width = image.shape[-2:]
         image = pad_to(image, self.deepest) if self.floors else image
         return [
@@ -68,8 +68,8 @@ class ConvolutionalEncoder(TimmEncoder):
 class TokenEncoder(TimmEncoder):
     """The tokens of a plain ViT as maps, after equal shares of its blocks.
 
-    The stride is that of the patches. With another `network.output_stride` the image is enlarged (or shrunk) first, so
-    that a patch covers so many of its pixels. Images are padded to whole patches.
+    The stride is the size of a patch. With another `network.output_stride`, the image is first resized so that a patch
+    covers that many pixels of the original. Images are padded to whole patches.
     """
 
     part = "transformer"
@@ -90,7 +90,7 @@ class TokenEncoder(TimmEncoder):
         )
 
     def maps(self, image: Tensor) -> list[Tensor]:
-        """The chosen levels, normalised by the transformer's last layer as its authors do for dense tasks."""
+        """The chosen levels, normalised by the transformer's last norm, as its authors do for dense tasks."""
         stride = self.strides[0]
         image = pad_to(image, stride)
         if stride != self.patch:
@@ -101,14 +101,14 @@ class TokenEncoder(TimmEncoder):
 
 
 def pad_to(image: Tensor, multiple: int) -> Tensor:
-    """Zeros, the mean colour, at the right and below, up to a multiple in both directions."""
+    """Pad right and below with zeros, which is the mean colour, to a multiple in both directions."""
     height, width = image.shape[-2:]
     below, right = -height % multiple, -width % multiple
     return F.pad(image, (0, right, 0, below)) if below or right else image
 
 
 def stem_names(features: nn.Module, module: str) -> tuple[str, ...]:
-    """Every parameter down to the last of a module, named as the encoder names it."""
+    """The names, as in the encoder, of every parameter up to the last one of `module`."""
     names = [name for name, _ in features.named_parameters()]
     inside = module.replace(".", "_") + "_"  # timm flattens some names: stages.0 becomes stages_0
     last = max((index for index, name in enumerate(names) if name.replace(".", "_").startswith(inside)), default=-1)
@@ -132,7 +132,7 @@ def timm_package() -> Any:
 
 
 def create(name: str, **settings: Any) -> Any:
-    """`timm.create_model` with random weights, whose refusals become one line.
+    """Call `timm.create_model` with random weights, and turn its errors into one line.
 
     Raises:
         UserError: timm does not know the name, or this model does not take the settings.
@@ -147,10 +147,10 @@ def create(name: str, **settings: Any) -> Any:
 
 
 def check_name(name: str) -> None:
-    """Refuse what timm does not know.
+    """Refuse a name that timm does not know.
 
     Raises:
-        UserError: it names the models that are called most alike.
+        UserError: an unknown name; the message gives the most similar ones.
     """
     timm = timm_package()
     if not timm.is_model(name.split(".")[0]):
@@ -166,7 +166,7 @@ def build(options: Options, name: str) -> Encoder:
     """The encoder of a model of timm.
 
     Raises:
-        UserError: no timm, an unknown name, or a model that gives no maps or not this stride.
+        UserError: timm is missing, the name is unknown, or the model cannot give maps or this stride.
     """
     check_name(name)
     source = timm_package().models.model_entrypoint(name.split(".")[0]).__module__

@@ -14,8 +14,8 @@ RELEASED, SMALL = (6, 12, 18, 24), (1, 3, 6)  # the small ones fit the 12 x 12 t
 class AtrousPyramid(nn.Module):
     """Parallel 3x3 convolutions of growing dilation, summed; keys `aspp_1`, `aspp_2`, ...
 
-    With `context`, a 1x1 convolution of the image's mean feature is added everywhere (key `context`): trained from
-    scratch, the dilated convolutions alone learn slowly what the whole picture shows. The release has no such path.
+    With `context`, the head adds a 1x1 convolution of the image's mean feature everywhere (key `context`): from
+    scratch, dilated convolutions alone are slow to learn what the whole image is about. The release has no such path.
     """
 
     def __init__(self, in_channels: int, out_channels: int, dilations: Sequence[int], context: bool = False) -> None:
@@ -24,7 +24,7 @@ class AtrousPyramid(nn.Module):
         for name, dilation in zip(self.branch_names, dilations, strict=True):
             branch = nn.Sequential(convolution(in_channels, out_channels, dilation=dilation, bias=True))
             self.add_module(name, branch)
-        # The bias of the branches serves the context too; without batch norm a batch of one image trains as well.
+        # The branches' bias serves the context, too. It has no batch norm, so a batch of one image can train it.
         self.context = convolution(in_channels, out_channels, kernel=1) if context else None
         initialise(self)
 

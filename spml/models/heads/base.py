@@ -1,4 +1,4 @@
-"""What a head is: the entry of the table that says how to build a module from maps to an embedding, and its helpers."""
+"""Base of heads: the entry of the table, which builds a module from maps to an embedding, and helpers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from spml.models.backbones.base import Encoder
 class Head:
     """An entry of the table of heads.
 
-    `build(encoder, dim, width)` gives a module that maps the list of the encoder's maps to (B, dim, h, w), raw. `width`
-    is `network.joined_dim`, the inner channels of heads that do not fix their own. It raises UserError where the maps
-    do not allow the head.
+    `build(encoder, dim, width)` returns a module from the list of the encoder's maps to (B, dim, h, w), raw. `width`
+    is `network.joined_dim`, the inner channels of heads that do not fix their own. `build` raises UserError if the head
+    cannot work on these maps.
     """
 
     help: str  # one line

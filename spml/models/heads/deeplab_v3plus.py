@@ -18,7 +18,7 @@ DILATIONS = (6, 12, 18)  # at stride 16; doubled at 8, halved at 32
 class ImagePooledPyramid(nn.Module):
     """1x1, three dilated 3x3 and the image's mean, each `width` wide, concatenated and mixed by 1x1.
 
-    The image's mean has no batch norm (the published one has): one image a batch would give it nothing to normalise.
+    The image's mean has no batch norm, unlike the published one: with one image a batch there is nothing to normalise.
     """
 
     def __init__(self, in_channels: int, width: int, stride: int) -> None:
@@ -38,7 +38,7 @@ class ImagePooledPyramid(nn.Module):
 
 
 class LowLevelDecoder(nn.Module):
-    """The pyramid enlarged to stride 4, beside 48 channels of the low-level map, two 3x3 convolutions and 1x1."""
+    """Concatenates the pyramid, enlarged to stride 4, with 48 low-level channels; then two 3x3 convolutions and 1x1."""
 
     def __init__(self, encoder: Encoder, dim: int, width: int, low: int) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ STRIDE = 4  # of the embedding; the published network goes on to 1
 class LearnedUpsampling(nn.ConvTranspose2d):
     """A transposed convolution, one filter a channel, that starts as bilinear interpolation (corners not aligned).
 
-    The map is extended by its border first, so that this holds at the border, too.
+    It first repeats the border of the map, so that it starts as bilinear interpolation at the border, too.
     """
 
     def __init__(self, channels: int, factor: int) -> None:
@@ -35,7 +35,7 @@ class LearnedUpsampling(nn.ConvTranspose2d):
 
 
 class SkipScores(nn.Module):
-    """1x1 convolutions of some levels; from the deepest on, each sum is enlarged to the next level and added to it."""
+    """1x1 convolutions of some levels. From the deepest on, it enlarges each sum and adds it to the next level."""
 
     def __init__(self, levels: Sequence[int], channels: Sequence[int], strides: Sequence[int], dim: int) -> None:
         """`levels`, `channels`, `strides`: of the maps that count, deepest first."""

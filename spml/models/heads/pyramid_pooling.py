@@ -1,4 +1,4 @@
-"""Pyramid pooling (PSPNet): means over ever smaller parts of the image beside the features; the released head."""
+"""Pyramid pooling (PSPNet): concatenates the features with means over ever smaller cells; a released head."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ PYRAMID_WIDTH = 512  # of every released snapshot, whatever network.pspp_feature
 
 
 class PyramidPooling(nn.Module):
-    """Means over 1, 2 x 2, 3 x 3 and 6 x 6 cells, each to `width` channels, beside the input, then 3x3 to `width`.
+    """Concatenates the input with means over 1, 2 x 2, 3 x 3 and 6 x 6 cells of `width` channels; 3x3 to `width`.
 
     In training mode the 1 x 1 cell's batch norm needs at least two images a batch.
     """
@@ -41,7 +41,7 @@ class PyramidPoolingHead(nn.Sequential):
         super().__init__(PyramidPooling(in_channels, PYRAMID_WIDTH), projection)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """List of (B, C, h, w) -> (B, D, h, w), as the deepest."""
+        """List of (B, C, h, w) -> (B, D, h, w), of the size of the deepest."""
         return super().forward(maps[-1])
 
 

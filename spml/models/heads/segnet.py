@@ -1,4 +1,4 @@
-"""SegNet's decoder (Badrinarayanan et al., 2017): every maximum goes back to where the encoder's pool found it."""
+"""SegNet's decoder (Badrinarayanan et al., 2017): puts every maximum back where the encoder's pool found it."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ STRIDE = 4  # of the embedding; the published network goes on to 1
 
 
 class Unpooling(nn.Module):
-    """From the deepest map on: undo the pool, then two 3x3 convolutions; until stride 4, then 1x1 to the embedding."""
+    """From the deepest map to stride 4: undo the pool, then two 3x3 convolutions. Last, 1x1 to the embedding."""
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], dim: int) -> None:
         super().__init__()
@@ -41,9 +41,9 @@ class Unpooling(nn.Module):
 
 
 def unpool(x: Tensor, index: Tensor, size: Sequence[int]) -> Tensor:
-    """Put each value where its maximum stood; zero elsewhere: (B, C, h, w) -> (B, C, *size).
+    """Put each value where its maximum was, and zero elsewhere: (B, C, h, w) -> (B, C, *size).
 
-    Written as a scatter, which has a gradient on every device and allows windows that were cut at the border.
+    It uses a scatter, which has a gradient on every device and allows windows cut at the border.
     """
     flat = x.new_zeros((*x.shape[:2], int(size[0]) * int(size[1])))
     return flat.scatter(2, index.flatten(2), x.flatten(2)).view(*x.shape[:2], int(size[0]), int(size[1]))

@@ -1,0 +1,93 @@
+"""The pages of docs/ run: their code, their commands, and the methods that they add."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: str, language: str) -> list[tuple[dict[str, str], str]]:
+    """The code of a page in a language, each with the words behind it, `key=value` or a key alone."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = []
+    for match in BLOCK.finditer(text):
+        if match[1] == language:
+            words = dict(word.partition("=")[::2] for word in match[2].split())
+            found.append((words, match[3]))
+    return found
+
+
+def run(words: list[str], folder: Path, package: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_python_page(tmp_path: Path) -> None:
+    code = "\n".join(text for _, text in blocks("python.md", "python"))
+    (tmp_path / "page.py").write_text(code)
+    printed = run(["page.py"], tmp_path, ROOT)
+    assert "model-3.pth" in printed and "(48, 64)" in printed and "image_similarity" in printed
+    assert (tmp_path / "overlay.png").is_file()
+
+
+def add_line(package: Path, words: dict[str, str], line: str) -> None:
+    """Put a line at the end of a table: the first of the file, or the one that `after` names."""
+    path = package / words["line"]
+    text = path.read_text(encoding="utf-8")
+    start = text.index(f"{words.get('after', 'TABLE' if 'TABLE: ' in text else 'SOURCES')}: ")
+    end = text.index("    },\n", start)
+    path.write_text(text[:end] + line + text[end:], encoding="utf-8")
+
+
+def test_added_methods(tmp_path: Path, tiny_config_file: Path) -> None:
+    """Four methods from the page's own text, in a copy of the package: one file and one line each."""
+    package, work = tmp_path / "package", tmp_path / "work"
+    shutil.copytree(ROOT / "spml", package / "spml", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "configs", package / "configs")
+    work.mkdir()
+    files = lines = 0
+    for words, text in blocks("add-a-method.md", "python"):
+        if "file" in words:
+            assert not (package / words["file"]).exists()
+            (package / words["file"]).write_text(text, encoding="utf-8")
+            files += 1
+        else:
+            assert text.count("\n") == 1
+            add_line(package, words, text)
+            lines += 1
+    assert files == lines == 4
+    (work / "tiny.yaml").write_text(tiny_config_file.read_text())
+    commands = [line for _, text in blocks("add-a-method.md", "bash") for line in text.splitlines()]
+    program = (
+        "import shlex, sys\nfrom spml.cli.main import main\n"
+        "for line in sys.argv[1:]:\n"
+        "    words = shlex.split(line)\n"
+        "    assert words[0] == 'spml'\n"
+        "    assert not main(words[1:]), line\n"
+    )
+    run(["-c", program, *commands], work, package)
+    assert (work / "focal" / "model-3.pth").is_file() and (work / "pseudo" / "list.txt").is_file()
+    assert len(list((work / "predicted" / "semantic_gray").glob("*.png"))) == 8
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert target.startswith("http") or (ROOT / "docs" / target).exists(), f"{page}: {target}"
+
+
+def test_the_readme_is_one_page_whose_links_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 6000
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert target.startswith("http") or (ROOT / target).exists(), target
