@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-OWN_SHARE = 0.77  # weight of an image's own examples where there are others' as well
-PENALTY = 0.005  # of the squared weights of the regression, beside a mean over the examples
-ANCHOR = 0.01  # how fast a cell holds to its own score, beside 1 for a neighbour that looks the same
-FEATURE_FALL, COLOUR_FALL = 40.0, 300.0  # of the hold of neighbours with 1 - cosine and with the squared RGB distance
+OWN_SHARE = 0.6  # weight of an image's own examples where there are others' as well
+PENALTY = 0.003  # of the squared weights of the regression, beside a mean over the examples
+ANCHOR = 0.002  # how fast a cell holds to its own score, beside 1 for a neighbour that looks the same
+FEATURE_FALL, COLOUR_FALL = 30.0, 1000.0  # of the hold of neighbours with 1 - cosine and with the squared RGB distance
 STEPS = 30  # of conjugate gradients
 SHARPNESS = 5.0  # of the softmax that makes probabilities of scores between 0 and 1
 ALL = slice(None)
@@ -124,6 +124,17 @@ def stroke_cells(stroke: Tensor, size: tuple[int, int], limit: int = 254) -> tup
     return touched, label[first]
 
 
+def thin(cell: Tensor, label: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """At most `most` cells of each class, spread evenly over those there are: (n,) and (n,) -> (m,) and (m,)."""
+    kept = []
+    for key in torch.unique(label):
+        places = (label == key).nonzero().squeeze(1)
+        step = torch.linspace(0, len(places) - 1, min(most, len(places)), device=places.device).round().long()
+        kept.append(places[step])
+    chosen = torch.cat(kept).sort()[0] if kept else cell[:0]
+    return cell[chosen], label[chosen]
+
+
 def gather(feature: Tensor, label: Tensor) -> dict[int, Tensor]:
     """What the examples of one image say; all of them weigh one, however many they are.
 
@@ -139,11 +150,11 @@ def gather(feature: Tensor, label: Tensor) -> dict[int, Tensor]:
 
 
 def add(total: Evidence, more: Evidence, weight: float = 1.0) -> dict[int, Tensor]:
-    """The evidence of both; with `weight` -1 the second is taken away again, and classes without examples go."""
+    """The evidence of both; with `weight` -1 the second is taken away again."""
     found = dict(total)
     for key, product in more.items():
         found[key] = found[key] + weight * product if key in found else weight * product
-    return {key: product for key, product in found.items() if product[-1, -1] > 1e-4}
+    return found
 
 
 def fit(own: Evidence, others: Evidence) -> tuple[list[int], Tensor]:
