@@ -18,6 +18,7 @@ from spml.inference.features import LONG_SIDE, Extractor, FeatureCache
 from spml.inference.model import Model, load
 from spml.inference.prediction import Prediction
 from spml.inference.views import MAX_PIXELS, ViewPlan
+from spml.models.backbones.base import Encoder
 from spml.models.pretrained import PACKAGE, find_package, normalisation, pretrained_encoder
 from spml.propagate import DenseCRF
 from spml.propagate.spread import (
@@ -239,7 +240,8 @@ def _full(
         full[index] = _enlarged(plane, size)
     if strokes is not None:
         full[:, said] = 0
-        full[(strokes[said], *said.nonzero())] = 1
+        rows, columns = said.nonzero()
+        full[strokes[said], rows, columns] = 1
     return full
 
 
@@ -255,8 +257,7 @@ class _Maps(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        found = self.network.stages(image) if hasattr(self.network, "stages") else self.network(image)
-        return list(found) if isinstance(found, (list, tuple)) else [found]
+        return self.network.stages(image) if isinstance(self.network, Encoder) else [self.network(image)]
 
 
 def _extractor(

@@ -7,6 +7,7 @@ regression then walk over the cells of the image, where neighbours alike in feat
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,7 @@ PENALTY = 0.003  # of the squared weights of the regression, beside a mean over 
 ANCHOR = 0.002  # how fast a cell holds to its own score, beside 1 for a neighbour that looks the same
 FEATURE_FALL, COLOUR_FALL = 30.0, 1000.0  # of the hold of neighbours with 1 - cosine and with the squared RGB distance
 STEPS = 30  # of conjugate gradients
-SHARPNESS = 5.0  # of the softmax that makes probabilities of scores between 0 and 1
-ALL = slice(None)
+SHARPNESS = 10.0  # of the softmax that makes probabilities of scores between 0 and 1
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns to one of each pair of neighbours
 
 Evidence = Mapping[int, Tensor]  # class -> (D + 1, D + 1): the sum of [x, 1] [x, 1]' over its examples
@@ -86,18 +86,18 @@ def neighbour_hold(feature: Tensor, colour: Tensor) -> Tensor:
     hold = torch.zeros(len(NEIGHBOURS), height, width, device=feature.device)
     for plane, offset in zip(hold, NEIGHBOURS, strict=True):
         here, there = _pair(offset, height, width)
-        cosine = (unit[(ALL, *here)] * unit[(ALL, *there)]).sum(0)
-        distance = (colour[(ALL, *here)] - colour[(ALL, *there)]).square().sum(0)
+        cosine = (unit[here] * unit[there]).sum(0)
+        distance = (colour[here] - colour[there]).square().sum(0)
         length = (offset[0] ** 2 + offset[1] ** 2) ** 0.5
         plane[here] = torch.exp(-FEATURE_FALL * (1 - cosine) - COLOUR_FALL / 2 * distance) / length
     return hold
 
 
-def _pair(offset: tuple[int, int], height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Rows and columns of all cells that have a neighbour at `offset`, and of these neighbours."""
+def _pair(offset: tuple[int, int], height: int, width: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The index of all cells that have a neighbour at `offset`, and that of these neighbours, of (.., h, w)."""
     down, right = offset
-    here = slice(0, max(height - down, 0)), slice(max(-right, 0), max(width - max(right, 0), 0))
-    there = slice(down, height), slice(max(right, 0), max(width - max(-right, 0), 0))
+    here = ..., slice(0, max(height - down, 0)), slice(max(-right, 0), max(width - max(right, 0), 0))
+    there = ..., slice(down, height), slice(max(right, 0), max(width - max(-right, 0), 0))
     return here, there
 
 
@@ -175,12 +175,13 @@ def fit(own: Evidence, others: Evidence) -> tuple[list[int], Tensor]:
         raise ValueError("expected at least one example, got none")
     own_share = OWN_SHARE if own and others else float(bool(own))
     examples = sum(float(product[-1, -1]) for product in own.values())
-    scaled = [(key, product * (own_share / examples)) for key, product in own.items()]
-    scaled += [(key, (1 - own_share) / len(others) * product / product[-1, -1]) for key, product in others.items()]
-    total = torch.stack([product for _, product in scaled]).sum(0)
-    target = torch.zeros(len(total), len(classes), device=total.device)
-    for key, product in scaled:
-        target[:, classes.index(key)] += product[:, -1]
+    parts = [(key, product, own_share / examples) for key, product in own.items()]
+    parts += [(key, row, (1 - own_share) / len(others) / float(row[-1, -1])) for key, row in others.items()]
+    total = torch.zeros_like(parts[0][1])
+    target = total.new_zeros(len(total), len(classes))
+    for key, product, scale in parts:
+        total.add_(product, alpha=scale)
+        target[:, classes.index(key)].add_(product[:, -1], alpha=scale)
     total.diagonal()[:-1] += PENALTY
     total.diagonal()[-1] += 1e-6  # so that rounding leaves it positive definite
     return classes, torch.cholesky_solve(target, torch.linalg.cholesky(total))
@@ -211,8 +212,8 @@ def walk(score: Tensor, hold: Tensor, steps: int = STEPS, anchor: float = ANCHOR
     def apply(x: Tensor) -> Tensor:
         result = diagonal * x
         for here, there, plane in pairs:
-            result[(ALL, *here)] -= plane[here] * x[(ALL, *there)]
-            result[(ALL, *there)] -= plane[here] * x[(ALL, *here)]
+            result[here] -= plane[here] * x[there]
+            result[there] -= plane[here] * x[here]
         return result
 
     x = score.clone()
