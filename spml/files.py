@@ -4,12 +4,14 @@ import contextlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from spml.errors import UserError
 
+_STARTED = time.time()
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of `write_atomically`: its name holds the process's number
 
 
@@ -47,14 +49,17 @@ def remove_stale(folder: str | Path) -> int:
     for pattern in (".*.tmp", "*/.*.tmp"):
         for path in Path(folder).glob(pattern):
             found = _TEMPORARY.fullmatch(path.name)
-            if found and not _is_alive(int(found[1])):
+            if found and not _is_written(path, int(found[1])):
                 with contextlib.suppress(OSError):
                     path.unlink()
                     removed += 1
     return removed
 
 
-def _is_alive(pid: int) -> bool:
+def _is_written(path: Path, pid: int) -> bool:
+    """Whether the process that a temporary file belongs to lives."""
+    if pid == os.getpid():  # numbers are given again, in containers at each start: an older file is another's
+        return path.exists() and path.stat().st_mtime >= _STARTED
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -4,20 +4,24 @@ In a pool the parent alone hears Ctrl-C and tells its processes to end; they end
 """
 
 import atexit
+import ctypes
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing import get_context, parent_process
 from typing import Any
 
-from spml.errors import UserError
+from spml.errors import INTERRUPTED, UserError
 
+LINUX = sys.platform == "linux"
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 WAIT = timedelta(days=30)  # of a barrier: one process may have hours more to do than another
 
 
@@ -93,6 +97,24 @@ def _end_with(launcher: int) -> None:
     while os.getppid() == launcher:
         time.sleep(1)
     os._exit(1)
+
+
+def run_program(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a program and wait for it; its status, or 130 after Ctrl-C.
+
+    A Ctrl-C reaches the program, too, which may save before it ends; a second one ends the wait. On Linux it gets a
+    SIGTERM when this process is killed, as it would go on beside the next one.
+    """
+    process = subprocess.Popen(words, env=dict(environment), preexec_fn=_ask_for_end if LINUX else None)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        return INTERRUPTED
+
+
+def _ask_for_end() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def rank() -> int:

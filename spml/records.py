@@ -1,7 +1,8 @@
 """What the files of a folder were made of: `record.json`, the one way to tell old results from those of this run.
 
-A record holds hashes of the weights, the settings that matter, and hashes of the contents of what went in. A run that
-finds its own record goes on; a run that finds another one stops and says what differs, or removes what it describes.
+A record holds hashes of the weights, the settings that matter, and hashes of the contents of what went in. It
+lies beside the files that it describes. A run that finds its own record goes on; a run that finds another one stops and
+says what differs, or removes what that one describes.
 """
 
 import hashlib
@@ -17,7 +18,6 @@ from spml.errors import UserError
 from spml.files import read_json, remove_stale, write_json
 
 RECORD = "record.json"
-OLDER = ("made_by.json", "memory.json")  # what versions before this one wrote in its place
 NEUTRAL = ("device", "backend", "workers")  # fields that decide where something is computed, not what
 READERS = 8  # threads that hash files
 BLOCK = 1 << 22
@@ -190,15 +190,24 @@ def _state(source: Any) -> dict[str, Any]:
     return flat
 
 
-def start(folder: str | Path, record: Record, *, made: Sequence[str], overwrite: bool = False) -> bool:
+def start(
+    folder: str | Path,
+    record: Record,
+    *,
+    made: Sequence[str],
+    overwrite: bool = False,
+    older: Path | None = None,
+) -> bool:
     """Write `record` to the folder before its first file, or find it there and go on.
 
     Files without a record, such as the release's, count as this run's own. Temporary files of killed processes go.
     Under torchrun one process calls this, the others wait.
 
     Args:
-        made: patterns of the files that the record describes, such as `semantic_gray/*.png`.
+        made: patterns of the files that the record describes, such as `*.png`, from the folder on.
         overwrite: where another record describes such files, they are removed first.
+        older: what a version before this one wrote instead of a record. Where it is there, and no record, the files
+            are of another record, and it goes when the new one comes.
 
     Returns:
         Whether all is made already: the same record, complete.
@@ -209,7 +218,9 @@ def start(folder: str | Path, record: Record, *, made: Sequence[str], overwrite:
     """
     folder = Path(folder)
     remove_stale(folder)
-    before = _read_any(folder)
+    before = read(folder)
+    if before is None and older is not None and older.is_file():
+        before = Record(_UNKNOWN)
     if before == record:
         assert before is not None
         return before.complete
@@ -225,8 +236,8 @@ def start(folder: str | Path, record: Record, *, made: Sequence[str], overwrite:
     for path in stale:
         path.unlink(missing_ok=True)
     _write(folder, replace(record, complete=False))
-    for name in OLDER:
-        (folder / name).unlink(missing_ok=True)
+    if older is not None:
+        older.unlink(missing_ok=True)
     return False
 
 
@@ -300,14 +311,6 @@ def _short(value: Any) -> str:
 
 
 _UNKNOWN = "files of an older version, which said less of what made them"
-
-
-def _read_any(folder: Path) -> Record | None:
-    """The record of a folder; where only an older version's stands there, one that equals no other."""
-    record = read(folder)
-    if record is None and any((folder / name).is_file() for name in OLDER):
-        return Record(_UNKNOWN)
-    return record
 
 
 def _write(folder: Path, record: Record) -> None:

@@ -110,7 +110,7 @@ class Released:
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
         """(1, 3, H, W) -> (1, D, H, W): stride 8, twice as large, then as large as the image."""
         with torch.no_grad():
-            small = self.model.head(self.model.backbone.stages(pixels))
+            small = self.model.head([self.model.backbone(pixels)])
             small = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
             return F.interpolate(small, pixels.shape[-2:], mode="bilinear", align_corners=False)
 

@@ -17,7 +17,7 @@ ORDER = (
     ("tasks",),
     ("losses",),
     ("models", "propagate", "grouping"),
-    ("evaluation", "visualize", "data"),
+    ("evaluation", "data", "visualize"),
     ("config",),
     ("records", "processes", "progress", "device", "allocator"),
     ("files",),

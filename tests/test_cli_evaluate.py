@@ -70,7 +70,24 @@ def test_expectation_outside_tolerance_is_status_1(folders, capsys):
     arguments = options(folders, "--gt_dir", folders / "gt", "--expect", 80, "--tolerance")
     assert command("evaluate", [*arguments, "0.4"]) == 0
     assert command("evaluate", [*arguments, "0.3"]) == 1
-    assert "mean IoU 80.36 is OUTSIDE the expected 80 +- 0.3" in capsys.readouterr().out
+    assert "mean IoU 80.36 is OUTSIDE 80 +- 0.3" in capsys.readouterr().out
+
+
+def test_a_config_has_lists_classes_and_what_is_expected(folders, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(
+        f"dataset: {{data_dir: '{folders}', classes: '{folders / 'names.txt'}',\n"
+        f"  test_data_list: '{folders / 'list.txt'}'}}\n"
+        "expected: {split: list, mean_iou: 97, tolerance: 2}\n"
+    )
+    arguments = ["--pred_dir", str(folders / "pred"), "--config", str(tmp_path / "c.yaml")]
+    assert command("evaluate", arguments) == 0
+    told = capsys.readouterr().out
+    assert "square" in told and "mean IoU 100.00 is OUTSIDE 97 +- 2 on list" in told
+    assert command("evaluate", [*arguments, "expected.split=val"]) == 0
+    assert "97 is expected on val; this is list" in capsys.readouterr().out
+    assert command("evaluate", [*arguments, "--expect", "97"]) == 1
+    with pytest.raises(UserError, match="overrides are for --config"):
+        command("evaluate", [*arguments[:2], "expected.split=val"])
 
 
 def test_nothing_to_count_fails_an_expectation_and_is_null_in_json(folders, tmp_path, capsys):

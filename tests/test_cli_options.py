@@ -79,8 +79,8 @@ def test_mistakes_end_with_status_2(tmp_path, word, capsys):
     with pytest.raises(SystemExit) as ended:
         parse(tmp_path, word)
     assert ended.value.code == 2
-    shown = capsys.readouterr().err
-    assert word.split("=")[0].strip("-") in shown and "_list value" not in shown
+    told = capsys.readouterr().err
+    assert word.split("=")[0].strip("-") in told and "_list value" not in told
 
 
 def test_options_are_checked_as_their_keys_are(tmp_path):

@@ -42,8 +42,8 @@ def test_regions_are_instances_then_components() -> None:
     by_instance = [(region.label, int(region.inside.sum())) for region in regions(mask, instance)]
     assert [label for label, _ in by_instance] == [1, 1, 2, 0, 0]  # the ground inside the ring is the second background
     assert [region.label for region in regions(mask)] == [0, 0, 1, 2]  # discs that touch are one component
-    together = np.sum([region.inside for region in regions(mask, instance)], axis=0)
-    assert (together == (mask != IGNORE)).all()
+    joined = np.sum([region.inside for region in regions(mask, instance)], axis=0)
+    assert (joined == (mask != IGNORE)).all()
 
 
 def test_an_instance_takes_the_class_of_most_pixels_and_uncovered_pixels_form_components() -> None:
@@ -197,17 +197,17 @@ def test_command_line_writes_a_list_that_reads_back(data: Path, tmp_path: Path, 
     assert [sample.name for sample in samples] == ["one", "two"] and samples[0].image.is_file()
     mask, instance = scene()
     if kind == "tag":
-        assert (save_dir / "tags.txt").read_text() == "one 1 2\ntwo 1 2\n" and samples[0].semantic is None
+        assert (save_dir / "tags.txt").read_text() == "one 1 2\ntwo 1 2\n" and samples[0].label is None
         return
     if kind == "box":
         found = json.loads((save_dir / "boxes.json").read_text())
         assert found["two"][0] == {"class": 1, "x0": 12, "y0": 17, "x1": 39, "y1": 44} and len(found["one"]) == 3
-    label = [np.array(Image.open(sample.semantic)) for sample in samples if sample.semantic is not None]
+    label = [np.array(Image.open(sample.label)) for sample in samples if sample.label is not None]
     own = sample_seed("one", 0)
     expected = {"scribble": scribbles, "point": points}
     if kind in expected:
         assert (label[0] == expected[kind](mask, instance, seed=own)).all() and (label[0] != label[1]).any()
-    assert samples[1].instance is not None and samples[1].instance.samefile(data / "instance" / "two.png")
+    assert samples[1].regions is not None and samples[1].regions.samefile(data / "instance" / "two.png")
 
 
 def test_list_from_a_linked_data_folder_and_another_length(data: Path, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_mistakes_are_named(data: Path, tmp_path: Path) -> None:
 def test_real_masks(shared: Path) -> None:
     folder = shared / "data" / "msrc_things"
     for sample in read_list(folder / "train.txt", folder)[::40]:
-        mask, instance = (np.array(Image.open(path)) for path in (sample.semantic, sample.instance))
+        mask, instance = (np.array(Image.open(path)) for path in (sample.label, sample.regions))
         label = scribbles(mask, instance, seed=sample_seed(sample.name, 0))
         assert within(label, mask)
         for index in np.setdiff1d(instance, (0, IGNORE)):

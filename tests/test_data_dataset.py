@@ -8,8 +8,8 @@ from PIL import Image
 
 from spml.config import load_config
 from spml.data.dataset import PositionSampler, build_training_dataset, build_training_loader, read_sample
-from spml.data.needs import Needs
 from spml.data.lists import read_list
+from spml.data.needs import Needs
 from spml.data.samples import DataError
 
 NUM_CLASSES = 5

@@ -1,10 +1,21 @@
 """Lists and the files they name: what is read, and the line that each mistake gives."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from spml.data.lists import check_samples, check_unique_names, duplicate_lines, given_entries, read_list, write_list
+from spml.data.lists import (
+    check_samples,
+    check_unique_names,
+    duplicate_lines,
+    given_entries,
+    read_list,
+    split_list,
+    write_list,
+)
 from spml.data.samples import DataError, Sample, read_sample_files
 from spml.errors import UserError
 from spml.files import write_atomically
@@ -40,8 +51,8 @@ def test_columns(folder, columns):
     samples = samples_of(folder, text, columns)
     assert [sample.name for sample in samples] == ["a", "b"]
     assert samples[1].image == folder / "im/b.png"
-    assert samples[1].semantic == (folder / "gt/b.png" if columns > 1 else None)
-    assert samples[1].instance == (folder / "seg/b.png" if columns > 2 else None)
+    assert samples[1].label == (folder / "gt/b.png" if columns > 1 else None)
+    assert samples[1].regions == (folder / "seg/b.png" if columns > 2 else None)
     assert samples[1].line == 2 and len(samples[0].files) == columns
 
 
@@ -157,7 +168,7 @@ def test_damaged_files(folder, kind):
 def test_label_values(folder):
     samples = read_list(folder / "list.txt", folder)
     check_samples(samples, 3, decode=True)
-    save(folder / "gt/b.png", np.array([[0, 1, 3, 3, 3, 3]] * 4, np.uint8))  # one value: the released mark
+    save(folder / "gt/b.png", np.array([[0, 1, 3, 3, 3, 3]] * 4, np.uint8))  # one value: the release says unlabelled so
     check_samples(samples, 3, decode=True)
     for name in "ab":
         save(folder / f"gt/{name}.png", np.full((4, 6), 100 + ord(name), np.uint8))
@@ -231,3 +242,25 @@ def test_arrays_are_checked_as_files_are():
         check_unique_names([good, Sample(image, name="x")])
     with pytest.raises(DataError, match="a data list cannot name an array"):
         given_entries(good, ".", "image")
+
+
+def test_split_for_choosing(tmp_path):
+    lines = [f"im/{number:02d}.png gt/{number:02d}.png" for number in range(14)]
+    (tmp_path / "train.txt").write_text("\r\n".join(lines[::-1]) + "\n\n")
+    dev, fit = split_list(tmp_path / "train.txt")
+    assert (dev.name, fit.name) == ("train_dev.txt", "train_fit.txt")
+    assert dev.read_text().splitlines() == [lines[0], lines[6], lines[12]]
+    assert fit.read_text().splitlines() == [line for place, line in enumerate(lines) if place % 6]
+    dev, fit = split_list(tmp_path / "train.txt", tmp_path / "lists", every=14)
+    assert dev.parent == tmp_path / "lists" and len(fit.read_text().splitlines()) == 13
+    for every in (1, 15):
+        with pytest.raises(DataError, match=f"--every: expected 2 to 14, the lines of .*train.txt, got {every}"):
+            split_list(tmp_path / "train.txt", every=every)
+
+
+def test_the_script_that_splits(tmp_path, capsys):
+    path = Path(__file__).parents[1] / "pyscripts" / "data" / "split.py"
+    (tmp_path / "train.txt").write_text("".join(f"{number}.png\n" for number in range(7)))
+    runpy.run_path(str(path))["main"](["--data_list", str(tmp_path / "train.txt"), "--every", "3"])
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"train_{name}.txt") for name in ("dev", "fit")]
+    assert (tmp_path / "train_dev.txt").read_text() == "0.png\n3.png\n6.png\n"

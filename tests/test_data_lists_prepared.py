@@ -62,8 +62,8 @@ def test_voc_lists_with_the_released_names(voc_root: Path, tmp_path: Path, capsy
     lists = tmp_path / "lists"
     words = ["--data_dir", str(voc_root), "--dataset", "voc12"]
     script("lists").main([*words, "--save_dir", str(lists)])
-    shown = capsys.readouterr().out
-    assert "14 lists written" in shown and "missing" in shown.splitlines()[0]
+    told = capsys.readouterr().out
+    assert "14 lists written" in told and "missing" in told.splitlines()[0]
     expected = {"train": TRAIN, "train+": TRAIN_PLUS, "trainval": [*TRAIN, *VAL], "val": VAL, "test": TEST}
     for name, kept in expected.items():
         assert names(lists / f"{name}.txt", voc_root) == list(kept)
@@ -100,27 +100,26 @@ def test_what_is_missing_is_named(voc_root: Path, tmp_path: Path, capsys) -> Non
         path.unlink()
     (voc_root / "VOC2012/cam/seam_a6_th0.2").rmdir()
     script("lists").main([*words, "--save_dir", str(lists)])
-    shown = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
-    assert "3 of 4" in shown["scribble_train+_d3_hed.txt"] and "1 in VOC2012/hed" in shown["scribble_train+_d3_hed.txt"]
+    told = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert "3 of 4" in told["scribble_train+_d3_hed.txt"] and "1 in VOC2012/hed" in told["scribble_train+_d3_hed.txt"]
     assert (
-        "not written" in shown["seam_train+_a6_th0.2_hed.txt"] and not (lists / "seam_train+_a6_th0.2_hed.txt").exists()
+        "not written" in told["seam_train+_a6_th0.2_hed.txt"] and not (lists / "seam_train+_a6_th0.2_hed.txt").exists()
     )
     assert names(lists / "scribble_train+_d3_hed.txt", voc_root) == ["s1", "t1", "t2"]
     (voc_root / "VOC2012/segcls/v1.png").unlink()
     (voc_root / "VOC2012/cam/seam/t1.npy").unlink()
     check = [*words, "--list_dir", str(lists), "--experiments"]
     assert script("check").main([*check, "tag", "scribble"]) == 1
-    shown = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
-    assert "3 of 4 .png" in shown["VOC2012/hed"] and shown["VOC2012/hed"].endswith("s2")
+    told = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert "3 of 4 .png" in told["VOC2012/hed"] and told["VOC2012/hed"].endswith("s2")
     assert (
-        shown["VOC2012/cam/seam_a6_th0.2"].endswith("the folder")
-        and "0 of 4 .png" in shown["VOC2012/cam/seam_a6_th0.2"]
+        told["VOC2012/cam/seam_a6_th0.2"].endswith("the folder") and "0 of 4 .png" in told["VOC2012/cam/seam_a6_th0.2"]
     )
-    assert "3 of 4 .npy" in shown["VOC2012/cam/seam"] and shown["VOC2012/cam/seam"].endswith("t1")
-    assert shown["VOC2012/segcls"].endswith("v1") and shown["VOC2012/JPEGImages"].rstrip().endswith("6 of 6 .jpg")
-    assert "the list, in" in shown["seam_train+_a6_th0.2_hed.txt"]
-    assert shown["scribble_train+_d3_hed.txt"].endswith("1 lines")
-    assert shown["panoptic_val.txt"].endswith("1 of its files, such as VOC2012/segcls/v1.png")
+    assert "3 of 4 .npy" in told["VOC2012/cam/seam"] and told["VOC2012/cam/seam"].endswith("t1")
+    assert told["VOC2012/segcls"].endswith("v1") and told["VOC2012/JPEGImages"].rstrip().endswith("6 of 6 .jpg")
+    assert "the list, in" in told["seam_train+_a6_th0.2_hed.txt"]
+    assert told["scribble_train+_d3_hed.txt"].endswith("1 lines")
+    assert told["panoptic_val.txt"].endswith("1 of its files, such as VOC2012/segcls/v1.png")
     with pytest.raises(UserError, match="--experiments: expected some of box, .*got 'saliency'"):
         script("check").main([*check, "saliency"])
 

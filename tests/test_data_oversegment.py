@@ -134,7 +134,7 @@ def test_command_line_keeps_what_is_there(data: Path, capsys) -> None:
     assert capsys.readouterr().out == f"2 over-segmentations written to {save_dir}\n"
     samples = read_list(data / "out.txt", data, columns=3)
     assert all(file.is_file() for sample in samples for file in sample.files)
-    label = np.array(Image.open(samples[0].instance))
+    label = np.array(Image.open(samples[0].regions))
     assert (label == oversegment(np.array(Image.open(samples[0].image)))).all()
     Image.new("L", (80, 60)).save(save_dir / "one.png")
     script.main(words.split())
@@ -166,7 +166,7 @@ def test_real_photographs_are_cut_along_the_objects(shared: Path) -> None:
     folder = shared / "data" / "msrc_things"
     right, total, counts = 0, 0, []
     for sample in read_list(folder / "train.txt", folder)[20::120]:
-        mask = np.array(Image.open(sample.semantic))
+        mask = np.array(Image.open(sample.label))
         label = oversegment(np.array(Image.open(sample.image).convert("RGB")))
         known = mask != IGNORE
         right += purity(label[known], mask[known].astype(int)) * known.sum()

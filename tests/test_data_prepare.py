@@ -79,9 +79,9 @@ def test_masks_of_three_formats_are_the_same(tmp_path: Path, capsys) -> None:
         assert Image.open(tmp_path / "out" / f"{name}.png").mode == "L"
         assert (read_label(tmp_path / "out" / f"{name}.png") == mask()).all()
     script("masks").main(words)
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[0].startswith("3 labels written") and shown[0].endswith("0 were there already")
-    assert shown[1].startswith("0 labels written") and shown[1].endswith("3 were there already")
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("3 labels written") and told[0].endswith("0 were there already")
+    assert told[1].startswith("0 labels written") and told[1].endswith("3 were there already")
     (tmp_path / "out" / "mat.png").unlink()
     assert convert_masks(source, tmp_path / "out").startswith("1 labels")
     assert convert_masks(source, tmp_path / "out", overwrite=True).startswith("3 labels")

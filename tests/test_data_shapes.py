@@ -12,8 +12,9 @@ from spml.data import shapes
 from spml.data.lists import check_samples, read_list
 from spml.data.samples import UNLABELLED, read_label, read_sample_files
 from spml.data.scenes import CLASSES, SCENES, SIZE, Scene, make_scene
-from spml.data.shapes import LISTS, colour_baseline, make_shapes
+from spml.data.shapes import LISTS, make_shapes
 from spml.errors import UserError
+from spml.evaluation.colour_baseline import colour_baseline
 
 SCRIPT = Path(__file__).parents[1] / "pyscripts" / "data" / "shapes.py"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spml.config import load_config
-from spml.data.lists import read_label
+from spml.data.samples import read_label
 from spml.engine.run import train
 from spml.errors import UserError
 from spml.models import build_classifier, build_embedding_model, save_checkpoint
@@ -113,8 +113,8 @@ def test_memory_and_cam_labels(released: Path, tiny_data: Path, monkeypatch) -> 
     held = np.load(released / "out" / "semantic_prototype" / "0.npy", allow_pickle=True).item()  # as the release reads
     assert held["prototype"].dtype == np.float32 and held["prototype"].shape == (len(held["prototype_label"]), 64)
     words = ("--source", "cam", "--cam_dir", released / "cam", "--walk_steps", "0", "--no-crf")
-    run_script(monkeypatch, released, tiny_data, "pseudo_label.py", *words)
-    label = read_label(released / "out" / "semantic_gray" / "0.png")
+    run_script(monkeypatch, released, tiny_data, "pseudo_label.py", *words, "--save_dir", released / "labels")
+    label = read_label(released / "labels" / "semantic_gray" / "0.png")
     assert (label[:12] == 5).all() and (label[28:] == 0).all()  # class 4 of the CAM file is the fifth after background
 
 

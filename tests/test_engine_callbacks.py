@@ -121,7 +121,12 @@ def test_own_callbacks_see_every_step_and_add_to_the_history(tiny_config_file, t
 
 
 def test_validation_is_what_prediction_and_evaluation_say(tiny_config_file, tiny_data, tmp_path):
-    overrides = ["train.max_iteration=5", "train.warmup_iteration=0", "train.validation_step=2", "train.snapshot_step=2"]
+    overrides = [
+        "train.max_iteration=5",
+        "train.warmup_iteration=0",
+        "train.validation_step=2",
+        "train.snapshot_step=2",
+    ]
     config = load_config(tiny_config_file, [*overrides, "test.image_size=44", "test.scales=1"])
     run = train(config, tmp_path, device="cpu")
     found = {record["step"]: record.get("validation_mean_iou") for record in run.history}
@@ -141,7 +146,9 @@ def test_validation_is_what_prediction_and_evaluation_say(tiny_config_file, tiny
             progress=False,
         )
         assert found[step] == pytest.approx(float(scores.mean_iou), abs=1e-6)
-    without = train(load_config(tiny_config_file, [*overrides, "train.validation_step=0"]), tmp_path / "b", device="cpu")
+    without = train(
+        load_config(tiny_config_file, [*overrides, "train.validation_step=0"]), tmp_path / "b", device="cpu"
+    )
     ours = [{k: v for k, v in record.items() if k != "validation_mean_iou"} for record in run.history]
     assert ours == without.history  # it changes nothing of the training
     assert records(tmp_path).Scalars("validation_mean_iou")[-1].value == pytest.approx(found[4])

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from spml.cli.exits import INTERRUPTED
 from spml.config import load_config
-from spml.cli.interruption import INTERRUPTED
 from spml.engine.run import build_task, train
 from spml.errors import UserError
 from spml.models.checkpoint import list_snapshots

@@ -108,11 +108,11 @@ def test_one_pixel():
 def test_images_do_not_meet():
     """A batch clusters each image as if it were alone."""
     embedding = torch.randn(3, 5, 8, 8, generator=torch.Generator().manual_seed(1))
-    together = segment_by_kmeans(embedding, num_clusters=(3, 3))
+    joined = segment_by_kmeans(embedding, num_clusters=(3, 3))
     before = 0
     for b in range(3):
         alone = segment_by_kmeans(embedding[b : b + 1], num_clusters=(3, 3))
-        assert torch.equal(together.index[together.batch_index == b] - before, alone.index)
+        assert torch.equal(joined.index[joined.batch_index == b] - before, alone.index)
         before += len(alone.prototype)
 
 

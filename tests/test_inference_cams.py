@@ -13,9 +13,10 @@ from PIL import Image
 
 from spml.config import load_config
 from spml.data.annotate import Box
-from spml.data.lists import DataError, read_label, read_list
+from spml.data.lists import read_list
 from spml.data.pickled import read_cam_file, write_cam_file
 from spml.data.prepare.boxes import boxes_of
+from spml.data.samples import DataError, read_label
 from spml.errors import UserError
 from spml.inference.cams import cam_list, cam_plan, image_cams, present_classes
 from spml.models import save_checkpoint
@@ -170,9 +171,9 @@ def test_tag_labels_and_the_list_of_them(made, tiny_data):
     assert path == folder / "list_tag.txt"
     listed = read_list(path, tiny_data, columns=3)
     for sample, old in zip(listed, samples, strict=True):
-        assert sample.image.samefile(old.image) and sample.instance.samefile(old.instance)
+        assert sample.image.samefile(old.image) and sample.regions.samefile(old.regions)
         expected = tag_label(read_cam_file(folder / "cam" / f"{sample.name}.npy"), 4, (40, 48))
-        np.testing.assert_array_equal(read_label(sample.semantic), expected)
+        np.testing.assert_array_equal(read_label(sample.label), expected)
     label_samples(samples, folder, LabelRule("tag", 4, threshold=0.9), tiny_data)  # replaces those of 0.2
     assert (read_label(folder / "tag_label" / "0.png") == 254).any()
 
@@ -185,7 +186,7 @@ def test_box_labels_from_json(made, tiny_data):
     boxes = boxes_of(folder / "boxes.json", [sample.name for sample in samples], "abcd")
     assert boxes["0"] == [Box(1, 4, 5, 30, 20)] and "another" not in boxes
     path = label_samples(samples, folder, LabelRule("box", 4), tiny_data, boxes)
-    label = read_label(read_list(path, tiny_data, columns=3)[0].semantic)
+    label = read_label(read_list(path, tiny_data, columns=3)[0].label)
     inside = np.zeros((40, 48), bool)
     inside[5:20, 4:30] = True
     cam = read_cam_file(folder / "cam" / "0.npy")[0][5:20, 4:30]

@@ -20,7 +20,9 @@ from spml.data.lists import read_list
 from spml.data.samples import DataError, Sample
 from spml.errors import UserError
 from spml.inference.loop import Job, go_through
+from spml.inference.memory import fill_memory
 from spml.inference.predictors import build_predictor, predict_list
+from spml.inference.segmenter import Segmenter
 from spml.inference.views import ViewPlan
 from spml.models import build_classifier, build_embedding_model, save_checkpoint
 from spml.propagate import DenseCRF
@@ -54,9 +56,11 @@ def test_predictions_of_other_weights_settings_or_images_stop_the_run(tiny_confi
     (out / "semantic_gray" / "1.png").unlink()
     again = softmax(tiny_config, snapshots[0])
     assert "1 images predicted, 1 were there" in predict_list(tiny_config, samples[:2], again, out)
-    assert records.read(out).complete and records.read(out).notes["images"] == 2
+    assert records.read(out / "semantic_gray").complete and records.read(out / "semantic_gray").notes["images"] == 2
     second = softmax(tiny_config, snapshots[1])
-    words = r"out/record.json: other predictions are here \(weights.predictor.model \"\w{16}\", now \"\w{16}\""
+    words = (
+        r"semantic_gray/record.json: other predictions are here \(weights.predictor.model \"\w{16}\", now \"\w{16}\""
+    )
     with pytest.raises(UserError, match=words + ".*--overwrite"):
         predict_list(tiny_config, samples[:2], second, out)
     with pytest.raises(UserError, match=r"\(settings.predictor.plan.flip false, now true\)"):
@@ -68,6 +72,19 @@ def test_predictions_of_other_weights_settings_or_images_stop_the_run(tiny_confi
     assert "3 images predicted" in predict_list(tiny_config, samples[:3], second, out, overwrite=True)
     assert "0 images predicted" in predict_list(tiny_config, samples[:3], second, out)
     assert "3 images predicted" in predict_list(tiny_config, samples[:3], second, out, overwrite=True)
+
+
+def test_one_folder_may_hold_a_memory_and_labels(tiny_config, snapshots, samples, tmp_path):
+    """As the release's scripts have it; but predictions and pseudo labels are the same files."""
+    predictor = softmax(tiny_config, snapshots[0])
+    segmenter = Segmenter.from_config(tiny_config, predictor.model, predictor.plan, CPU)
+    fill_memory(tiny_config, samples[:2], segmenter, tmp_path / "out")
+    predict_list(tiny_config, samples[:2], predictor, tmp_path / "out")
+    assert "(2 were there already)" in fill_memory(tiny_config, samples[:2], segmenter, tmp_path / "out")
+    plan = choose_recipe("softmax", walk_steps=0).plan(tiny_config)
+    source = build_source(tiny_config, "softmax", snapshots[0], plan, CPU, samples, walk_steps=0)
+    with pytest.raises(UserError, match="this folder holds predictions: expected another one for pseudo labels"):
+        label_list(tiny_config, samples[:2], source, tmp_path / "out", overwrite=True)
 
 
 def test_contents_count_and_not_where_they_lie(tiny_config, snapshots, samples, tmp_path):
@@ -116,7 +133,7 @@ def test_the_weak_labels_of_pseudo_labels_count(tiny_config, snapshots, samples,
 def test_arrays_need_no_files(tiny_config, snapshots, tmp_path):
     some = [Sample(np.full((20, 30, 3), value, np.uint8), name=name) for name, value in (("a", 9), ("b", 200))]
     predict_list(tiny_config, some, softmax(tiny_config, snapshots[0]), tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out" / "semantic_gray").iterdir()) == ["a.png", "b.png"]
+    assert sorted(path.name for path in (tmp_path / "out" / "semantic_gray").glob("*.png")) == ["a.png", "b.png"]
 
 
 def job(folder, done, fail=(), **more):
@@ -289,7 +306,7 @@ def test_a_mistake_of_one_process_is_one_line(program, tiny_config, tmp_path):
     )
     assert done.returncode and done.stderr.count("error: ") == 1, done.stderr
     assert "bad.txt line 9: cannot read image" in done.stderr and 'program.py", line' not in done.stderr
-    assert not records.read(tmp_path / "out" / "memory").complete
+    assert not records.read(tmp_path / "out" / "memory" / "semantic_prototype").complete
 
 
 @pytest.mark.slow

@@ -109,7 +109,8 @@ def test_full_masks_are_told_by_the_record_and_by_older_ones(tmp_path):
     with pytest.raises(UserError, match="memory.json.*expected what prototype.py wrote"):
         of_full_masks(tmp_path)
     record = records.Record("memories", settings={"full_masks": False})
-    records.start(tmp_path, record, made=())
+    (tmp_path / "semantic_prototype").mkdir()
+    records.start(tmp_path / "semantic_prototype", record, made=())
     assert not of_full_masks(tmp_path / "semantic_prototype")
 
 
@@ -149,7 +150,7 @@ def test_a_memory_fits_its_network_and_segments(filled, tiny_config):
 
 def test_an_interrupted_memory_is_not_read(filled, tiny_config):
     folder, segmenter, _ = filled
-    records.reopen(folder)
+    records.reopen(folder / "semantic_prototype")
     with pytest.raises(UserError, match="the memory is not complete"):
         check_memory(folder / "semantic_prototype", tiny_config, segmenter)
     records.start(folder.parent / "other", records.Record("CAMs"), made=())
@@ -176,6 +177,6 @@ def test_a_memory_without_any_label_is_not_complete(tiny_config, tmp_path):
     samples = [Sample(tmp_path / "image.png", tmp_path / "label.png")]
     with pytest.raises(UserError, match="no segment of the 1 images .* values below num_classes 4"):
         fill_memory(tiny_config, samples, segmenter_of(tiny_config), tmp_path / "memory")
-    assert not records.read(tmp_path / "memory").complete
+    assert not records.read(tmp_path / "memory" / "semantic_prototype").complete
     with pytest.raises(UserError, match="no label: a memory needs"):
         fill_memory(tiny_config, [Sample(tmp_path / "image.png")], segmenter_of(tiny_config), tmp_path / "other")

@@ -110,7 +110,7 @@ def test_retrieval_as_the_command_line(config, folder, samples, tmp_path):
         found = remembering.predict(sample.image, predictor="retrieval")
         np.testing.assert_array_equal(found.label, labels[sample.name])
     remembering.save(tmp_path / "saved")
-    one, other = records.read(folder / "memory"), records.read(tmp_path / "saved" / "memory")
+    one, other = (records.read(place / "memory" / "semantic_prototype") for place in (folder, tmp_path / "saved"))
     assert other.complete and other.weights == one.weights and other.contents == one.contents
 
 
@@ -154,7 +154,7 @@ def test_a_saved_model_comes_back(model, samples, tmp_path):
     after = [again.predict(samples[6].image, predictor=kind).label for kind in ("softmax", "retrieval")]
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert records.read(tmp_path / "moved" / "memory").notes["prototypes"] == count
+    assert records.read(tmp_path / "moved" / "memory" / "semantic_prototype").notes["prototypes"] == count
     again.save(tmp_path / "moved")  # onto itself
     again.name = "model-9.pth"
     with pytest.raises(UserError, match="holds the snapshot model-3.pth already"):
@@ -175,7 +175,7 @@ def test_released_files(config, folder, samples, tmp_path):
     recalling = load(folder, config, "cpu", memory=tmp_path / "released")
     assert recalling.predict(samples[0].image, predictor="retrieval").label.max() < 4
     recalling.save(tmp_path / "saved")
-    assert records.read(tmp_path / "saved" / "memory") is None
+    assert records.read(tmp_path / "saved" / "memory" / "semantic_prototype") is None
     assert len(load(tmp_path / "saved", device="cpu")._load_memory().prototype) == 30
 
 

@@ -37,9 +37,7 @@ def test_rows_of_the_correlation_sum_to_one():
     """Maps that are one everywhere stay so; those of a partition still sum to one at every pixel."""
     feature = maps(2, 6, 4, 5)
     feature[0, :, 0] = 0
-    torch.testing.assert_close(
-        correlate(feature, torch.ones(2, 1, 4, 5).double()), torch.ones(2, 1, 4, 5).double()
-    )
+    torch.testing.assert_close(correlate(feature, torch.ones(2, 1, 4, 5).double()), torch.ones(2, 1, 4, 5).double())
     partition = maps(2, 3, 4, 5, seed=1).softmax(1)
     torch.testing.assert_close(correlate(feature, partition).sum(1), torch.ones(2, 4, 5).double())
 

@@ -160,18 +160,18 @@ def test_without_pydensecrf(monkeypatch, capsys):
     with pytest.raises(UserError, match=r"pip install -e \.\[crf\]"):
         DenseCRF(backend="pydensecrf")(image, probability)
     with pytest.raises(UserError, match=r"--crf_backend torch"):
-        DenseCRF(backend="pydensecrf").settle()
+        DenseCRF(backend="pydensecrf").with_backend()
     assert capsys.readouterr().out == ""
-    assert DenseCRF().settle() == DenseCRF(backend="torch")
+    assert DenseCRF().with_backend() == DenseCRF(backend="torch")
     assert capsys.readouterr().out == "CRF: pydensecrf is not installed, so torch computes it, with the same result\n"
     np.testing.assert_array_equal(DenseCRF()(image, probability), DenseCRF(backend="torch")(image, probability))
 
 
 def test_which_backend(capsys):
     by("pydensecrf")
-    assert DenseCRF().settle().backend == "pydensecrf"
-    assert DenseCRF(device=torch.device("cuda")).settle().backend == "torch"
-    assert DenseCRF(backend="torch").settle().backend == "torch"
+    assert DenseCRF().with_backend().backend == "pydensecrf"
+    assert DenseCRF(device=torch.device("cuda")).with_backend().backend == "torch"
+    assert DenseCRF(backend="torch").with_backend().backend == "torch"
     assert capsys.readouterr().out == ""
 
 

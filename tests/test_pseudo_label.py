@@ -271,8 +271,8 @@ def test_script_writes_what_the_next_stage_reads(tiny_config_file, tiny_data, fo
     assert len(labels) == len(colours) == 4 and Image.open(colours[0]).mode == "RGB"
     before_list = read_list(tmp_path / "some.txt", tiny_data)
     for sample, before in zip(read_list(tmp_path / "list.txt", tiny_data), before_list, strict=True):
-        assert sample.image.samefile(before.image) and sample.instance.samefile(before.instance)
-        weak, label = np.array(Image.open(before.semantic)), np.array(Image.open(sample.semantic))
+        assert sample.image.samefile(before.image) and sample.regions.samefile(before.regions)
+        weak, label = np.array(Image.open(before.label)), np.array(Image.open(sample.label))
         assert label.shape == (40, 48)
         allowed = {"cam": {0, 1, 2, 3}, "retrieval": {0, 1, 2, 3}}.get(kind, set(np.unique(weak)) - {254})
         assert set(np.unique(label)) <= allowed

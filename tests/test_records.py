@@ -99,9 +99,10 @@ def test_files_without_a_record_are_this_run_s_own(tmp_path):
 def test_files_of_an_older_version_are_not(tmp_path):
     fill(tmp_path, "a")
     (tmp_path / "made_by.json").write_text("{}")
+    how = {"made": MADE, "older": tmp_path / "made_by.json"}
     with pytest.raises(UserError, match="files of an older version"):
-        start(tmp_path, Record("labels"), made=MADE)
-    start(tmp_path, Record("labels"), made=MADE, overwrite=True)
+        start(tmp_path, Record("labels"), **how)
+    start(tmp_path, Record("labels"), **how, overwrite=True)
     assert held(tmp_path) == [] and sorted(path.name for path in tmp_path.iterdir()) == ["label", "record.json"]
 
 

@@ -115,7 +115,10 @@ def test_two_steps_equal_one_and_a_resumed_one(cam_config_file, tmp_path, kind):
         (tmp_path / name).unlink()
     assert train(config, tmp_path, device="cpu", resume=True).finished
     again, rest_again = model_state(tmp_path, 1)
-    assert again["prediction_model"] == again["embedding_model"] == {} and again["cam_model"].keys() == model["cam_model"].keys()
+    assert (
+        again["prediction_model"] == again["embedding_model"] == {}
+        and again["cam_model"].keys() == model["cam_model"].keys()
+    )
     for name, value in model["cam_model"].items():
         assert torch.equal(again["cam_model"][name], value), name
     ours, theirs = rest["optimizer"]["state"], rest_again["optimizer"]["state"]

@@ -82,7 +82,9 @@ def test_its_loss_is_the_baseline_of_stage_1(tiny_config_file, tmp_path):
 )
 def test_networks_that_no_loss_reaches_are_not_trained(tiny_config_file, tmp_path, overrides, moved):
     if overrides[-1] == "network.pretrained=x":
-        train(load_config(tiny_config_file, ["train.max_iteration=1", "train.warmup_iteration=0"]), tmp_path, device="cpu")
+        train(
+            load_config(tiny_config_file, ["train.max_iteration=1", "train.warmup_iteration=0"]), tmp_path, device="cpu"
+        )
         overrides = [*overrides[:-1], f"network.pretrained={tmp_path}"]
     task = build_task(load_config(tiny_config_file, overrides))
     assert {name for name, part in task.parts.items() if any(p.requires_grad for p in part.parameters())} == moved
@@ -91,7 +93,9 @@ def test_networks_that_no_loss_reaches_are_not_trained(tiny_config_file, tmp_pat
 
 def test_a_loss_that_needs_segments_is_refused(tiny_config_file):
     config = load_config(tiny_config_file, [*CROSS_ENTROPY, "losses.image_similarity.weight=1"])
-    with pytest.raises(UserError, match=r"losses.image_similarity: needs bank, segments, .* got train.task segmentation"):
+    with pytest.raises(
+        UserError, match=r"losses.image_similarity: needs bank, segments, .* got train.task segmentation"
+    ):
         build_task(config)
     config.losses.clear()
     with pytest.raises(UserError, match="losses: expected at least one for the task segmentation, got none"):

@@ -128,7 +128,7 @@ def make_row(height, width, baseline=None):
 
 
 def test_quickstart_picture(tmp_path):
-    classes = ["background", "never shown", "ball"]
+    classes = ["background", "never seen", "ball"]
     quickstart_picture([make_row(32, 48), make_row(40, 24)], tmp_path / "new/plain.png", classes, cell_height=64)
     quickstart_picture([make_row(32, 48, baseline=True)], tmp_path / "new/both.png", classes, cell_height=64)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["both.png", "plain.png"]

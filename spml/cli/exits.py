@@ -9,9 +9,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from spml.errors import UserError
+from spml.errors import INTERRUPTED, UserError
 
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 TRACEBACK = "--traceback"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 # What the machine refuses because of a path that the user gave. Without a path it is no mistake of the user.

@@ -38,6 +38,7 @@ COMMANDS = {
     "oversegment": Command("oversegment", "over-segmentations of images"),
     "check": Command("check", "what a data root lacks"),
     "shapes": Command("shapes", "the built-in data"),
+    "split": Command("split", "a list to choose settings on, taken out of a training list"),
     "prepare lists": Command("prepare_lists", "data lists of VOC or DensePose"),
     "prepare masks": Command("prepare_masks", "masks of VOC and SBD as grey PNGs"),
     "prepare boxes": Command("prepare_boxes", "boxes of VOC's XML files"),

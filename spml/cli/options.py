@@ -95,6 +95,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "image_dir": {"help": "VOC2012/JPEGImages"},
     "box_dir": {"help": "for boxes: VOC2012/Annotations"},
     "core": {"type": float, "default": 0.4, "help": "part of each box, an ellipse, that gets its class"},
+    "every": {"type": int, "default": 6, "help": "of the sorted lines, one in so many is for choosing"},
     "dataset": {"required": True, "help": "which layout and lists"},
     "list_dir": {"help": "folder of the lists; left out: datasets/<dataset>"},
     "experiments": {

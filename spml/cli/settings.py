@@ -1,8 +1,6 @@
 """What the options of a command with a network mean: its config, device, views and CRF."""
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,8 @@ from spml.cli import options
 from spml.cli.parser import Parser
 from spml.config import load_config
 from spml.data.annotate_list import relative_path
-from spml.data.lists import DataError
+from spml.data.samples import DataError
 from spml.device import resolve_device
-from spml.engine import distributed
 from spml.inference.views import MAX_PIXELS, ViewPlan
 from spml.propagate import DenseCRF
 from spml.propagate.crf import BACKENDS
@@ -95,15 +92,6 @@ def check_listable(save_dir: str | Path, data_dir: str | Path, option: str = "--
             f"{option} {save_dir}: seen from the data folder it is {entry!r}, and a data list cannot hold spaces: "
             "expected a folder without them, or one inside the data folder"
         )
-
-
-@contextmanager
-def processes(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started, if it did; yields this process's device."""
-    try:
-        yield distributed.start(device)
-    finally:
-        distributed.stop()
 
 
 def data_of(config: Any, args: argparse.Namespace, use: str) -> str:

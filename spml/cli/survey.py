@@ -52,5 +52,5 @@ def print_survey(config: Any, folder: str | Path, strict: bool) -> None:
 
 
 def _are_pseudo_labels(listed: str) -> bool:
-    record = records.read(Path(listed).parent)
+    record = records.read(Path(listed).parent / "semantic_gray")
     return record is not None and record.kind == "pseudo labels"

@@ -2,12 +2,11 @@
 
 import argparse
 
-from spml.cli.exits import INTERRUPTED
 from spml.cli.interruption import interruption
 from spml.cli.settings import read_config
 from spml.cli.survey import print_survey
 from spml.engine.run import train
-from spml.errors import UserError
+from spml.errors import INTERRUPTED, UserError
 
 
 def train_task(args: argparse.Namespace, tasks: tuple[str, ...] = (), recipe: tuple[str, ...] = ()) -> int:

@@ -7,7 +7,9 @@ A label that comes back is uint8 (H, W) with `UNLABELLED` (254) wherever the ann
 annotator who draws scribbles does not know about void.
 """
 
+import math
 import zlib
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -19,10 +21,13 @@ from spml.data.samples import IGNORE, UNLABELLED
 from spml.data.strokes import draw_strokes, inner_distance
 
 MIN_AREA = 20  # pixels: a smaller piece gets no scribble
+MEGAPIXEL = 1_000_000  # pixels
 MIN_GROUND = 0.005  # of the image: background seen through the spokes of a wheel gets none either
 
 Seed = int | list[int]
 Array = NDArray
+Window = tuple[slice, slice]  # rows and columns
+WHOLE: Window = (slice(None), slice(None))
 
 
 class Box(NamedTuple):
@@ -35,11 +40,29 @@ class Box(NamedTuple):
     y1: int
 
 
-class Region(NamedTuple):
-    """What an annotator sees as one thing: its class, its pixels, and whether they came from the instance mask."""
+@dataclass(frozen=True, eq=False)
+class Region:
+    """What an annotator sees as one thing: its class and its pixels, held in the window that they lie in.
+
+    All work on a region is done in its window: on a photograph of 12 megapixels with dozens of regions whole frames
+    would take minutes and gigabytes.
+    """
 
     label: int
-    inside: Array  # (H, W) bool
+    part: Array  # (h, w) bool, the pixels of the window
+    window: Window
+    shape: tuple[int, int]  # (H, W) of the mask
+
+    @property
+    def area(self) -> int:
+        return int(np.count_nonzero(self.part))
+
+    @property
+    def inside(self) -> Array:
+        """(H, W) bool, the pixels in the whole frame."""
+        inside = np.zeros(self.shape, bool)
+        inside[self.window] = self.part
+        return inside
 
 
 def sample_seed(name: str, seed: int) -> list[int]:
@@ -62,17 +85,34 @@ def regions(
     left = known.copy()
     found: list[Region] = []
     if instance is not None:
-        thing = known & ~ground & (instance > 0) & (instance != IGNORE)
-        for index in np.unique(instance[thing]):
-            inside = thing & (instance == index)
-            label = int(np.bincount(mask[inside]).argmax())
-            found.append(Region(label, inside & (mask == label)))
-            left &= ~inside
+        thing = np.where(known & ~ground & (instance != IGNORE), instance, 0)
+        for index, window in _windows(thing):
+            inside = thing[window] == index
+            label = int(np.bincount(mask[window][inside]).argmax())
+            found.append(Region(label, inside & (mask[window] == label), window, mask.shape))
+            left[window] &= ~inside
         left &= ground | (instance != IGNORE)
-    for label in np.unique(mask[left]):
-        pieces, count = ndimage.label(left & (mask == label), np.ones((3, 3)))
-        found += [Region(int(label), pieces == piece) for piece in range(1, count + 1)]
+    for label, window in _windows(np.where(left, mask.astype(np.int16) + 1, 0)):
+        for part, inner in _pieces(left[window] & (mask[window] == label - 1)):
+            found.append(Region(label - 1, part, _within(window, inner), mask.shape))
     return found
+
+
+def _windows(ids: Array) -> list[tuple[int, Window]]:
+    """The values from 1 on that occur in `ids` (H, W), ascending, each with the window that it lies in."""
+    return [(value, window) for value, window in enumerate(ndimage.find_objects(ids), start=1) if window is not None]
+
+
+def _pieces(inside: Array) -> list[tuple[Array, Window]]:
+    """The connected pieces (8 neighbours) of (h, w) bool, in the order of their first pixels, each in its window."""
+    pieces, _ = ndimage.label(inside, np.ones((3, 3)))
+    return [(pieces[window] == piece, window) for piece, window in _windows(pieces)]
+
+
+def _within(outer: Window, inner: Window) -> Window:
+    """A window of a window, in the frame of the outer one."""
+    rows, columns = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(outer, inner, strict=True))
+    return rows, columns
 
 
 def scribbles(
@@ -102,13 +142,13 @@ def scribbles(
     rng = np.random.default_rng(seed)
     found = regions(mask, instance, num_classes=num_classes, background=background)
     for region in _worth_drawing(found, mask.size, background):
-        pieces, count = ndimage.label(region.inside, np.ones((3, 3)))
-        sizes = np.bincount(pieces.ravel(), minlength=count + 1)
-        for piece in range(1, count + 1):
-            if sizes[piece] >= min(MIN_AREA, sizes[1:].max()):
-                inside = pieces == piece
-                line = draw_strokes(inside, rng, length_ratio)
-                label[_dilate(line, dilation) & inside] = region.label
+        pieces = _pieces(region.part)
+        areas = [int(np.count_nonzero(inside)) for inside, _ in pieces]
+        for area, (inside, inner) in zip(areas, pieces, strict=True):
+            if area >= min(MIN_AREA, max(areas)):
+                piece = Region(region.label, inside, _within(region.window, inner), region.shape)
+                line = draw_strokes(_depth(piece), rng, length_ratio, area / mask.size)
+                label[piece.window][_dilate(line, dilation) & inside] = region.label
     return label
 
 
@@ -131,11 +171,13 @@ def points(
     rng = np.random.default_rng(seed)
     found = regions(mask, instance, num_classes=num_classes, background=background)
     for region in _worth_drawing(found, mask.size, background, min_area=1 if instance is not None else MIN_AREA):
-        weight = np.square(inner_distance(region.inside)).ravel()
-        centre = np.zeros(mask.shape, bool)
+        # The rounding of the weights' sum, too, depends on the frame; see `_depth`.
+        inside, window = (region.inside, WHOLE) if mask.size <= MEGAPIXEL else (region.part, region.window)
+        weight = np.square(inner_distance(inside)).ravel()
+        centre = np.zeros(inside.shape, bool)
         centre.ravel()[rng.choice(weight.size, p=weight / weight.sum())] = True
-        pieces, _ = ndimage.label(region.inside, np.ones((3, 3)))
-        label[_dilate(centre, dilation) & (pieces == pieces[centre])] = region.label
+        pieces, _ = ndimage.label(inside, np.ones((3, 3)))
+        label[window][_dilate(centre, dilation) & (pieces == pieces[centre])] = region.label
     return label
 
 
@@ -148,7 +190,7 @@ def boxes(
     result = []
     for region in kept:
         if region.label != background:
-            rows, columns = ndimage.find_objects(region.inside.astype(np.uint8))[0]
+            rows, columns = _within(region.window, _windows(region.part.astype(np.uint8))[0][1])
             result.append(Box(region.label, columns.start, rows.start, columns.stop, rows.stop))
     return result
 
@@ -184,6 +226,17 @@ def _is_ground(mask: Array, background: int | None) -> Array:
     return np.zeros(mask.shape, bool) if background is None else mask == background
 
 
+def _depth(region: Region) -> Array:
+    """Distance (h, w) float32 of each pixel of a region to its border, in the region's window.
+
+    The last digit depends on the frame that it is computed in, and a path may turn on it. Up to a megapixel that is the
+    whole frame, so that annotations of images of usual sizes are what they always were.
+    """
+    if math.prod(region.shape) > MEGAPIXEL:
+        return inner_distance(region.part)
+    return inner_distance(region.inside)[region.window]
+
+
 def _check_options(length_ratio: float, dilation: int) -> None:
     if not 0 <= length_ratio <= 1:
         raise ValueError(f"length_ratio must lie in [0, 1], got {length_ratio}")
@@ -195,7 +248,7 @@ def _worth_drawing(
     found: list[Region], image_size: int, background: int | None, min_area: int = MIN_AREA
 ) -> list[Region]:
     """Regions of at least `min_area` pixels; of the background the large ones, or the largest where none is."""
-    areas = [int(region.inside.sum()) for region in found]
+    areas = [region.area for region in found]
     ground = [area for area, region in zip(areas, found, strict=True) if region.label == background]
     least = max(1, min(MIN_GROUND * image_size, max(ground))) if ground else 0
     return [

@@ -75,7 +75,7 @@ class TrainingDataset(Dataset):
             raise DataError(f"{sample.where}: no semantic label: training needs `image semantic [instance]`")
         if semantic is None:
             semantic = np.full(image.shape[:2], UNLABELLED, np.uint8)
-        semantic = mark_unlabelled(semantic, self.unlabelled_index)
+        semantic = as_unlabelled(semantic, self.unlabelled_index)
         if tag is None:
             tag = np.bincount(semantic.ravel(), minlength=256)[: self.num_classes] > 0
         if instance is None:
@@ -270,7 +270,7 @@ def read_sample(
     """Read an image with the labels its list gives. Raises DataError with list and line."""
     pixels, semantic, instance = read_sample_files(sample)
     if semantic is not None:
-        semantic = mark_unlabelled(semantic, unlabelled_index)
+        semantic = as_unlabelled(semantic, unlabelled_index)
     return EvaluationSample(
         sample.name,
         torch.from_numpy(normalise(pixels, pixel_means, pixel_stds)),
@@ -280,7 +280,7 @@ def read_sample(
     )
 
 
-def mark_unlabelled(semantic: np.ndarray, unlabelled_index: int | None) -> np.ndarray:
+def as_unlabelled(semantic: np.ndarray, unlabelled_index: int | None) -> np.ndarray:
     """Read one value of a semantic label, even 255, as unlabelled (254). Before padding, which stays 255."""
     if unlabelled_index is None or unlabelled_index < 0:
         return semantic

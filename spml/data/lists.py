@@ -8,33 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spml.data.samples import (
-    IGNORE,
-    UNLABELLED,
-    DataError,
-    Sample,
-    check_header,
-    read_image,
-    read_label,
-    read_sample_files,
-)
+from spml.data.samples import DataError, Sample, check_header, read_label
 from spml.files import write_atomically
-
-__all__ = [  # what reads the files of a sample is imported from here as well
-    "IGNORE",
-    "UNLABELLED",
-    "DataError",
-    "Sample",
-    "check_samples",
-    "check_unique_names",
-    "duplicate_lines",
-    "given_entries",
-    "read_image",
-    "read_label",
-    "read_list",
-    "read_sample_files",
-    "write_list",
-]
 
 COLUMNS = ("image", "semantic label", "instance label")
 
@@ -130,6 +105,12 @@ def write_list(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> None:
     Raises:
         DataError: a path that is empty or holds white space, or a row of the wrong width.
     """
+    content = list_content(path, rows)
+    write_atomically(path, lambda file: file.write(content.encode()))
+
+
+def list_content(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> str:
+    """The text of a list that is to be written to `path`. Raises DataError as `write_list` does."""
     lines = []
     for row in rows:
         entries = [entry.as_posix() if isinstance(entry, Path) else entry for entry in row]
@@ -139,7 +120,32 @@ def write_list(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> None:
             if len(entry.split()) != 1 or entry != entry.strip():
                 raise DataError(f"cannot write {path}: a path in a list must not be empty or hold spaces: {entry!r}")
         lines.append(" ".join(entries) + "\n")
-    write_atomically(path, lambda file: file.write("".join(lines).encode()))
+    return "".join(lines)
+
+
+def split_list(list_path: str | Path, save_dir: str | Path | None = None, every: int = 6) -> tuple[Path, Path]:
+    """Take a part out of a training list to choose settings on, so that nothing is chosen on what is reported.
+
+    Lines are sorted; lines 1, 1 + `every`, .. go to `<name>_dev.txt`, the others to `<name>_fit.txt`, so the same list
+    is split the same way everywhere.
+
+    Args:
+        save_dir: where they go; None: beside the list.
+        every: 2 or more.
+
+    Returns: the paths of both, dev first.
+    Raises: DataError for a list that cannot be read, or with fewer than `every` lines.
+    """
+    list_path = Path(list_path)
+    lines = sorted(" ".join(line.split()) for line in _read_text(list_path).split("\n") if line.strip())
+    if not 2 <= every <= len(lines):
+        raise DataError(f"--every: expected 2 to {len(lines)}, the lines of {list_path}, got {every}")
+    folder = list_path.parent if save_dir is None else Path(save_dir)
+    parts = {"dev": lines[::every], "fit": [line for place, line in enumerate(lines) if place % every]}
+    paths = {name: folder / f"{list_path.stem}_{name}.txt" for name in parts}
+    for name, part in parts.items():
+        write_list(paths[name], [line.split() for line in part])
+    return paths["dev"], paths["fit"]
 
 
 def check_unique_names(samples: Sequence[Sample]) -> None:

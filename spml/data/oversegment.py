@@ -19,7 +19,7 @@ from spml.errors import UserError
 Array = NDArray
 
 METHODS = {"hierarchy": "higra", "felzenszwalb": "skimage.segmentation"}  # and the module that does the work
-MAX_SEGMENTS = 255  # ids 0..254; 255 marks padding
+MAX_SEGMENTS = 255  # ids 0..254; 255 is padding
 MAX_PIXELS = 1_000_000  # a larger image is segmented at this size
 ORIENTATIONS = 8
 SCALES = (1.0, 2.0)  # pixels, of the derivative filters

@@ -12,10 +12,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from spml.classes import IGNORE, UNLABELLED
 from spml.errors import UserError
 
-IGNORE = 255  # void and padding: leaves clustering altogether
-UNLABELLED = 254  # what our tools write for a pixel without annotation; any other value >= num_classes reads the same
+__all__ = [  # labels' two values of no class are imported from here as well
+    "IGNORE",
+    "UNLABELLED",
+    "DataError",
+    "Sample",
+    "check_header",
+    "image_size",
+    "named",
+    "read_image",
+    "read_label",
+    "read_sample_files",
+]
 
 Source = Path | np.ndarray
 
@@ -75,16 +86,6 @@ class Sample:
     def files(self) -> list[Path]:
         """The files of the sample, image first."""
         return [path for path in (self.image, self.label, self.regions) if isinstance(path, Path)]
-
-    @property
-    def semantic(self) -> Source | None:
-        """The label, by the name of its column in a data list."""
-        return self.label
-
-    @property
-    def instance(self) -> Source | None:
-        """The regions, by the name of their column in a data list."""
-        return self.regions
 
     @property
     def image_path(self) -> Path:

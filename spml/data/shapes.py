@@ -1,28 +1,20 @@
 """The built-in data set: drawn scenes (`spml.data.scenes`) with weak annotations, over-segmentations and lists."""
 
 import json
-import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, nullcontext
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import uniform_filter
-from tqdm import tqdm
 
 from spml.data import annotate
-from spml.data.lists import read_list, write_list
+from spml.data.lists import write_list
 from spml.data.oversegment import load_method, oversegment
-from spml.data.samples import read_sample_files
 from spml.data.scenes import CLASSES, make_scene
+from spml.data.work import each
 from spml.errors import UserError
-from spml.evaluation.iou import ConfusionMatrix
 from spml.files import write_atomically
-from spml.processes import deaf_children
 
 VERSION = 1  # of the drawing; another one is other data
 META = "meta.json"
@@ -56,7 +48,7 @@ def make_shapes(
 
     Image i of a split depends on (seed, split, i) alone: a larger set begins with the smaller one. Beside the lists
     stand `tags.txt` (name and class numbers of each training image), `classes.txt` (`CLASSES`, one a line) and
-    `meta.json`, which is written last and marks complete data.
+    `meta.json`, written last, which says that the data are complete.
 
     Returns: False where `save_dir` holds just this data already.
     Raises: UserError for counts below 1, a negative seed, or a folder with other data unless `overwrite`.
@@ -73,16 +65,8 @@ def make_shapes(
     load_method("hierarchy")  # a missing package shows here, not in a process
     save_dir.mkdir(parents=True, exist_ok=True)  # as does a folder that cannot be
     names = [f"{split}_{i:05d}" for split, count in (("train", num_train), ("val", num_val)) for i in range(count)]
-    with ExitStack() as stack:
-        each: Callable[..., Iterable[str]] = map
-        if (workers := min(processes, len(names) // IMAGES_PER_PROCESS)) > 1:
-            spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
-            pool = ProcessPoolExecutor(workers, spawn)
-            stack.callback(pool.shutdown, cancel_futures=True)  # Ctrl-C ends it after the images that are begun
-            each = pool.map
-        with deaf_children() if workers > 1 else nullcontext():
-            drawn = each(partial(_write_sample, save_dir, seed), names)
-        tags = list(tqdm(drawn, "shapes", len(names), unit="image"))
+    tasks = [(save_dir, seed, name) for name in names]
+    tags = list(each(_write_sample, tasks, min(processes, len(names) // IMAGES_PER_PROCESS), "shapes"))
     for file, layers in LISTS.items():
         split = file.removesuffix(".txt").split("_")[0]
         rows = [[f"{layer}/{name}.png" for layer in layers] for name in names if name.startswith(split)]
@@ -135,37 +119,3 @@ def _write_png(path: Path, array: Array) -> None:
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
     write_atomically(path, lambda out: out.write("".join(f"{line}\n" for line in lines).encode()))
-
-
-def colour_baseline(data_dir: str | Path, *, window: int = 9, num_samples: int = 12000, seed: int = 0) -> float:
-    """The mIoU on `val.txt`, in 0..1, of what colours alone can tell from the *full* masks of `train_mask.txt`.
-
-    A pixel is described by the colour histogram (4 x 4 x 4 bins of RGB) of the window around it and takes the class of
-    the nearest of `num_samples` training pixels in Hellinger distance; every fourth row and column is scored.
-    """
-    data_dir = Path(data_dir)
-    bank, bank_label = [], []
-    samples = read_list(data_dir / "train_mask.txt", data_dir, columns=2)
-    rng = np.random.default_rng(seed)
-    for sample in samples:
-        image, mask, _ = read_sample_files(sample)
-        assert mask is not None  # two columns were asked for
-        chosen = rng.choice(mask.size, -(-num_samples // len(samples)), replace=False)
-        bank.append(_colour_histogram(image, window)[chosen])
-        bank_label.append(mask.ravel()[chosen])
-    histogram, label = np.concatenate(bank), np.concatenate(bank_label)
-    matrix = ConfusionMatrix(len(CLASSES))
-    for sample in tqdm(read_list(data_dir / "val.txt", data_dir, columns=2), desc="colour baseline", unit="image"):
-        image, mask, _ = read_sample_files(sample)
-        assert mask is not None  # two columns were asked for
-        query = _colour_histogram(image, window).reshape(*mask.shape, -1)[2::4, 2::4]
-        nearest = (query.reshape(-1, query.shape[-1]) @ histogram.T).argmax(1)
-        matrix.update(label[nearest], mask[2::4, 2::4].ravel())
-    return matrix.mean_iou()
-
-
-def _colour_histogram(image: Array, window: int) -> Array:
-    """Square roots of the share of each of 64 colours around every pixel, (H * W, 64) float32, rows of unit length."""
-    colour = (image // 64) @ np.array([16, 4, 1])  # (H, W) in 0..63
-    share = [uniform_filter((colour == value).astype(np.float32), window, mode="nearest") for value in range(64)]
-    return np.sqrt(np.maximum(np.stack(share, axis=-1), 0)).reshape(-1, 64)

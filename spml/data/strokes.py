@@ -21,27 +21,24 @@ def inner_distance(inside: Array) -> Array:
     return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
 
 
-def draw_strokes(inside: Array, rng: np.random.Generator, length_ratio: float) -> Array:
+def draw_strokes(distance: Array, rng: np.random.Generator, length_ratio: float, share: float) -> Array:
     """Lines one pixel wide along the inside of one connected region.
 
     Args:
-        inside: (H, W) bool with at least one pixel set.
+        distance: (h, w) float32 in the window that the region lies in, as of `inner_distance`: above 0 inside.
         length_ratio: in [0, 1], the part of each line that is drawn, around its middle. The random numbers used do not
             depend on it, so a shorter line is part of the longer.
+        share: part of the image that the region takes; a large one gets several lines.
 
-    Returns: (H, W) bool.
+    Returns: (h, w) bool.
     """
-    rows, columns = ndimage.find_objects(inside.astype(np.uint8))[0]
-    distance = inner_distance(inside)[rows, columns]
     field = _Field(distance)
-    line = np.zeros(inside.shape, bool)
-    drawn = line[rows, columns]
-    whole = np.zeros_like(drawn)
-    for _ in range(1 + sum(inside.mean() >= part for part in MANY_STROKES)):
+    drawn, whole = np.zeros(distance.shape, bool), np.zeros(distance.shape, bool)
+    for _ in range(1 + sum(share >= part for part in MANY_STROKES)):
         curve = _by_hand(field.path(rng, whole), distance, rng)
         whole |= _raster(curve, 1.0, distance)
         drawn |= _raster(curve, length_ratio, distance)
-    return line
+    return drawn
 
 
 class _Field:

@@ -27,7 +27,7 @@ class Progress:
     def __init__(self, config: Any, first: int, processes: int = 1) -> None:
         self.train, self.first = config.train, first
         self.images = config.train.batch_size * processes
-        self.begin = self.since = self.said = time.monotonic()
+        self.begin = self.since = time.monotonic()
         self.since_step = first
         self.bar: tqdm | None = None
         if sys.stderr.isatty():
@@ -36,16 +36,15 @@ class Progress:
 
     def __call__(self, step: int, losses: Record, task: Task) -> None:
         """Take note of a finished step."""
-        now, done = time.monotonic(), step + 1
+        done, last = step + 1, self.train.max_iteration
         if self.bar is not None:
+            if done % self.train.log_step == 0:
+                self.bar.set_postfix_str(self._terms(done, losses), refresh=False)
             self.bar.update()
-        elif done == self.train.max_iteration or now - self.said >= EVERY:
-            left = (now - self.begin) / (done - self.first) * (self.train.max_iteration - done)
-            line = f"{self.train.task} {done}/{self.train.max_iteration}: {self._terms(done, losses)}, {_clock(left)} left"
+        elif done == last or time.monotonic() - self.since >= EVERY:
+            left = (time.monotonic() - self.begin) / (done - self.first) * (last - done)
+            line = f"{self.train.task} {done}/{last}: {self._terms(done, losses)}, {_clock(left)} left"
             print(line, file=sys.stderr, flush=True)
-            self.said = now
-        if self.bar is not None and done % self.train.log_step == 0:
-            self.bar.set_postfix_str(self._terms(done, losses), refresh=False)
 
     def _terms(self, done: int, losses: Record) -> str:
         """The terms of a step, and images a second since the last call."""

@@ -86,7 +86,7 @@ def update(
 
 def replicate(task: Task, device: torch.device) -> nn.Module:
     """The task in training mode, its gradients and batch statistics shared where there are several processes."""
-    task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on the CPU as on CUDA
+    task.to(memory_format=torch.channels_last)  # faster on the CPU as on CUDA
     task.train()
     if distributed.world_size() == 1:
         return task

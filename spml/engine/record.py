@@ -1,5 +1,6 @@
 """The record of a training folder: a run goes on there only with the settings and data that it began with."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from spml.engine.snapshot import plain
 from spml.errors import UserError
 from spml.models import weights_file
 from spml.models.checkpoint import list_snapshots
-from spml.records import Record, differences, hash_file, hash_files, read, start
+from spml.records import Record, differences, hash_file, hash_files, read, reopen, start
 
 MADE = ("model-*.pth",)
+OLDER_TEMPORARY = re.compile(r"\.model-\d+\.state\.pth\.\d+")  # what killed runs of older versions left
 # What decides when a person sees something, or where it is computed, and not what is learned.
 NEUTRAL = {
     "train": ("resume", "log_step", "snapshot_step", "tensorboard_step", "validation_step"),
@@ -54,7 +56,11 @@ def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes:
             f"--resume: the snapshots of {folder} follow from other settings or data "
             f"({'; '.join(differences(before, record))}): expected the same, or another folder"
         )
-    start(folder, record, made=MADE)
+    for path in folder.glob(".model-*.state.pth.*"):
+        if OLDER_TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    if start(folder, record, made=MADE):
+        reopen(folder)
 
 
 def _parts(sample: Sample) -> list[Any]:

@@ -2,8 +2,8 @@
 
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from spml.engine.snapshot import load_snapshot, save_snapshot
 from spml.engine.validation import Validation
 from spml.errors import UserError
 from spml.models.checkpoint import list_snapshots
+from spml.records import finish
 from spml.tasks import TABLE, Task
 
 
@@ -51,10 +52,10 @@ class Run:
 
     def model(self, device: str | torch.device = "auto") -> Any:
         """The trained model, as `spml.load` returns it. Raises UserError where there is no snapshot."""
-        from spml.inference.model import load
-
         if self.snapshot is None:
             raise UserError(f"{self.folder}: expected a snapshot, found none")
+        from spml.inference.model import load  # slow to import, and not needed to train
+
         return load(self.snapshot, device=device)
 
 
@@ -128,7 +129,7 @@ def _train(
         say(f"resuming after step {done}")
     if first >= last:
         say(f"nothing to do: {first} of {last} steps are done")
-        return Run(folder)
+        return _end(Run(folder))
     if distributed.rank() == 0:
         save_config(config, folder / "config.yaml")
     with ExitStack() as stack:
@@ -147,6 +148,13 @@ def _train(
         if run.finished
         else f"interrupted after step {records[-1]['step']:g}; saved; go on with --resume"
     )
+    return _end(run)
+
+
+def _end(run: Run) -> Run:
+    """The run, once its record says whether it is complete."""
+    if run.finished and distributed.rank() == 0:
+        finish(run.folder)
     return run
 
 

@@ -2,5 +2,6 @@
 
 from spml.evaluation.folders import Evaluation, evaluate_folder
 from spml.evaluation.iou import ConfusionMatrix, InstanceIoU
+from spml.evaluation.verdict import Verdict, verdict
 
-__all__ = ["ConfusionMatrix", "Evaluation", "InstanceIoU", "evaluate_folder"]
+__all__ = ["ConfusionMatrix", "Evaluation", "InstanceIoU", "Verdict", "evaluate_folder", "verdict"]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from spml.data.lists import read_list
 from spml.data.pickled import read_cam_file
 from spml.data.samples import read_label
 from spml.errors import UserError
 from spml.evaluation.iou import ConfusionMatrix
-from spml.files import write_atomically
+from spml.files import write_json
+from spml.progress import progress as counted
 from spml.visualize.report import table
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 15))  # 0.05 to 0.70
@@ -108,7 +107,7 @@ def sweep_list(
     """
     default = default_threshold(alpha)
     sweep, samples = CamSweep(num_classes, sorted({*THRESHOLDS, default})), read_list(data_list, data_dir, columns=2)
-    for sample in tqdm(samples, desc="thresholds", unit="image", disable=not progress, leave=False):
+    for sample in counted(samples, "thresholds", quiet=not progress):
         path = Path(cam_dir) / f"{sample.name}.npy"
         assert sample.label is not None
         try:
@@ -129,8 +128,7 @@ def sweep_list(
 
 def write_sweep(path: str | Path, found: Mapping[str, Any]) -> str:
     """Write what `sweep_list` found as JSON, and return its table."""
-    text = json.dumps(found, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_json(path, found)
     return sweep_table(found)
 
 
@@ -138,6 +136,6 @@ def sweep_table(found: Mapping[str, Any]) -> str:
     """The table of `sweep_list`, which says what it is for."""
     rows = []
     for row in found["thresholds"]:
-        mark = " (default rule)" if row["threshold"] == found["default"] else ""
-        rows.append((f"{row['threshold']:.2f}{mark}", "-" if row["mean_iou"] is None else f"{row['mean_iou']:.1f}"))
+        note = " (default rule)" if row["threshold"] == found["default"] else ""
+        rows.append((f"{row['threshold']:.2f}{note}", "-" if row["mean_iou"] is None else f"{row['mean_iou']:.1f}"))
     return f"{table(rows, ('threshold', 'mIoU %'))}\n{found['images']} images; {DIAGNOSTIC}"

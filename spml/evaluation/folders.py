@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
-from tqdm import tqdm
 
 from spml.classes import class_names
 from spml.data.lists import check_unique_names, read_list
 from spml.data.samples import UNLABELLED, read_label
 from spml.errors import UserError
 from spml.evaluation.iou import ConfusionMatrix, InstanceIoU
+from spml.progress import progress as counted
 
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
-NAMES_SHOWN = 3
+MOST_NAMES = 3
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def evaluate_folder(
             predictions; a third column takes the place of `inst_dir`.
         data_dir: what the paths in `data_list` are relative to.
         num_classes: K; None = as many as `classes` has, else 21.
-        classes: K names for the table.
+        classes: K names for the table; without them classes are called by their number.
         by_instance: weight each image's IoU by its instances (`InstanceIoU`), not one IoU over all pixels.
         progress: show a bar.
 
@@ -91,7 +91,7 @@ def evaluate_folder(
     samples = pair_files(pred_dir, gt_dir, inst_dir=inst_dir, data_list=data_list, data_dir=data_dir)
     confusion, instances = ConfusionMatrix(len(names)), InstanceIoU(len(names))
     occurs = np.zeros(256, dtype=bool)
-    for sample in tqdm(samples, desc="evaluate", unit="image", disable=not progress, leave=False):
+    for sample in counted(samples, "evaluate", quiet=not progress):
         prediction, target = read_label(sample.prediction), read_label(sample.target)
         _check_size(sample.prediction, prediction, sample.target, target)
         occurs[np.unique(target)] = True
@@ -184,7 +184,7 @@ def _check_names(
 ) -> None:
     missing = [name for name in wanted if name not in have]
     if missing:
-        first = ", ".join(missing[:NAMES_SHOWN]) + (", ..." if len(missing) > NAMES_SHOWN else "")
+        first = ", ".join(missing[:MOST_NAMES]) + (", ..." if len(missing) > MOST_NAMES else "")
         raise UserError(f"{folder}: no {what} for {len(missing)} of {len(wanted)} {source} ({first}){hint}")
 
 

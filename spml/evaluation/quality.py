@@ -1,22 +1,21 @@
-"""How the labels of a pipeline's stages grow: their mIoU against masks, kept in one JSON file and shown as one table.
+"""How the labels of a pipeline's stages grow: their mIoU against masks, kept in one JSON file and printed as one table.
 
 A diagnostic: nothing may be chosen by it, or the masks that weak supervision goes without decide.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from spml.data.samples import read_label
 from spml.errors import UserError
 from spml.evaluation.folders import pair_files
 from spml.evaluation.iou import ConfusionMatrix
-from spml.files import write_atomically
+from spml.files import read_json, write_json
+from spml.progress import progress as counted
 from spml.visualize.report import table
 
 HEADER = ("labels", "images", "mIoU %", "labelled %", "right of these %")
@@ -39,7 +38,7 @@ def label_quality(
         UserError: files that are missing, cannot be read, or are of another size than their mask.
     """
     confusion, files = ConfusionMatrix(num_classes), pair_files(pred_dir, data_list=data_list, data_dir=data_dir)
-    for file in tqdm(files, desc="quality", unit="image", disable=not progress, leave=False):
+    for file in counted(files, "quality", quiet=not progress):
         label, mask = read_label(file.prediction), read_label(file.target)
         if label.shape != mask.shape:
             raise UserError(f"sizes (H, W) differ: {file.prediction} is {label.shape}, {file.target} is {mask.shape}")
@@ -74,8 +73,7 @@ def record(path: str | Path, rows: Mapping[str, Mapping[str, object]]) -> dict[s
     for name, row in rows.items():
         held[name] = dict(row)
     if rows:
-        text = json.dumps(held, indent=2) + "\n"
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_json(path, held)
     return held
 
 
@@ -88,11 +86,7 @@ def quality_table(rows: Mapping[str, Mapping[str, object]]) -> str:
 
 
 def _read(path: str | Path) -> dict:
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"cannot read {path}: {reason}") from error
+    found = read_json(path, "the rows of a quality file")
     if not isinstance(found, dict):
         raise UserError(f"{path}: expected a JSON object, got {type(found).__name__}")
     return found

@@ -66,7 +66,7 @@ def pixel_to_segment_loss(
         A scalar, or (N,) for "none"; 0 when N = 0. Gradients reach `pixel` and `prototype`.
 
     Raises:
-        ValueError: an unknown reduction or backend, or shapes that do not fit together.
+        ValueError: an unknown reduction or backend, or shapes that do not fit.
         UserError: the backend "triton" where the package is missing or the tensors are not on CUDA.
     """
     _check(pixel, prototype, own, relation, concentration, reduction)

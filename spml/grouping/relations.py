@@ -10,7 +10,7 @@ from spml.grouping.memory import ALONE, Exchange, Gathered, MemoryBank, Prototyp
 from spml.grouping.segments import Segments
 
 RELATIONS = ("semantic_annotation", "semantic_cooccurrence", "image_similarity", "feature_affinity")
-AFFINITY_THRESHOLD = 0.95  # feature affinity: least cosine to the labelled segment that lends its label, as released
+AFFINITY_THRESHOLD = 0.95  # feature affinity: least cosine to the labelled segment whose label is taken, as released
 
 
 def same_label(label: Tensor, prototype_label: Tensor, num_classes: int) -> Relation:

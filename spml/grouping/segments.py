@@ -19,7 +19,7 @@ class Segments:
     """N pixels in image order, ignored ones left out, and the S segments that they form.
 
     A segment is one (image, cluster, semantic label, instance label); segments are sorted by that key, so those of
-    an image stand together. Embeddings and prototypes carry gradient and have unit length.
+    an image stand side by side. Embeddings and prototypes carry gradient and have unit length.
     """
 
     embedding: Tensor  # (N, C) float
@@ -125,7 +125,7 @@ def segment_by_kmeans(
         Segments; with no pixel left, N = S = 0.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: shapes that do not fit.
     """
     batch, _, height, width = embedding.shape
     device = embedding.device

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spml.data.dataset import EvaluationSample, mark_unlabelled
+from spml.data.dataset import EvaluationSample, as_unlabelled
 from spml.data.pickled import write_cam_file
 from spml.data.samples import Sample, read_label
 from spml.data.tags import read_tags
@@ -61,13 +61,13 @@ def present_classes(data: Any, samples: Sequence[Sample], classes: Sequence[str]
     found = {}
     for sample in samples:
         if tags is not None:
-            shown = tags[sample.name]
+            present = tags[sample.name]
         elif sample.label is not None:
-            label = mark_unlabelled(read_label(sample.label, sample.where), data.unlabelled_index)
-            shown = np.bincount(label.ravel(), minlength=256)[: len(classes)] > 0
+            label = as_unlabelled(read_label(sample.label, sample.where), data.unlabelled_index)
+            present = np.bincount(label.ravel(), minlength=256)[: len(classes)] > 0
         else:
             raise UserError(f"{sample.where}: no tags: expected a file dataset.tags, or a semantic label in column 2")
-        found[sample.name] = [int(label) for label in np.flatnonzero(shown) if label != background]
+        found[sample.name] = [int(label) for label in np.flatnonzero(present) if label != background]
     return found
 
 
@@ -153,7 +153,7 @@ def cam_list(
         return {"tags": hash_json({sample.name: list(present[sample.name]) for sample in sorted(samples, key=_name)})}
 
     things = {"model": model, "plan": plan, "background": background}
-    job = Job("CAMs", things, target, (f"{FOLDER}/*.npy",), work, contents=contents)
+    job = Job("CAMs", things, target, ("*.npy",), work, contents=contents)
     done = go_through(config, samples, job, save_dir, overwrite=overwrite)
     return done.line("CAM files", save_dir / FOLDER)
 

@@ -32,8 +32,9 @@ class Job:
     Args:
         kind: of the files that it makes, in the plural, as the record has it: "pseudo labels".
         things: what they follow from, beside the images and the settings that every job has; see `records.record_of`.
-        target: name of an image to the file that is written last of it, relative to the folder.
-        made: patterns of all files that it makes, relative to the folder.
+        target: name of an image to the file that is written last of it, such as `semantic_gray/x.png`. The record
+            lies beside these files.
+        made: patterns of the files that it makes, from the folder of the record on.
         work: does an image and writes its files. A word that it returns is counted in `Done.words`.
         check: more checks, before any work.
         contents: hashes of what else goes in, such as a folder of CAMs.
@@ -48,6 +49,11 @@ class Job:
     check: Callable[[], object] = lambda: None
     contents: Callable[[], Mapping[str, str]] = dict
     finish: Callable[["Done"], Mapping[str, Any]] = lambda done: {}
+    older: str = "made_by.json"  # what earlier versions wrote in place of the record
+
+    def home(self, folder: Path) -> Path:
+        """Where the record lies."""
+        return (folder / self.target("x")).parent
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ def go_through(
     new, total = sum(count for count, _ in shares), sum((own for _, own in shares), Counter[str]())
     done = Done(len(samples), new, time.monotonic() - begin, total)
     if rank() == 0:
-        records.finish(folder, images=len(samples), **job.finish(done))
+        records.finish(job.home(folder), images=len(samples), **job.finish(done))
         remove_stale(folder)
     barrier()
     return done
@@ -127,12 +133,14 @@ def _start(
         things["unlabelled_index"] = data.unlabelled_index
     contents = {"list": hash_samples(samples), **job.contents()}
     record = records.record_of(job.kind, things, contents, list=list_of(samples))
-    complete = records.start(folder, record, made=job.made, overwrite=overwrite)
+    remove_stale(folder)
+    home, older = job.home(folder), folder / job.older
+    complete = records.start(home, record, made=job.made, overwrite=overwrite, older=older)
     targets = [folder / job.target(sample.name) for sample in samples]
     for path in targets if overwrite else ():
         path.unlink(missing_ok=True)
     if complete and not all(path.is_file() for path in targets):
-        records.reopen(folder)
+        records.reopen(home)
 
 
 def image_settings(config: Any) -> dict[str, Any]:

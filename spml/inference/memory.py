@@ -16,14 +16,14 @@ from spml.data.samples import IGNORE, Sample
 from spml.errors import UserError
 from spml.files import read_json
 from spml.inference.loop import Done, Job, go_through, image_settings
-from spml.inference.outputs import CLUSTER, Refining, write_clusters
+from spml.inference.outputs import Refining, write_clusters
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import resize_label
 from spml.progress import progress
 
 KIND = "memories"
 PROTOTYPES = "semantic_prototype"  # the folder of the files, as released
-MADE = (f"{PROTOTYPES}/*.npy", f"{CLUSTER}/*.png")
+MADE = ("*.npy",)
 OLDER_RECORD = "memory.json"  # where earlier versions kept what the record holds now
 FULL_MASKS = "the memory is filled from FULL MASKS: results with it are not weakly supervised"
 
@@ -121,7 +121,7 @@ def fill_memory(
     """
     save_dir, num_classes = Path(save_dir), int(config.dataset.num_classes)
     samples = [replace(sample, regions=None) for sample in samples]
-    source = samples[0].list_path or "the samples"
+    source = (samples[0].list_path if samples else None) or "the samples"
 
     def work(read: EvaluationSample, refiner: Refining | None) -> None:
         prototype, label, clusters = sample_prototypes(read, segmenter, num_classes)
@@ -137,9 +137,9 @@ def fill_memory(
     def target(name: str) -> str:
         return f"{PROTOTYPES}/{name}.npy"
 
-    job = Job(KIND, memory_things(segmenter, full_masks), target, MADE, work, finish=finish)
+    job = Job(KIND, memory_things(segmenter, full_masks), target, MADE, work, finish=finish, older=OLDER_RECORD)
     done = go_through(config, samples, job, save_dir, overwrite=overwrite)
-    record = records.read(save_dir)
+    record = records.read(save_dir / PROTOTYPES)
     assert record is not None
     told = (
         f"{record.notes['prototypes']} prototypes of {done.images} images ({done.images - done.new} were there already)"
@@ -163,13 +163,12 @@ def no_prototype(images: int, source: object, num_classes: int) -> str:
 
 def of_full_masks(memory_dir: str | Path) -> bool:
     """Whether the record of a memory, or `memory.json` of an older version, says that full masks filled it."""
-    folder = _folder_of_record(memory_dir)
+    folder = prototype_folder(memory_dir)
     record = records.read(folder)
     if record is not None:
         return bool(record.settings.get("full_masks"))
-    if not (folder / OLDER_RECORD).is_file():
-        return False
-    held = read_json(folder / OLDER_RECORD, "what prototype.py wrote")
+    older = (folder.parent if folder.name == PROTOTYPES else folder) / OLDER_RECORD
+    held = read_json(older, "what prototype.py wrote") if older.is_file() else None
     return isinstance(held, dict) and bool(held.get("full_masks"))
 
 
@@ -182,7 +181,7 @@ def check_memory(memory_dir: str | Path, config: Any, segmenter: Segmenter) -> r
     Raises:
         UserError: a memory that is not complete, or that does not fit; names what differs.
     """
-    record = records.require_complete(_folder_of_record(memory_dir), "the memory")
+    record = records.require_complete(prototype_folder(memory_dir), "the memory")
     if record is None:
         return None
     if record.kind != KIND:
@@ -206,10 +205,10 @@ def _what_must_agree(record: records.Record) -> records.Record:
     return records.Record(record.kind, record.weights, settings)
 
 
-def _folder_of_record(memory_dir: str | Path) -> Path:
-    """`memory_dir` itself, or what it lies in where it is the folder of prototypes."""
-    memory_dir = Path(memory_dir)
-    return memory_dir.parent if memory_dir.name == PROTOTYPES else memory_dir
+def prototype_folder(memory_dir: str | Path) -> Path:
+    """Where the files of a memory and its record lie: `semantic_prototype` inside a folder, or the folder itself."""
+    inside = Path(memory_dir) / PROTOTYPES
+    return inside if inside.is_dir() else Path(memory_dir)
 
 
 def read_memory(memory_dir: str | Path, num_classes: int, channels: int) -> tuple[Tensor, Tensor]:
@@ -226,8 +225,7 @@ def read_memory(memory_dir: str | Path, num_classes: int, channels: int) -> tupl
         UserError: no file; a file that cannot be used, of another C, with values that are not finite or with labels
             that are no class; nothing left.
     """
-    memory_dir = Path(memory_dir)
-    folder = memory_dir / PROTOTYPES if (memory_dir / PROTOTYPES).is_dir() else memory_dir
+    folder = prototype_folder(memory_dir)
     paths = sorted(folder.glob("*.npy"))
     if not paths:
         raise UserError(f"--semantic_memory_dir {memory_dir}: expected .npy files written by prototype.py, found none")

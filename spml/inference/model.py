@@ -87,7 +87,7 @@ def load(
         config = load_config(config)
     device = resolve_device(device) if isinstance(device, str) else device
     held = held_parts(snapshot)
-    if "embedding_model" not in held or config.network.prediction_types in ("cam", "seam"):
+    if "embedding_model" not in held or config.train.task in ("cam", "seam"):
         raise UserError(f"{snapshot}: expected a snapshot of an embedding network, got {', '.join(held) or 'none'}")
     embedding = build_embedding_model(config)
     classifier = build_classifier(config) if "prediction_model" in held else None
@@ -147,7 +147,7 @@ class Model:
             UserError: an image that cannot be read, no classifier, no memory, or one of another network.
         """
         refiner = (DenseCRF(device=self.device) if crf else None) if isinstance(crf, bool) else crf
-        refiner = None if refiner is None else refiner.settle()
+        refiner = None if refiner is None else refiner.with_backend()
         plan = self._plan(predictor or self._default_predictor(), scales, flip, refiner)
         chosen = self._predictor(predictor or self._default_predictor(), plan)
         if isinstance(image, (str, Path, Image.Image)) or (isinstance(image, np.ndarray) and image.ndim != 4):
@@ -260,10 +260,10 @@ class Model:
 
     def _save_memory(self, memory: _Memory, folder: Path) -> None:
         """As one file. Without a record, as the release's, it gets none."""
+        folder = folder / PROTOTYPES
         if memory.record is not None:
             records.start(folder, memory.record, made=MADE, overwrite=True)
-        path = folder / PROTOTYPES / "memory.npy"
-        write_memory_file(path, memory.prototype.numpy(), memory.label.numpy())
+        write_memory_file(folder / "memory.npy", memory.prototype.numpy(), memory.label.numpy())
         if memory.record is not None:
             records.finish(folder)
 

@@ -25,7 +25,7 @@ from spml.visualize.palette import colourise
 
 LINE_BYTES = 1 << 29  # of probabilities, three images of 2 million pixels; a CRF takes some 15 times as much
 GREY, COLOUR, CLUSTER = "semantic_gray", "semantic_color", "semantic_cluster"
-LABELS = (f"{GREY}/*.png", f"{COLOUR}/*.png")  # what `write_labels` makes
+LABELS = ("*.png", f"../{COLOUR}/*.png")  # what `write_labels` makes, seen from the grey ones
 
 
 def label_file(name: str) -> str:
@@ -195,7 +195,7 @@ def open_refiner(crf: DenseCRF | None, workers: int = 0) -> AbstractContextManag
     """
     if crf is None:
         return nullcontext()
-    crf = crf.settle()
+    crf = crf.with_backend()
     if crf.backend == "torch" and crf.device is not None and crf.device.type != "cpu":
         return nullcontext(InlineRefiner(crf))
     return Refiner(crf, workers)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from spml.data.lists import IGNORE
+from spml.data.samples import IGNORE
 from spml.files import write_atomically
 from spml.visualize.figures import overlay
 from spml.visualize.palette import voc_palette

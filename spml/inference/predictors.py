@@ -15,7 +15,7 @@ from spml.data.samples import Sample
 from spml.errors import UserError
 from spml.inference.loop import Job, go_through
 from spml.inference.memory import FULL_MASKS, check_memory, draw, of_full_masks, read_memory
-from spml.inference.outputs import CLUSTER, LABELS, Refining, label_file, write_clusters, write_image
+from spml.inference.outputs import LABELS, Refining, label_file, write_clusters, write_image
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import ViewPlan, resize_label, slide
 from spml.inference.whole_views import unmirrored
@@ -227,8 +227,7 @@ def predict_list(
         write_image(config, save_dir, read, probability, refiner)
         return "smaller" if predictor.plan.is_bounded(size) else None
 
-    made = (*LABELS, f"{CLUSTER}/*.png")
-    job = Job("predictions", {"predictor": predictor}, label_file, made, work)
+    job = Job("predictions", {"predictor": predictor}, label_file, LABELS, work)
     done = go_through(config, samples, job, save_dir, crf=crf, crf_workers=crf_workers, overwrite=overwrite)
     smaller = done.words.get("smaller", 0)
     bounded = f" ({smaller} made smaller, to --max_pixels {predictor.plan.max_pixels})" if smaller else ""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spml.data.lists import IGNORE
+from spml.data.samples import IGNORE
 from spml.grouping import segment_by_kmeans
 from spml.inference.views import ViewPlan, slide
 

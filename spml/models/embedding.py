@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from spml.models.backbones.base import Encoder, Options
 from spml.models.layers import rescale, resize
-from spml.models.location import LocalFeatures, location_features
+from spml.models.location import LocalFeatures, location_of
 from spml.models.registry import find_backbone, find_head
 
 STRIDE, STEP = 4, 8  # of the embedding; as released its size is twice that of a map of stride 8
@@ -65,7 +65,7 @@ class EmbeddingModel(nn.Module):
         """(B, h, w, 2) in [-0.5, 0.5]: y, x; for DensePose (B, h, w, 5) with three colours in [-1, 1] behind them."""
         if self.lfn is not None:
             return self.lfn(image, size)
-        return location_features(len(image), size, image)
+        return location_of(image, size)
 
 
 def build_backbone(config: Any, bn_momentum: float | None = None) -> Encoder:

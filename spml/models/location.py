@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spml.grouping.kmeans import location_features
 from spml.models.layers import resize
 
 KERNEL_SIZE = 5
 
 
-def location_features(batch: int, size: Sequence[int], like: Tensor) -> Tensor:
-    """(batch, h, w, 2): y and x of every cell, each linspace(0, 1) - 0.5 along its axis, on the device of `like`."""
-    y, x = (torch.linspace(0, 1, int(n), device=like.device) - 0.5 for n in size)
-    grid = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)  # (h, w, 2)
-    return grid.expand(batch, -1, -1, -1)
+def location_of(image: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, h, w, 2) float32 for an image (B, 3, H, W): y and x of every cell; see `location_features`."""
+    grid = location_features(int(size[0]), int(size[1]), image.device)
+    return grid.expand(len(image), -1, -1, -1)
 
 
 class DistanceKernel(nn.Module):
@@ -57,5 +57,5 @@ class LocalFeatures(nn.Module):
             colour = resize(self.smooth_kernel(image), size)  # (B, 3, h, w)
             colour = colour - colour.mean((2, 3), keepdim=True)
             colour = colour / colour.abs().amax((2, 3), keepdim=True).clamp(min=1e-6)
-            location = location_features(len(image), size, image)
+            location = location_of(image, size)
             return torch.cat([location, colour.permute(0, 2, 3, 1)], dim=-1)

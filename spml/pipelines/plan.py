@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from spml.classes import KNOWN_CLASSES
 from spml.pipelines.settings import Settings
 from spml.pipelines.stage import Stage, Step
 
@@ -229,6 +230,7 @@ class Pipeline:
     def _evaluate(self, folder: Path, name: str, *options: str) -> Step:
         data, predicted, result = self.settings.loaded.dataset, folder / "semantic_gray", folder / name
         words = ["evaluate", "--pred_dir", str(predicted), *self._masks(data.test_data_list), "--json", str(result)]
+        words += ["--dataset", data.dataset] if data.dataset in KNOWN_CLASSES and not data.classes else []
         inputs = (predicted, Path(data.test_data_list))
         return Step((*words, *options), inputs, (result,), shared=False, verdict="--expect" in options)
 

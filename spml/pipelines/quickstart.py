@@ -10,7 +10,8 @@ import torch
 
 from spml.config import load_config
 from spml.data.dataset import read_sample
-from spml.data.lists import read_label, read_list
+from spml.data.lists import read_list
+from spml.data.samples import read_label
 from spml.data.shapes import make_shapes
 from spml.files import write_json
 from spml.inference.predictors import build_predictor, load_models, predict_list
@@ -57,7 +58,7 @@ def picture(runs: Sequence[ComparedRun], data: Path, path: Path, device: torch.d
     config, plan = spml.config, ViewPlan.from_config(spml.config)
     annotated = read_list(config.dataset.train_data_list, data, columns=3)
     samples = [annotated[index] for index in PICTURES]
-    masks = {sample.name: sample.semantic for sample in read_list(data / "train_mask.txt", data, columns=2)}
+    masks = {sample.name: sample.label for sample in read_list(data / "train_mask.txt", data, columns=2)}
     for run in runs:
         predictor = build_predictor(run.config, "softmax", run.snapshot, plan, device)
         predict_list(run.config, samples, predictor, run.folder / "picture")

@@ -1,13 +1,14 @@
 """Running the stages of a pipeline, one after the other."""
 
 import os
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import spml
+from spml import records
 from spml.errors import UserError
 from spml.pipelines.stage import Stage, Step, quoted
+from spml.processes import run_program
 
 
 def run(
@@ -56,14 +57,18 @@ def run(
 
 
 def _check_inputs(step: Step, stage: Stage, everything: Sequence[Stage]) -> None:
+    """Of what other stages make, all must be there and complete."""
     makers = {path: maker.name for maker in everything for path in maker.outputs}
     for path in step.inputs:
-        if path in makers and makers[path] != stage.name and not path.exists():
+        if makers.get(path, stage.name) == stage.name:
+            continue
+        if not path.exists():
             raise UserError(f"stage {stage.name} needs {path}, which the stage {makers[path]} makes: run that first")
+        if path.is_dir():
+            records.require_complete(path, f"what the stage {makers[path]} makes")
 
 
 def _launch(words: Sequence[str]) -> int:
     """Run a command with the package of this process; its status."""
-    own = str(Path(spml.__file__).resolve().parents[1])
-    paths = [own, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}).returncode
+    paths = [str(Path(spml.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return run_program(words, os.environ | {"PYTHONPATH": os.pathsep.join(paths)})

@@ -103,7 +103,7 @@ class DenseCRF:
         arrays = zip(_array(image), _array(probability), strict=True)
         return torch.from_numpy(np.stack([self._by_pydensecrf(*pair) for pair in arrays]))
 
-    def settle(self) -> "DenseCRF":
+    def with_backend(self) -> "DenseCRF":
         """The same with a definite backend for its device. Prints a line where torch stands in for pydensecrf.
 
         Raises:

@@ -17,7 +17,7 @@ from spml.inference.whole_views import STRIDE, WholeViews, eighth, working_size
 from spml.models.layers import resize
 from spml.propagate.cam import cam_scores
 from spml.pseudo.base import WALK_STEPS, Evidence, Labeller, Materials, Recipe, Source
-from spml.records import hash_files
+from spml.records import hash_files, require_complete
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class CamLabeller(Labeller):
 def build(materials: Materials) -> CamLabeller:
     """With a file for every sample; the network is for the walk alone."""
     folder, plan = _check_cams(materials.cam_dir, materials.samples), materials.plan
+    require_complete(folder, "the folder of CAMs")
     views = None
     if materials.walk_steps:
         model, _ = load_models(materials.config, materials.snapshot, materials.device, with_classifier=False)

@@ -37,8 +37,9 @@ class CamTask(Task):
     @classmethod
     def from_config(cls, config: Any) -> "CamTask":
         """Build the network; `network.pretrained` fills it, or its backbone alone."""
-        if config.dataset.background != 0:
-            raise UserError(f"dataset.background: CAMs tell objects from a background, expected 0, got {config.dataset.background}")
+        background = config.dataset.background
+        if background != 0:
+            raise UserError(f"dataset.background: CAMs tell objects from a background, expected 0, got {background}")
         pretrained = config.network.pretrained
         model = build_cam_model(config, None if pretrained else 0.1)
         loaded = load_pretrained(pretrained, model, "cam_model")

@@ -19,7 +19,7 @@ from spml.models.classifier import SoftmaxClassifier
 from spml.models.embedding import EmbeddingModel
 from spml.models.heads.pyramid_pooling import PyramidPooling
 from spml.tasks.base import Task, batch_too_small, photo
-from spml.visualize import colourise, embedding_to_rgb, overlay
+from spml.visualize import embedding_to_rgb, overlay
 
 DROPOUT = 0.75  # of the classifier beside the embedding, as released
 
@@ -88,9 +88,7 @@ class SegmentationTask(Task):
 
     def terms(self, inputs: Any) -> dict[str, Tensor]:
         """The config's losses of `spml.losses.base.Inputs`, by name, in their order."""
-        return {
-            name: losses.TABLE[name].function(inputs, settings) for name, settings in self.loss_settings.items()
-        }
+        return {name: losses.TABLE[name].function(inputs, settings) for name, settings in self.loss_settings.items()}
 
     def embed(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D, h, w) raw, in the type that the network computes in."""

@@ -1,4 +1,4 @@
-"""Stage 1: the embedding under the relations between pixels and segments, with a classifier beside it (SPML, section 3)."""
+"""Stage 1: the embedding under relations of pixels and segments, with a classifier beside it (SPML, section 3)."""
 
 from collections.abc import Mapping
 from functools import cached_property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from spml.data.samples import UNLABELLED
+from spml.classes import UNLABELLED
 from spml.visualize.palette import colourise
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ def overlay(image: np.ndarray, label: np.ndarray, alpha: float = 0.6, background
     """
     mixed = np.rint((1 - alpha) * image + alpha * colourise(label, background)).astype(np.uint8)
     return np.where((label < UNLABELLED)[..., None], mixed, image)
+
+
+def pale(image: np.ndarray) -> np.ndarray:
+    """An image as light grey, on which colours stand out: (H, W, 3) uint8 -> the same."""
+    return np.rint(0.45 * image.mean(2, keepdims=True).repeat(3, 2) + 0.55 * 255).astype(np.uint8)
 
 
 def draw_borders(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spml.data.samples import UNLABELLED
+from spml.classes import UNLABELLED
 
 
 def voc_palette(size: int = 256) -> np.ndarray:

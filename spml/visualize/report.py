@@ -19,6 +19,7 @@ from spml.visualize.figures import (
     legend,
     mean_colours,
     overlay,
+    pale,
     resize,
     width_at,
 )
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 WHITE = (255, 255, 255)
 YELLOW = (255, 230, 0)
-MARK_ALPHA = 0.9
+ANNOTATION_ALPHA = 0.9
 LABEL_ALPHA = 0.65
 
 
@@ -79,10 +80,10 @@ def quickstart_picture(
     colours = embeddings_to_rgb([row.embedding for row in rows])
     cells = [_cells(row, colour, cell_height) for row, colour in zip(rows, colours, strict=True)]
     sheet = grid(cells, titles, cell_height)
-    shown = np.unique(np.concatenate([label.reshape(-1) for row in rows for label in _labels(row)]))
-    shown = shown[shown < len(classes)]
+    present = np.unique(np.concatenate([label.reshape(-1) for row in rows for label in _labels(row)]))
+    present = present[present < len(classes)]
     key = legend(
-        [classes[index] for index in shown], voc_palette()[shown], sheet.shape[1], round(TITLE_SHARE * cell_height)
+        [classes[index] for index in present], voc_palette()[present], sheet.shape[1], round(TITLE_SHARE * cell_height)
     )
     picture = Image.fromarray(np.concatenate([sheet, key]))
     write_atomically(path, lambda file: picture.save(file, "PNG", optimize=True))
@@ -116,10 +117,9 @@ def _cells(row: PictureRow, embedding: np.ndarray, height: int) -> list[np.ndarr
     width = width_at(height, row.image)
     image = resize(row.image, height, width)
     parts, segments = resize(row.oversegmentation, height, width), resize(row.segments, height, width)
-    pale = np.rint(0.45 * image.mean(2, keepdims=True).repeat(3, 2) + 0.55 * 255).astype(np.uint8)
     cells = [
         image,
-        overlay(pale, resize(row.annotation, height, width), MARK_ALPHA),
+        overlay(pale(image), resize(row.annotation, height, width), ANNOTATION_ALPHA),
         draw_borders(image, parts, YELLOW),
         resize(embedding, height, width),
         draw_borders(mean_colours(image, segments), segments, WHITE),

@@ -21,17 +21,22 @@ def add_arguments(parser: Parser) -> None:
     add(classes, "classes", help="file of class names, one a line, in place of --num_classes")
     add(parser, "background")
     add(parser, "instance_dir", help="folder of over-segmentations, for the third column")
+    add(parser, "num_workers")
+    add(parser, "overwrite", help="replace annotations of other options, masks or images")
 
 
 def main(args: argparse.Namespace) -> None:
-    num_classes = len(class_names(path=args.classes)) if args.classes else args.num_classes
+    names = class_names(path=args.classes) if args.classes else ()
     written = annotate_list(
         *(args.data_dir, args.data_list, args.save_dir, args.kind),
         seed=args.seed,
         length_ratio=args.length_ratio,
         dilation=args.dilation,
-        num_classes=num_classes,
+        num_classes=len(names) or args.num_classes,
         background=args.background,
+        classes=names,
         instance_dir=args.instance_dir,
+        num_workers=args.num_workers,
+        overwrite=args.overwrite,
     )
     print(written)

@@ -6,18 +6,25 @@ Without --scales they are those of test.scales, if several, or 0.5, 1, 1.5 and 2
 import argparse
 from pathlib import Path
 
+import torch
+from easydict import EasyDict
+
 from spml.classes import class_names
 from spml.cli import settings
 from spml.cli.options import add, add_network
 from spml.cli.parser import Parser
 from spml.data.lists import read_list
 from spml.data.prepare.boxes import boxes_of
+from spml.errors import UserError
 from spml.evaluation.cams import sweep_list, write_sweep
 from spml.inference.cams import cam_list, cam_plan, present_classes
 from spml.models.cam import load_cam_model
 from spml.models.checkpoint import find_snapshot
+from spml.processes import rank, say, shared_work
 from spml.propagate.cam import ALPHA, BOX_THRESHOLD, TAG_THRESHOLD
 from spml.pseudo.cam_labels import LabelRule, label_and_draw, with_instances
+
+TASKS = ("cam", "seam")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -37,6 +44,14 @@ def add_arguments(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     config, device = settings.read_config(args)
+    if config.train.task not in TASKS:
+        raise UserError(f"train.task: expected {' or '.join(TASKS)}, got {config.train.task}, in {args.config}")
+    with shared_work(device) as device:
+        make_cams(args, config, device)
+
+
+def make_cams(args: argparse.Namespace, config: EasyDict, device: torch.device) -> None:
+    """CAMs, labels of them and, where masks are given, the mIoU over thresholds."""
     data, save_dir = config.dataset, Path(args.save_dir)
     settings.check_listable(save_dir, data.data_dir)
     classes = data.class_names or class_names(data.num_classes)
@@ -50,8 +65,8 @@ def main(args: argparse.Namespace) -> None:
     present = present_classes(data, samples, classes)
     plan = cam_plan(config, args.scales, args.flip, args.max_pixels)
     model = load_cam_model(config, find_snapshot(args.snapshot_dir)).to(device)
-    print(cam_list(config, samples, present, model, plan, device, save_dir, overwrite=args.overwrite))
-    print(label_and_draw(samples, save_dir, rules, data.data_dir, classes, boxes=boxes, pictures=args.pictures))
-    if args.gt_list:
+    say(cam_list(config, samples, present, model, plan, device, save_dir, overwrite=args.overwrite))
+    say(label_and_draw(samples, save_dir, rules, data.data_dir, classes, boxes=boxes, pictures=args.pictures))
+    if args.gt_list and rank() == 0:
         found = sweep_list(save_dir / "cam", args.gt_list, data.data_dir, len(classes), args.alpha)
         print(write_sweep(save_dir / "thresholds.json", found))

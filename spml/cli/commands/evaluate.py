@@ -4,15 +4,18 @@ By instance, each image's IoU is weighted by its instances of the class.
 """
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from spml.classes import class_names
+from spml.classes import KNOWN_CLASSES, class_names
 from spml.cli.options import add
 from spml.cli.parser import OVERRIDES, Parser
 from spml.config import load_config
 from spml.errors import UserError
 from spml.evaluation.folders import Evaluation, evaluate_folder
+from spml.evaluation.verdict import verdict
 from spml.files import write_json
 from spml.visualize.report import table
 
@@ -23,7 +26,14 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "config", required=False, help="in place of lists, classes and --expect: the config that has them")
     add(parser, "data_dir", help="what the paths of the list are relative to (default: this folder)")
     add(parser, "num_classes", help="number of classes; as many as --classes names, else 21")
-    add(parser, "classes", help="file of class names, one a line; VOC's for 21 classes, DensePose's for 15")
+    add(parser, "classes", help="file of class names, one a line; left out: class 0, class 1, ..")
+    add(
+        parser,
+        "dataset",
+        required=False,
+        choices=tuple(KNOWN_CLASSES),
+        help="in place of --classes: whose names it has",
+    )
     add(parser, "expect", "tolerance", "json")
     parser.takes_overrides, parser.epilog = True, OVERRIDES
 
@@ -46,25 +56,27 @@ def main(args: argparse.Namespace) -> int:
     if args.json is not None:
         write_json(args.json, found.as_percent())
     if args.expect is not None:
-        return verdict(found.mean_iou, args.expect, args.tolerance)
+        given = verdict(found.mean_iou, {"mean_iou": args.expect, "tolerance": args.tolerance})
+        print(given.line)
+        return 0 if given.inside else 1
     if expected is not None and not args.by_instance:
-        verdict(found.mean_iou, expected.mean_iou, expected.tolerance)
+        print(verdict(found.mean_iou, expected, Path(args.data_list).stem if args.data_list else "").line)
     return 0
 
 
-def read_config(args: argparse.Namespace):
+def read_config(args: argparse.Namespace) -> Any:
     """Fill in what the command line leaves to the config, class names as `args.names`; return what it expects."""
     if args.config is None:
         if args.overrides:
             raise UserError(f"{args.overrides[0]}: overrides are for --config, which is missing")
-        args.names = class_names(args.num_classes, args.classes)
+        args.names = class_names(args.num_classes, args.classes, args.dataset)
         return None
     config = load_config(args.config, args.overrides)
     data = config.dataset
     args.data_list = args.data_list or (None if args.gt_dir else data.test_data_list)
     args.data_dir = args.data_dir or data.data_dir
     if args.classes or args.num_classes or not data.class_names:
-        args.names = class_names(args.num_classes or data.num_classes, args.classes)
+        args.names = class_names(args.num_classes or data.num_classes, args.classes, args.dataset or data.dataset)
     else:
         args.names = data.class_names
     return config.get("expected")
@@ -75,14 +87,6 @@ def summary(found: Evaluation) -> str:
     rows = [(name, _show(share)) for name, share in zip(found.classes, found.iou, strict=True)]
     rows += [("mean", _show(found.mean_iou)), ("pixel accuracy", _show(found.pixel_accuracy))]
     return table(rows, ("class", f"{found.measure} %")) + f"\n{found.num_images} images"
-
-
-def verdict(mean_iou: float, expect: float, tolerance: float) -> int:
-    """Say whether a share `mean_iou` is within `expect` +- `tolerance` per cent; 0 if so, 1 if not."""
-    inside = bool(abs(100 * mean_iou - expect) <= tolerance)  # false for NaN
-    relation = "within" if inside else "OUTSIDE"
-    print(f"mean IoU {_show(mean_iou)} is {relation} the expected {expect:g} +- {tolerance:g}")
-    return 0 if inside else 1
 
 
 def _show(share: float) -> str:

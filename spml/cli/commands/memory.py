@@ -10,6 +10,7 @@ from spml.inference.memory import FULL_MASKS, fill_memory
 from spml.inference.predictors import load_models
 from spml.inference.segmenter import Segmenter
 from spml.models.checkpoint import find_snapshot
+from spml.processes import say, shared_work
 
 
 def add_arguments(parser: Parser) -> None:
@@ -25,11 +26,12 @@ def main(args: argparse.Namespace) -> None:
     if args.full_masks and args.data_list:
         args.error("--full_masks takes the place of --data_list: give one of them")
     config, device = settings.read_config(args)
-    if args.full_masks:
-        print(f"warning: {FULL_MASKS}")
     chosen = args.full_masks or settings.data_of(config, args, "train")
     samples = read_list(chosen, config.dataset.data_dir, columns=2)
-    model, _ = load_models(config, find_snapshot(args.snapshot_dir), device, with_classifier=False)
-    segmenter = Segmenter.from_config(config, model, settings.views_of(args, config), device)
-    full_masks = args.full_masks is not None
-    print(fill_memory(config, samples, segmenter, args.save_dir, full_masks=full_masks, overwrite=args.overwrite))
+    options = {"full_masks": args.full_masks is not None, "overwrite": args.overwrite}
+    with shared_work(device) as device:
+        if args.full_masks:
+            say(f"warning: {FULL_MASKS}")
+        model, _ = load_models(config, find_snapshot(args.snapshot_dir), device, with_classifier=False)
+        segmenter = Segmenter.from_config(config, model, settings.views_of(args, config), device)
+        say(fill_memory(config, samples, segmenter, args.save_dir, **options))

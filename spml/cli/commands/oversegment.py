@@ -12,11 +12,12 @@ from spml.data.oversegment_list import oversegment_list
 def add_arguments(parser: Parser) -> None:
     add(parser, "data_dir", required=True)
     add(parser, "data_list", required=True, help="list of `image [mask [instance]]`")
-    add(parser, "save_dir", help="gets <name>.png; files that are there already are kept")
+    add(parser, "save_dir", help="gets <name>.png; files of the same options and images are kept")
     add(parser, "method", choices=METHODS)
     add(parser, "threshold", default=1.2, help="height of the cut; higher: fewer regions")
     add(parser, "max_segments", default=MAX_SEGMENTS)
-    add(parser, "num_workers", "overwrite", "list_out")
+    add(parser, "num_workers", "list_out")
+    add(parser, "overwrite", help="replace over-segmentations of other options or images")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -6,8 +6,9 @@ from spml.cli import settings
 from spml.cli.options import SEGMENTS, add, add_network
 from spml.cli.parser import Parser
 from spml.data.lists import read_list
-from spml.inference.predictors import build_predictor, predict_list
+from spml.inference.predictors import PREDICTORS, build_predictor, predict_list
 from spml.models.checkpoint import find_snapshot
+from spml.processes import say, shared_work
 
 
 def add_arguments(parser: Parser) -> None:
@@ -16,7 +17,7 @@ def add_arguments(parser: Parser) -> None:
     settings.add_views(parser)
     settings.add_crf(parser)
     add(parser, "save_dir", help="gets semantic_gray, semantic_color and semantic_cluster")
-    add(parser, "predictor", choices=("retrieval", "softmax"))
+    add(parser, "predictor", choices=tuple(PREDICTORS))
     add(parser, "semantic_memory_dir", "approximate")
     add(parser, "overwrite", help="predict images again that have their label")
 
@@ -27,6 +28,8 @@ def main(args: argparse.Namespace) -> None:
     plan = settings.views_of(args, config, args.predictor)
     snapshot = find_snapshot(args.snapshot_dir)
     memory = args.semantic_memory_dir
-    predictor = build_predictor(config, args.predictor, snapshot, plan, device, memory, args.approximate)
-    options = {"crf": settings.crf_of(args, device), "crf_workers": args.crf_workers, "overwrite": args.overwrite}
-    print(predict_list(config, samples, predictor, args.save_dir, **options))
+    options = {"crf_workers": args.crf_workers, "overwrite": args.overwrite}
+    with shared_work(device) as device:
+        predictor = build_predictor(config, args.predictor, snapshot, plan, device, memory, args.approximate)
+        crf = settings.crf_of(args, device)
+        say(predict_list(config, samples, predictor, args.save_dir, crf=crf, **options))

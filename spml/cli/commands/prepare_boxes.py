@@ -18,4 +18,4 @@ def add_arguments(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     more = {"core": args.core, "num_workers": args.num_workers, "overwrite": args.overwrite}
-    print(convert_boxes(args.source_dir, args.save_dir, class_names(path=args.classes), **more))
+    print(convert_boxes(args.source_dir, args.save_dir, class_names(path=args.classes, dataset="VOC2012"), **more))

@@ -23,7 +23,7 @@ def add_arguments(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     written = convert_cams(
-        *(args.cam_dir, args.save_dir, args.kind, class_names(path=args.classes)),
+        *(args.cam_dir, args.save_dir, args.kind, class_names(path=args.classes, dataset="VOC2012")),
         image_dir=args.image_dir,
         box_dir=args.box_dir,
         alpha=args.alpha,

@@ -20,7 +20,7 @@ def add_arguments(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     written = convert_drawings(
-        *(args.source_dir, args.image_dir, args.save_dir, class_names(path=args.classes)),
+        *(args.source_dir, args.image_dir, args.save_dir, class_names(path=args.classes, dataset="VOC2012")),
         dilation=args.dilation,
         length_ratio=args.length_ratio,
         num_workers=args.num_workers,

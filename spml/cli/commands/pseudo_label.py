@@ -7,7 +7,9 @@ from spml.cli.options import SEGMENTS, add, add_network
 from spml.cli.parser import Parser
 from spml.data.lists import read_list
 from spml.models.checkpoint import find_snapshot
-from spml.pseudo.label import SOURCES, build_source, choose_recipe, label_list
+from spml.processes import say, shared_work
+from spml.pseudo import SOURCES
+from spml.pseudo.label import build_source, choose_recipe, label_list
 
 
 def add_arguments(parser: Parser) -> None:
@@ -28,15 +30,12 @@ def main(args: argparse.Namespace) -> None:
     settings.check_listable(args.save_dir, config.dataset.data_dir)
     recipe = choose_recipe(args.source, args.scales, args.flip, args.walk_steps, args.crf)
     args.crf = recipe.crf
-    columns = 1 if args.source == "cam" else 2
+    columns = 2 if "label" in SOURCES[args.source].needs else 1
     samples = read_list(settings.data_of(config, args, "train"), config.dataset.data_dir, columns)
     plan = recipe.plan(config, settings.views_of(args, config).max_pixels)
-    source = build_source(
-        *(config, args.source, find_snapshot(args.snapshot_dir), plan, device, samples),
-        walk_steps=recipe.walk_steps,
-        cam_dir=args.cam_dir,
-        memory_dir=args.semantic_memory_dir,
-    )
-    steps, crf = recipe.walk_steps, settings.crf_of(args, device)
-    options = {"walk_steps": steps, "crf": crf, "crf_workers": args.crf_workers, "overwrite": args.overwrite}
-    print(label_list(config, samples, source, args.save_dir, **options))
+    snapshot, steps = find_snapshot(args.snapshot_dir), recipe.walk_steps
+    folders = {"cam_dir": args.cam_dir, "memory_dir": args.semantic_memory_dir}
+    options = {"walk_steps": steps, "crf_workers": args.crf_workers, "overwrite": args.overwrite}
+    with shared_work(device) as device:
+        labeller = build_source(config, args.source, snapshot, plan, device, samples, walk_steps=steps, **folders)
+        say(label_list(config, samples, labeller, args.save_dir, crf=settings.crf_of(args, device), **options))

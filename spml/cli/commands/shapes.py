@@ -5,7 +5,8 @@ import os
 
 from spml.cli.options import add
 from spml.cli.parser import Parser
-from spml.data.shapes import colour_baseline, make_shapes
+from spml.data.shapes import make_shapes
+from spml.evaluation.colour_baseline import colour_baseline
 
 
 def add_arguments(parser: Parser) -> None:

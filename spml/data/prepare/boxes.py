@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from spml.data.annotate import Box, box_label
 from spml.data.prepare.convert import convert_files, find_files
@@ -14,6 +13,7 @@ from spml.data.prepare.drawings import class_index, read_number, read_xml
 from spml.data.samples import DataError
 from spml.errors import UserError
 from spml.files import write_atomically
+from spml.progress import progress
 
 BOX_KEYS = ("class", "x0", "y0", "x1", "y1")  # of boxes.json
 CORNERS = ("xmin", "ymin", "xmax", "ymax")  # from 1, the last ones inside the box
@@ -111,7 +111,7 @@ def convert_boxes(
         raise UserError(f"--core: expected a number in (0, 1], got {core}")
     sources = find_files(source_dir, (".xml",))
     lines = []
-    for path in tqdm(sources, desc="reading boxes", unit="file", leave=False):
+    for path in progress(sources, "reading boxes", unit="file"):
         entries = [dict(zip(BOX_KEYS, box, strict=True)) for box in read_boxes(path, classes)[1]]
         lines.append(f"{json.dumps(path.stem)}: {json.dumps(entries)}")
     content = "{" + ",\n".join(lines) + "}\n"

@@ -14,7 +14,7 @@ PLANS: dict[str, Callable[[DataRoot], list[ListPlan]]] = {
     "densepose": densepose.plan_lists,
 }
 EXPERIMENTS = {"voc12": voc.EXPERIMENTS, "densepose": densepose.EXPERIMENTS}
-NAMES_SHOWN = 2
+MOST_NAMES = 2
 
 Row = tuple[str, str, str]  # what, how many of how many, what is missing
 
@@ -67,7 +67,7 @@ def _folder_rows(plans: Sequence[ListPlan], root: DataRoot) -> list[Row]:
         if not any((root.path / folder).is_dir() for folder in column.folders):
             lacking = "the folder"
         else:
-            lacking = ", ".join(missing[:NAMES_SHOWN]) + (", ..." if len(missing) > NAMES_SHOWN else "")
+            lacking = ", ".join(missing[:MOST_NAMES]) + (", ..." if len(missing) > MOST_NAMES else "")
         rows.append((column.folders[0], found, lacking))
     return rows
 

@@ -1,17 +1,13 @@
 """Many files into as many label PNGs, in several processes."""
 
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from spml.data.annotate_list import write_label
 from spml.data.samples import DataError
-from spml.errors import UserError
+from spml.data.work import count_workers, each
 
 Convert = Callable[[Path], np.ndarray]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -38,30 +34,12 @@ def convert_files(
     Returns: one line saying what was done.
     Raises: UserError for `num_workers` below 0, and whatever `convert` raises first.
     """
-    if num_workers is not None and num_workers < 0:
-        raise UserError(f"--num_workers: expected 0 or more, got {num_workers}")
-    tasks = [(source, Path(save_dir) / f"{source.stem}.png") for source in sources]
-    pending = [(source, target) for source, target in tasks if overwrite or not target.is_file()]
-    workers = min(os.cpu_count() or 1, len(pending) // FILES_PER_PROCESS) if num_workers is None else num_workers
-    for _ in tqdm(_run(pending, convert, workers), total=len(pending), desc=description, unit="file"):
+    tasks = [(source, Path(save_dir) / f"{source.stem}.png", convert) for source in sources]
+    pending = [task for task in tasks if overwrite or not task[1].is_file()]
+    workers = count_workers(num_workers, len(pending), FILES_PER_PROCESS)
+    for _ in each(_one, pending, workers, description, "file"):
         pass
     return f"{len(pending)} labels written to {save_dir}, {len(tasks) - len(pending)} were there already"
-
-
-def _run(tasks: list[tuple[Path, Path]], convert: Convert, workers: int) -> Iterator[None]:
-    """Do the tasks, here or in `workers` processes; the first error ends it."""
-    if workers <= 1:
-        for source, target in tasks:
-            _one(source, target, convert)
-            yield
-        return
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        try:
-            for future in as_completed([pool.submit(_one, *task, convert) for task in tasks]):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _one(source: Path, target: Path, convert: Convert) -> None:

@@ -95,9 +95,9 @@ def write_lists(plans: Sequence[ListPlan], root: DataRoot, save_dir: str | Path)
             write_list(Path(save_dir) / f"{plan.name}.txt", rows)
             written += 1
         lacking = [(len(root.missing(column, plan.samples)), column.folders[0]) for column in plan.columns]
-        shown = ", ".join(f"{count:,} in {folder}" for count, folder in lacking if count)
+        listed = ", ".join(f"{count:,} in {folder}" for count, folder in lacking if count)
         state = f"{len(rows):,} of {len(plan.samples):,}" if rows else "not written"
-        lines.append((f"{plan.name}.txt", state, shown if plan.samples else "no name known"))
+        lines.append((f"{plan.name}.txt", state, listed if plan.samples else "no name known"))
     if not written:
         raise DataError(f"{root.path}: no list can be written; pyscripts/data/check.py says which files are expected")
     return f"{remarks(lines, ('list', 'lines', 'files that are missing'))}\n{written} lists written to {save_dir}"

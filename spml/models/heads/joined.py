@@ -8,18 +8,23 @@ from torch import Tensor, nn
 from spml.models.backbones.base import Encoder
 from spml.models.heads.aspp import SMALL, AtrousPyramid
 from spml.models.heads.base import Head
-from spml.models.layers import initialise, normalised, rescale
+from spml.models.layers import convolution, initialise, rescale
 
 STRIDE = 8
 
 
 class JoinedLevels(nn.Module):
-    """Levels brought to stride 8 and concatenated, 1x1 to `width` with batch norm and ReLU, then a small pyramid."""
+    """Levels brought to stride 8, concatenated and normalised, 1x1 to `width`, then a small pyramid.
+
+    The batch norm makes levels of all scales, and of all backbones, learn at one rate. A ReLU behind the 1x1
+    convolution cost 1 to 8 points of mIoU from points (frozen Lite0, 120 steps, five pairs of runs).
+    """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], dim: int, width: int) -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.join = normalised(sum(channels), width, kernel=1)
+        total = sum(channels)
+        self.join = nn.Sequential(nn.BatchNorm2d(total), convolution(total, width, kernel=1, bias=True))
         initialise(self.join)
         self.pyramid = AtrousPyramid(width, dim, SMALL, context=True)
 
