@@ -144,10 +144,14 @@ def add_config(parser: Parser, **changes: Any) -> None:
     parser.epilog = OVERRIDES
 
 
-def add_network(parser: Parser) -> None:
-    """What every command with a network takes: `--config --snapshot_dir --data_dir --data_list --device`."""
+def add_network(parser: Parser, **snapshot: Any) -> None:
+    """What every command with a network takes: `--config --snapshot_dir --data_dir --data_list --device`.
+
+    Args:
+        snapshot: changes of `--snapshot_dir`, as of `add`.
+    """
     add_config(parser)
-    add(parser, "snapshot_dir")
+    add(parser, "snapshot_dir", **snapshot)
     add(parser, "data_dir", help="folder that the list's paths start from (dataset.data_dir)")
     add(parser, "data_list")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
@@ -45,6 +45,10 @@ class _Known:
     feature: Tensor  # (n, D) float16
     label: Tensor  # (n,) int64
     strokes: np.ndarray  # (H, W) uint8
+
+    @cached_property
+    def classes(self) -> frozenset[int]:
+        return frozenset(self.label.tolist())
 
     @property
     def evidence(self) -> dict[int, Tensor]:
@@ -135,11 +139,30 @@ class Spreader:
             UserError: files that cannot be read, strokes of another size, or not one stroke to spread from.
         """
         pixels = _pixels(image)
+        ids, probability, known = self._scores(pixels, strokes, others, complete)
+        said = None if known is None else known.strokes
+        return self._prediction(pixels, ids, probability.cpu().numpy(), said, crf)
+
+    def scores(
+        self,
+        image: Picture,
+        strokes: str | Path | np.ndarray | None = None,
+        *,
+        others: bool = True,
+        complete: bool = False,
+    ) -> tuple[list[int], Tensor]:
+        """What `spread` makes labels of: the ids of k classes, and their probabilities (k, h, w) on the cells."""
+        return self._scores(_pixels(image), strokes, others, complete)[:2]
+
+    def _scores(
+        self, pixels: np.ndarray, strokes: str | Path | np.ndarray | None, others: bool, complete: bool
+    ) -> tuple[list[int], Tensor, _Known | None]:
+        """Ids, probabilities, and what the image's own strokes say."""
         key, field, known = self._read(pixels, strokes)
         same = [one for one in self._known.values() if one.key == key]
         if known is None and same:
             known = same[-1]
-        own = known.evidence if known is not None and len(known.label) else {}
+        own = known.evidence if known is not None else {}
         elsewhere = self._without(same) if others else {}
         if not own and not elsewhere:
             where = "on this image or another" if others else "on this image, as others=False"
@@ -148,8 +171,7 @@ class Spreader:
         if complete and own:
             kept = [place for place, index in enumerate(ids) if index in own]
             ids, weight = [ids[place] for place in kept], weight[:, kept]
-        probability = probabilities(walk(field.score(weight), field.hold)).cpu().numpy()  # (k, h, w)
-        return self._prediction(pixels, ids, probability, None if known is None else known.strokes, crf)
+        return ids, probabilities(walk(field.score(weight), field.hold)), known
 
     def _read(self, image: Picture, strokes: str | Path | np.ndarray | None) -> tuple[str, Field, _Known | None]:
         """Key and features of an image, and what its strokes say."""
@@ -177,7 +199,7 @@ class Spreader:
         if not some:
             return self._total
         gone = {id(one) for one in some}
-        left = {int(key) for one in self._known.values() if id(one) not in gone for key in torch.unique(one.label)}
+        left = {key for one in self._known.values() if id(one) not in gone for key in one.classes}
         total = self._total
         for one in some:
             total = add(total, one.evidence, -1)
