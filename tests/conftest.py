@@ -1,5 +1,6 @@
 """What all tests share: a fixed seed, few threads, tiny data, and the folder of reference data where there is one."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from spml.propagate import DenseCRF
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 COLOURS = np.array([[60, 60, 60], [200, 60, 60], [60, 200, 60], [60, 60, 200]], np.uint8)  # of four classes
+
+
+# A shell's job in the background ignores Ctrl-C, and so would every process that it starts; tests send one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

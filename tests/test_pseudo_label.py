@@ -312,7 +312,9 @@ def test_errors(tiny_config_file, config, folder, tmp_path):
         script(tiny_config_file, folder, "--source", "retrieval", *words)
     with pytest.raises(UserError, match="--walk_steps: expected a whole number >= 0"):
         script(tiny_config_file, folder, "--source", "points", "--walk_steps", -1, *words)
-    with pytest.raises(UserError, match="--source: expected one of cam, softmax, retrieval, points, got 'magic'"):
+    with pytest.raises(
+        UserError, match="--source: expected one of cam, softmax, retrieval, points, spread, got 'magic'"
+    ):
         choose_recipe("magic")
     source, _ = source_of("cam", config, folder, walk_steps=0)
     for cams, words in (

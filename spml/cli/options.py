@@ -144,10 +144,14 @@ def add_config(parser: Parser, **changes: Any) -> None:
     parser.epilog = OVERRIDES
 
 
-def add_network(parser: Parser) -> None:
-    """Add the options of every command with a network: `--config --snapshot_dir --data_dir --data_list --device`."""
+def add_network(parser: Parser, **snapshot: Any) -> None:
+    """Add the options of every command with a network: `--config --snapshot_dir --data_dir --data_list --device`.
+
+    Args:
+        snapshot: changes of `--snapshot_dir`, as in `add`.
+    """
     add_config(parser)
-    add(parser, "snapshot_dir")
+    add(parser, "snapshot_dir", **snapshot)
     add(parser, "data_dir", help="folder that the list's paths are relative to (dataset.data_dir)")
     add(parser, "data_list")
 

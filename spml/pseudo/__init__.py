@@ -7,6 +7,7 @@
 | softmax   | pseudo_softmax             | classifier, logits averaged            | .75 1      | yes  | 1    | no  |
 | retrieval | pseudo_inference_crf_msc   | shares among test.neighbours (20)      | .5 1 1.5 2 | yes  | no   | yes |
 | points    | pseudo_denseposerw_crf     | nearest labelled segments              | 1          | no   | yes  | yes |
+| spread    | (ours)                     | weak labels, by frozen features        | 1          | no   | own  | no  |
 
 A source is a file of this folder and a line of SOURCES. As in the release, retrieval slides crops, and the other
 sources pass whole padded images through the network.
@@ -22,6 +23,7 @@ SOURCES: Table[Source] = Table(
         "softmax": "softmax:SOURCE",
         "retrieval": "retrieval:SOURCE",
         "points": "points:SOURCE",
+        "spread": "spread:SOURCE",
     },
 )
 

@@ -62,13 +62,19 @@ class Materials:
     """The inputs of sources; each uses what it needs."""
 
     config: Any
-    snapshot: Path
+    given_snapshot: Path | None  # None for sources that need none
     plan: ViewPlan  # image_size 0, as no procedure resizes the image
     device: torch.device
     samples: Sequence[Sample]
     walk_steps: int  # 0: no walk, so that no embeddings are needed for one
     cam_dir: Path | None = None
     memory_dir: Path | None = None
+
+    @property
+    def snapshot(self) -> Path:
+        """The snapshot of a source that needs one."""
+        assert self.given_snapshot is not None, "build_source checks it"
+        return self.given_snapshot
 
     @property
     def num_classes(self) -> int:

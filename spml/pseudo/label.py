@@ -63,7 +63,7 @@ def choose_recipe(
 def build_source(
     config: Any,
     kind: str,
-    snapshot: str | Path,
+    snapshot: str | Path | None,
     plan: ViewPlan,
     device: torch.device,
     samples: Sequence[Sample],
@@ -79,9 +79,11 @@ def build_source(
     Raises:
         UserError: something that the source needs is missing or does not fit.
     """
-    folders = [None if folder is None else Path(folder) for folder in (cam_dir, memory_dir)]
-    materials = Materials(config, Path(snapshot), plan, device, samples, walk_steps, *folders)
-    return source_named(kind).build(materials)
+    source = source_named(kind)
+    if snapshot is None and "snapshot" in source.needs:
+        raise UserError(f"--source {kind} needs --snapshot_dir, the network that it asks")
+    found, cams, memory = (None if path is None else Path(path) for path in (snapshot, cam_dir, memory_dir))
+    return source.build(Materials(config, found, plan, device, samples, walk_steps, cams, memory))
 
 
 def pseudo_probability(labeller: Labeller, read: EvaluationSample, walk_steps: int) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Make pseudo labels for training images from CAMs, the softmax classifier, retrieval or points."""
+"""Make pseudo labels for training images from CAMs, the softmax classifier, retrieval, points or frozen features."""
 
 import argparse
 
@@ -13,7 +13,7 @@ from spml.pseudo.label import build_source, choose_recipe, label_list
 
 
 def add_arguments(parser: Parser) -> None:
-    add_network(parser)
+    add_network(parser, required=False, help="folder of model-<i>.pth: the newest, or one file; spread needs none")
     add(parser, *SEGMENTS)
     settings.add_views(parser)
     settings.add_crf(parser)
@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
     columns = 2 if "label" in SOURCES[args.source].needs else 1
     samples = read_list(settings.data_of(config, args, "train"), config.dataset.data_dir, columns)
     plan = recipe.plan(config, settings.views_of(args, config).max_pixels)
-    snapshot, steps = find_snapshot(args.snapshot_dir), recipe.walk_steps
+    snapshot, steps = args.snapshot_dir and find_snapshot(args.snapshot_dir), recipe.walk_steps
     folders = {"cam_dir": args.cam_dir, "memory_dir": args.semantic_memory_dir}
     options = {"walk_steps": steps, "crf_workers": args.crf_workers, "overwrite": args.overwrite}
     with shared_work(device) as device:

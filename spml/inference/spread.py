@@ -1,0 +1,299 @@
+"""`Spreader`: a few strokes in, labels of the whole image and of all others out, while the user watches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from spml.data.samples import IGNORE, UNLABELLED, read_image, read_label
+from spml.device import resolve_device
+from spml.errors import UserError
+from spml.inference.features import LONG_SIDE, Extractor, FeatureCache
+from spml.inference.model import Model, load
+from spml.inference.prediction import Prediction
+from spml.inference.views import MAX_PIXELS, ViewPlan
+from spml.models.backbones.base import Encoder
+from spml.models.pretrained import PACKAGE, find_package, normalisation, pretrained_encoder
+from spml.propagate import DenseCRF
+from spml.propagate.spread import (
+    Evidence,
+    Field,
+    add,
+    fit,
+    gather,
+    probabilities,
+    stroke_cells,
+    thin,
+    walk,
+)
+
+Picture = str | Path | Image.Image | np.ndarray
+EXAMPLES = 256  # cells of a class that an image is remembered by, at most
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is remembered of one image."""
+
+    key: str  # of its features
+    feature: Tensor  # (n, D) float16
+    label: Tensor  # (n,) int64
+    strokes: np.ndarray  # (H, W) uint8
+
+    @cached_property
+    def classes(self) -> frozenset[int]:
+        return frozenset(self.label.tolist())
+
+    @property
+    def evidence(self) -> dict[int, Tensor]:
+        return gather(self.feature, self.label)
+
+
+class Spreader:
+    """Labels that spread from strokes by frozen features, in closed form.
+
+    Strokes are (H, W) uint8 of the image's size: class ids, 254 unlabelled, 255 void. What they say stays as it is in
+    the labels. Features are computed once an image and found again by its content.
+
+    Args:
+        source: of the features: `package:<name>`, weights that install from the package index; the path of a snapshot
+            or its folder; or a Model.
+        device: cpu, cuda, cuda:<i>, or auto.
+        classes: their names; ids from their number on say nothing. None: those of a model, else any id below 254.
+        cache: a folder that keeps features for the next time; None: they are kept in memory alone.
+        long_side: of the image that the network sees, pixels; labels have the image's own size.
+
+    Raises:
+        UserError: a source that is not there, or a cache of other features.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Model = "package:efficientnet_lite0",
+        device: str | torch.device = "auto",
+        *,
+        classes: Sequence[str] | None = None,
+        cache: str | Path | None = None,
+        long_side: int = LONG_SIDE,
+    ) -> None:
+        extractor, names = _extractor(source, device, long_side)
+        self.classes = tuple(names if classes is None else classes)
+        self.device = extractor.device
+        self.features = FeatureCache(extractor, cache)
+        self._known: dict[str, _Known] = {}
+        self._total: Evidence = {}
+
+    def remember(self, image: Picture, strokes: str | Path | np.ndarray, name: str | None = None) -> None:
+        """Learn from the strokes on an image, in place of what was remembered under its name before.
+
+        Args:
+            image: a path, a PIL image, or (H, W, 3) uint8.
+            strokes: (H, W) uint8, or a PNG of them. Where none says anything, the image is forgotten.
+            name: None: the image's content.
+
+        Raises:
+            UserError: files that cannot be read, or strokes of another size.
+        """
+        key, field, known = self._read(image, strokes)
+        name = key if name is None else name
+        self.forget(name)
+        assert known is not None
+        if len(known.label):
+            self._known[name] = known
+            self._total = add(self._total, known.evidence)
+
+    def forget(self, name: str) -> None:
+        """Take back what was remembered under a name, if there is anything."""
+        gone = self._known.pop(name, None)
+        if gone is not None:
+            self._total = self._without([gone])
+
+    def spread(
+        self,
+        image: Picture,
+        strokes: str | Path | np.ndarray | None = None,
+        *,
+        others: bool = True,
+        complete: bool = False,
+        crf: bool | DenseCRF = False,
+    ) -> Prediction:
+        """Label an image from its own strokes and from those of all other images that are remembered.
+
+        Args:
+            image: a path, a PIL image, or (H, W, 3) uint8.
+            strokes: (H, W) uint8, or a PNG of them; None: those remembered of this image, if any.
+            others: False: from its own strokes alone.
+            complete: every class that the image shows has a stroke, so that no other class is looked for.
+            crf: refine by a dense CRF, of the released settings where this is True.
+
+        Returns:
+            The labels at the image's size; `.margin` is small where strokes would help most.
+
+        Raises:
+            UserError: files that cannot be read, strokes of another size, or not one stroke to spread from.
+        """
+        pixels = _pixels(image)
+        ids, probability, known = self._scores(pixels, strokes, others, complete)
+        said = None if known is None else known.strokes
+        return self._prediction(pixels, ids, probability.cpu().numpy(), said, crf)
+
+    def scores(
+        self,
+        image: Picture,
+        strokes: str | Path | np.ndarray | None = None,
+        *,
+        others: bool = True,
+        complete: bool = False,
+    ) -> tuple[list[int], Tensor]:
+        """What `spread` makes labels of: the ids of k classes, and their probabilities (k, h, w) on the cells."""
+        return self._scores(_pixels(image), strokes, others, complete)[:2]
+
+    def _scores(
+        self, pixels: np.ndarray, strokes: str | Path | np.ndarray | None, others: bool, complete: bool
+    ) -> tuple[list[int], Tensor, _Known | None]:
+        """Ids, probabilities, and what the image's own strokes say."""
+        key, field, known = self._read(pixels, strokes)
+        same = [one for one in self._known.values() if one.key == key]
+        if known is None and same:
+            known = same[-1]
+        own = known.evidence if known is not None else {}
+        elsewhere = self._without(same) if others else {}
+        if not own and not elsewhere:
+            where = "on this image or another" if others else "on this image, as others=False"
+            raise UserError(f"strokes: expected at least one pixel of a class {where}, got none")
+        ids, weight = fit(own, elsewhere)
+        if complete and own:
+            kept = [place for place, index in enumerate(ids) if index in own]
+            ids, weight = [ids[place] for place in kept], weight[:, kept]
+        return ids, probabilities(walk(field.score(weight), field.hold)), known
+
+    def _read(self, image: Picture, strokes: str | Path | np.ndarray | None) -> tuple[str, Field, _Known | None]:
+        """Key and features of an image, and what its strokes say."""
+        pixels = _pixels(image)
+        if strokes is not None:
+            strokes = strokes if isinstance(strokes, np.ndarray) else read_label(strokes)
+            if strokes.shape != pixels.shape[:2]:
+                raise UserError(f"strokes: expected {pixels.shape[:2]} as the image, got {tuple(strokes.shape)}")
+            if strokes.dtype != np.uint8:
+                raise UserError(f"strokes: expected uint8, got {strokes.dtype}")
+        key, field = self.features(pixels)
+        if strokes is None:
+            return key, field, None
+        cell, label = stroke_cells(torch.from_numpy(strokes).to(self.device), field.size, self._limit)
+        cell, label = thin(cell, label, EXAMPLES)
+        return key, field, _Known(key, field.at(cell).half(), label, strokes)
+
+    @property
+    def _limit(self) -> int:
+        """Ids from here on say nothing."""
+        return len(self.classes) or UNLABELLED
+
+    def _without(self, some: Sequence[_Known]) -> Evidence:
+        """The evidence of all images but some; classes that no other image holds are gone, not rounded to nearly 0."""
+        if not some:
+            return self._total
+        gone = {id(one) for one in some}
+        left = {key for one in self._known.values() if id(one) not in gone for key in one.classes}
+        total = self._total
+        for one in some:
+            total = add(total, one.evidence, -1)
+        return {key: product for key, product in total.items() if key in left}
+
+    def _prediction(
+        self,
+        pixels: np.ndarray,
+        ids: Sequence[int],
+        probability: np.ndarray,
+        strokes: np.ndarray | None,
+        crf: bool | DenseCRF,
+    ) -> Prediction:
+        """Labels and margin at the image's size, with what the strokes say; all probabilities when asked for."""
+        size = (pixels.shape[0], pixels.shape[1])
+        if crf:
+            refine = DenseCRF(device=self.device) if crf is True else crf
+            working = ViewPlan((1.0,), False, 0, (0, 0), (0, 0), MAX_PIXELS["CRF"]).bounded(size)
+            small = cv2.resize(pixels, working[::-1], interpolation=cv2.INTER_AREA)
+            probability = refine(small, np.stack([_enlarged(plane, working) for plane in probability]))
+        label, margin = best_two(probability, ids, size)
+        said = np.zeros(size, bool) if strokes is None else strokes < self._limit
+        if strokes is not None:
+            label = np.where(said | (strokes == IGNORE), strokes, label)
+            margin = np.where(said, np.float32(1), margin)
+        count = len(self.classes) or int(max(ids)) + 1
+        make = partial(_full, probability, ids, size, count, strokes, said)
+        return Prediction(label, make, None, self.classes, pixels, margin)
+
+
+def best_two(probability: np.ndarray, ids: Sequence[int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The label (H, W) uint8 and the margin (H, W) float32 of probabilities (k, h, w), enlarged one class at a time."""
+    best, second = np.full(size, -1, np.float32), np.zeros(size, np.float32)
+    label = np.zeros(size, np.uint8)
+    for index, plane in zip(ids, probability, strict=True):
+        plane = _enlarged(plane, size)
+        np.maximum(second, np.minimum(best, plane), out=second)
+        label[plane > best] = index
+        np.maximum(best, plane, out=best)
+    return label, best - second
+
+
+def _enlarged(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if plane.shape == size:
+        return plane
+    return cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _full(
+    probability: np.ndarray,
+    ids: Sequence[int],
+    size: tuple[int, int],
+    count: int,
+    strokes: np.ndarray | None,
+    said: np.ndarray,
+) -> np.ndarray:
+    """(K, H, W) float32: 0 for classes that no stroke named, 1 for what the strokes say."""
+    full = np.zeros((count, *size), np.float32)
+    for index, plane in zip(ids, probability, strict=True):
+        full[index] = _enlarged(plane, size)
+    if strokes is not None:
+        full[:, said] = 0
+        rows, columns = said.nonzero()
+        full[strokes[said], rows, columns] = 1
+    return full
+
+
+def _pixels(image: Picture) -> np.ndarray:
+    return read_image(np.array(image.convert("RGB")) if isinstance(image, Image.Image) else image)
+
+
+class _Maps(nn.Module):
+    """A network as the extractor calls it: image to maps."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return self.network.stages(image) if isinstance(self.network, Encoder) else [self.network(image)]
+
+
+def _extractor(
+    source: str | Path | Model, device: str | torch.device, long_side: int
+) -> tuple[Extractor, tuple[str, ...]]:
+    """What makes the features, and the names of the classes if a model has them."""
+    if long_side < 1:
+        raise UserError(f"long_side: expected pixels above 0, got {long_side}")
+    if isinstance(source, str) and source.startswith(PACKAGE):
+        device = resolve_device(device) if isinstance(device, str) else device
+        network = _Maps(pretrained_encoder(source)).to(device).eval()
+        mean, std = normalisation(find_package(source).backbone, source)
+        return Extractor(network, tuple(mean), tuple(std), device, long_side), ()
+    model = source if isinstance(source, Model) else load(source, device=device)
+    means, stds = model.config.network.pixel_means, model.config.network.pixel_stds
+    network = _Maps(model.embedding).eval()
+    return Extractor(network, tuple(means), tuple(stds), model.device, long_side), model.classes
