@@ -27,6 +27,7 @@ COMMANDS = {
     "train": Command("train", "train what train.task names"),
     "classifier": Command("classifier", "train the classifier on a frozen embedding"),
     "cam": Command("cam", "class activation maps of tagged images, and labels of them"),
+    "confident": Command("confident", "confident areas of activation maps, for the tasks affinity and irn"),
     "memory": Command("memory", "fill a memory with labelled prototypes"),
     "predict": Command("predict", "label images by retrieval from a memory or by the classifier"),
     "pseudo-label": Command("pseudo_label", "label training images from what is known of them"),

@@ -119,6 +119,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "classifier": {"type": word_list, "default": [], "metavar": OWN, "help": "for the classifier's training alone"},
     "cam": {"type": word_list, "default": [], "metavar": OWN, "help": "for the CAM network's training alone"},
     "cam_config": {"metavar": "FILE", "help": "config of the CAM network; left out: --config with `cam` for `tag`"},
+    "affinity": {"help": "labels of CAMs by AffinityNet or IRN, in place of the walk by the embedding"},
+    "affinity_config": {"metavar": "FILE", "help": "its config; left out: --config with its name for `tag`"},
     "rounds": {"type": positive, "default": 1, "help": "2: train anew on the pseudo labels, and so on"},
     "released_evaluation": {**FLAG, "help": "the last evaluation as the release's scripts do it"},
 }  # fmt: skip

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spml.classes import KNOWN_CLASSES
+from spml.config import load_config
 from spml.pipelines.settings import Settings
 from spml.pipelines.stage import Stage, Step
 
@@ -13,6 +14,7 @@ SCALES = ("--scales", "0.5,0.75,1,1.25,1.5", "--flip", "--crf")
 RELEASED_VIEWS = {"tag": SCALES, "box": ("--crf",)}  # of the last evaluation; the others' is softmax at one scale
 MEMORY_VIEWS = ("--scales", "0.5,1,1.5")  # of memories that label training images
 SUPERVISED = ("train.task=segmentation", "losses=none", "losses.cross_entropy.weight=1")
+WALKED = {"affinity": "CAM + AffinityNet", "irn": "CAM + IRN"}  # rows of figures
 CLASSIFIER_BATCH, CLASSIFIER_STEPS = 16, 4000
 
 
@@ -60,6 +62,8 @@ class Pipeline:
         if settings.makes_cams:
             yield self.train_cam()
             yield self.make_cams()
+        if settings.affinity is not None:
+            yield from self.affinity(self.folder / settings.affinity)
         if settings.annotation == "mask":
             yield self.train(place)
             yield self.evaluate(place, place / "stage1")
@@ -117,6 +121,36 @@ class Pipeline:
         quality = self._quality("labels", f"CAM={labels}", labels)
         return Stage("cam", "its class activation maps, and labels of them", (step, *quality))
 
+    def affinity(self, folder: Path) -> Iterator[Stage]:
+        """Confident areas of CAMs, a network of affinities that learns from them, and the labels of its walk.
+
+        A network without weights to start from begins with the backbone that learned the tags.
+        """
+        settings, kind, config = self.settings, str(self.settings.affinity), self.settings.affinity_config_file
+        cams, listed, areas, network = (
+            self._cams(),
+            self._listed(self.weak)[0],
+            folder / "confident",
+            folder / "network",
+        )
+        given = ["--cam_dir", str(cams), "--data_list", listed]
+        words = [*given, "--save_dir", str(areas), *settings.overrides]
+        made = (areas / "semantic_gray", areas / "list.txt")
+        step = self._network("confident", words, (cams, listed), made, config)
+        yield Stage("confident", "where the activation maps are sure, and of what", (step,))
+        tagged = self.folder / "cam_network"
+        fresh = settings.makes_cams and not load_config(config, settings.overrides).network.pretrained
+        words = ["--snapshot_dir", str(network), "--data_list", str(made[1]), "--resume", *settings.overrides]
+        words += [f"network.pretrained={tagged}"] if fresh else []
+        step = self._network("train", words, (made[1], *([tagged] if fresh else [])), (network,), config)
+        yield Stage(f"train_{kind}", "which near pixels are of one class, from the confident areas", (step,))
+        labels = folder / "pseudo"
+        words = ["--snapshot_dir", str(network), "--save_dir", str(labels), "--source", kind, *given]
+        made = (labels / "semantic_gray", labels / "list.txt")
+        step = self._network("pseudo-label", [*words, *settings.overrides], (network, cams, listed), made, config)
+        quality = self._quality("labels", f"{WALKED[kind]}={labels / 'semantic_gray'}", labels)
+        yield Stage(kind, "labels of the activation maps after a walk over near pixels", (step, *quality))
+
     def train(self, place: Place) -> Stage:
         settings, network = self.settings, place / "stage1"
         recipe: tuple[str, ...] = ()
@@ -145,14 +179,17 @@ class Pipeline:
     def rounds_of_tags(self, place: Place) -> Iterator[Stage]:
         """Two rounds of pseudo labels.
 
-        First, a random walk under the embedding refines the CAMs; these labels fill a memory, and retrieval from it
+        First, a random walk under the embedding refines the CAMs, unless those of --affinity are there; these labels fill a memory, and retrieval from it
         labels the training images. A classifier learns these labels. In the second round its own labels, after one step
         of a walk, replace those of the CAMs.
         """
-        cams = Path(self.settings.cam_dir or self.folder / "cams" / "cam")
+        cams, steps = self._cams(), []
         walk, first, again = place / "pseudo_cam", place / "stage2_round1", place / "pseudo_softmax"
-        steps = [self._pseudo(walk, place / "stage1", ["--source", "cam", "--cam_dir", str(cams)], (cams,))]
-        steps += self._quality("labels", f"CAM + walk={walk / 'semantic_gray'}", walk)
+        if self.settings.affinity is not None:
+            walk = self.folder / self.settings.affinity / "pseudo"
+        else:
+            steps = [self._pseudo(walk, place / "stage1", ["--source", "cam", "--cam_dir", str(cams)], (cams,))]
+            steps += self._quality("labels", f"CAM + walk={walk / 'semantic_gray'}", walk)
         yield Stage("pseudo", "round 1: from CAMs", (*steps, *self._retrieved(place, "pseudo", walk, "round 1")))
         yield self.train_classifier(first, place / "stage1", place / "pseudo")
         steps = [self._pseudo(again, first, ["--source", "softmax", "--walk_steps", "1"])]
@@ -205,6 +242,10 @@ class Pipeline:
         own += ["--data_dir", settings.data_dir] if settings.data_dir else []
         own += ["--device", settings.device] if settings.device != "auto" else []
         return Step((command, *own, *words), tuple(map(Path, inputs)), outputs)
+
+    def _cams(self) -> Path:
+        """The CAMs of the training images."""
+        return Path(self.settings.cam_dir or self.folder / "cams" / "cam")
 
     def _list(self, labels: str | None) -> list[str]:
         return ["--data_list", labels] if labels else []

@@ -10,6 +10,7 @@ from spml.data.lists import read_list
 from spml.errors import UserError
 
 ANNOTATIONS = ("tag", "box", "scribble", "point", "mask")
+AFFINITIES = ("affinity", "irn")  # tasks whose affinities of near pixels carry CAMs on
 OF_CAMS = ("tag", "box")  # labels start from class activation maps
 GRID, DENSEPOSE_GRID = (12, 12), (24, 24)  # of k-means outside training, as released
 
@@ -27,6 +28,8 @@ class Settings:
         grid: of k-means outside training; None: the released one.
         classifier, cam: overrides for the training of the classifier, or of the CAM network, alone.
         cam_config: of the CAM network; None: `config` with `cam` for the annotation in its name.
+        affinity: one of AFFINITIES, for tags: its labels of CAMs replace those of the walk by SPML's embedding.
+        affinity_config: its config; None: `config` with the task's name for `tag` in its name.
         cam_dir: existing CAMs; None: the pipeline makes them from tags.
         boxes: boxes.json or a folder of VOC's XML, for box labels from CAMs that the pipeline makes.
         instance_dir: over-segmentations, if the CAM network's list names none.
@@ -49,6 +52,8 @@ class Settings:
     classifier: tuple[str, ...] = ()
     cam: tuple[str, ...] = ()
     cam_config: str | None = None
+    affinity: str | None = None
+    affinity_config: str | None = None
     cam_dir: str | None = None
     boxes: str | None = None
     instance_dir: str | None = None
@@ -60,6 +65,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.annotation not in ANNOTATIONS:
             raise UserError(f"annotation: expected one of {', '.join(ANNOTATIONS)}, got {self.annotation!r}")
+        if self.affinity is not None and (self.annotation != "tag" or self.affinity not in AFFINITIES):
+            raise UserError(
+                f"--affinity: expected {' or '.join(AFFINITIES)}, for tags, got {self.affinity!r} for {self.annotation}"
+            )
         if self.annotation == "mask" and self.rounds > 1:
             raise UserError("--rounds: expected 1 for masks, which leave nothing to label")
         if self.makes_cams and self.annotation == "box" and not self.boxes:
@@ -94,15 +103,29 @@ class Settings:
     @cached_property
     def cam_config_file(self) -> str:
         """The config of the CAM network."""
-        if self.cam_config:
-            return self.cam_config
+        return self.cam_config or self._beside(
+            "cam", "--cam_config", "a CAM network", ", or --cam_dir with CAMs that are there"
+        )
+
+    @cached_property
+    def affinity_config_file(self) -> str:
+        """The config of the affinity network. Raises UserError for one of another task."""
+        task = str(self.affinity)
+        path = self.affinity_config or self._beside(task, "--affinity_config", f"the task {task}")
+        found = load_config(path, self.overrides).train.task
+        if found != task:
+            raise UserError(f"--affinity_config {path}: expected a config whose train.task is {task}, got {found}")
+        return path
+
+    def _beside(self, name: str, option: str, what: str, otherwise: str = "") -> str:
+        """The path of `config` with `name` for the annotation. Raises UserError if the annotation is not in it."""
         stem = self.config.removesuffix(".yaml")
         if not stem.endswith(self.annotation):
             raise UserError(
-                "--cam_config: expected the config of a CAM network, as --config does not end in "
-                f"{self.annotation}.yaml, or --cam_dir with CAMs that are there"
+                f"{option}: expected the config of {what}, as --config does not end in "
+                f"{self.annotation}.yaml{otherwise}"
             )
-        return stem.removesuffix(self.annotation) + "cam" + self.config[len(stem) :]
+        return stem.removesuffix(self.annotation) + name + self.config[len(stem) :]
 
     @property
     def densepose(self) -> bool:

@@ -8,6 +8,8 @@
 | retrieval | pseudo_inference_crf_msc   | shares among test.neighbours (20)      | .5 1 1.5 2 | yes  | no   | yes |
 | points    | pseudo_denseposerw_crf     | nearest labelled segments              | 1          | no   | yes  | yes |
 | spread    | (ours)                     | weak labels, by frozen features        | 1          | no   | own  | no  |
+| affinity  | (AffinityNet)              | CAMs and (1 - max)^16                  | 1          | no   | own  | no  |
+| irn       | (IRN)                      | CAMs x (1 - edge)                      | 1          | yes  | own  | no  |
 
 A source is a file of this folder and a line of SOURCES. As in the release, retrieval slides crops, and the other
 sources pass whole padded images through the network.
@@ -24,6 +26,8 @@ SOURCES: Table[Source] = Table(
         "retrieval": "retrieval:SOURCE",
         "points": "points:SOURCE",
         "spread": "spread:SOURCE",
+        "affinity": "affinity:SOURCE",
+        "irn": "irn:SOURCE",
     },
 )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch.nn.functional as F
+from torch import Tensor
 
 from spml.data.dataset import EvaluationSample
 from spml.data.pickled import read_cam_file
@@ -15,7 +16,7 @@ from spml.inference.cams import background_of
 from spml.inference.predictors import load_models
 from spml.inference.whole_views import STRIDE, WholeViews, eighth, working_size
 from spml.models.layers import resize
-from spml.propagate.cam import cam_scores
+from spml.propagate.cam import ALPHA, cam_scores, foreground_classes
 from spml.pseudo.base import WALK_STEPS, Evidence, Labeller, Materials, Recipe, Source
 from spml.records import hash_files, require_complete
 
@@ -35,13 +36,9 @@ class CamLabeller(Labeller):
 
     def __call__(self, read: EvaluationSample) -> Evidence | None:
         path, size = self.cam_dir / f"{read.name}.npy", (read.image.shape[1], read.image.shape[2])
-        cams = read_cam_file(path)
-        if not cams and self.background is None:
+        classes, score = read_scores(path, self.num_classes, size, ALPHA, self.background)
+        if not classes and self.background is None:
             return None
-        try:
-            score = cam_scores(cams, self.num_classes, size, background=self.background)
-        except ValueError as error:
-            raise UserError(f"{path}: {error}") from error
         score = resize(score[None], working_size(self.plan, read.image))
         if min(score.shape[-2:]) >= STRIDE:
             # The release resizes by the factor, not to the size: pixel i of the small map covers 8 i to 8 i + 7, while
@@ -54,13 +51,33 @@ class CamLabeller(Labeller):
 
     def contents(self, samples: Sequence[Sample]) -> Mapping[str, str]:
         """The CAM files of the samples."""
-        return {"cams": hash_files(self.cam_dir / f"{name}.npy" for name in sorted(one.name for one in samples))}
+        return hash_cams(self.cam_dir, samples)
+
+
+def hash_cams(cam_dir: Path, samples: Sequence[Sample]) -> Mapping[str, str]:
+    """The hash of the samples' CAM files for a record."""
+    return {"cams": hash_files(cam_dir / f"{name}.npy" for name in sorted(one.name for one in samples))}
+
+
+def read_scores(
+    path: Path, num_classes: int, size: tuple[int, int], alpha: float, background: int | None
+) -> tuple[list[int], Tensor]:
+    """The classes that have a CAM in a file, and `cam_scores` (K, H, W) of its image.
+
+    Raises:
+        UserError: a file that cannot be read, or CAMs of other classes or of another size.
+    """
+    cams, labels = read_cam_file(path), foreground_classes(num_classes, background)
+    try:
+        score = cam_scores(cams, num_classes, size, alpha, background)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    return sorted(labels[index] for index in cams), score
 
 
 def build(materials: Materials) -> CamLabeller:
     """Build the source; every sample must have a CAM file. Only the walk uses the network."""
-    folder, plan = _check_cams(materials.cam_dir, materials.samples), materials.plan
-    require_complete(folder, "the folder of CAMs")
+    folder, plan = check_cams(materials.cam_dir, materials.samples), materials.plan
     views = None
     if materials.walk_steps:
         model, _ = load_models(materials.config, materials.snapshot, materials.device, with_classifier=False)
@@ -68,9 +85,10 @@ def build(materials: Materials) -> CamLabeller:
     return CamLabeller(plan, views, materials.num_classes, folder, background_of(materials.config))
 
 
-def _check_cams(cam_dir: Path | None, samples: Sequence[Sample]) -> Path:
+def check_cams(cam_dir: Path | None, samples: Sequence[Sample], who: str = "--source cam") -> Path:
+    """The folder, if it is complete and has a CAM file of every sample. Raises UserError, in the name of `who`."""
     if cam_dir is None:
-        raise UserError("--source cam needs --cam_dir, a folder of CAM files <name>.npy")
+        raise UserError(f"{who} needs --cam_dir, a folder of CAM files <name>.npy")
     missing = [sample for sample in samples if not (cam_dir / f"{sample.name}.npy").is_file()]
     if missing:
         first = missing[0]
@@ -78,6 +96,7 @@ def _check_cams(cam_dir: Path | None, samples: Sequence[Sample]) -> Path:
             f"{first.where}: no CAM file {cam_dir / first.name}.npy "
             f"({len(missing)} of the {len(samples)} images of the list have none)"
         )
+    require_complete(cam_dir, "the folder of CAMs")
     return cam_dir
 
 

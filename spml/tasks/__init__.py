@@ -11,6 +11,8 @@ TABLE: Table[type[Task]] = Table(
         "classifier": "classifier:ClassifierTask",
         "cam": "cam:CamTask",
         "seam": "seam:SeamTask",
+        "affinity": "affinity:AffinityTask",
+        "irn": "irn:IrnTask",
     },
 )
 

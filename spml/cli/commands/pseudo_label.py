@@ -20,7 +20,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "save_dir", help="gets semantic_gray, semantic_color and list.txt")
     add(parser, "source", choices=tuple(SOURCES))
     add(parser, "walk_steps")
-    add(parser, "cam_dir", help="for cam: folder of <name>.npy, one dict of CAMs an image")
+    add(parser, "cam_dir", help="for cam, affinity and irn: folder of <name>.npy, one dict of CAMs an image")
     add(parser, "semantic_memory_dir")
     add(parser, "overwrite", help="label finished images again")
 

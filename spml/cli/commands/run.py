@@ -12,7 +12,7 @@ from spml.cli.parser import Parser
 from spml.errors import UserError
 from spml.pipelines.plan import plan
 from spml.pipelines.run import run
-from spml.pipelines.settings import ANNOTATIONS, Settings
+from spml.pipelines.settings import AFFINITIES, ANNOTATIONS, Settings
 from spml.pipelines.stage import choose
 
 
@@ -21,6 +21,8 @@ def add_arguments(parser: Parser) -> None:
     add_config(parser)
     add(parser, "data_dir", "snapshots", "grid", "gpus", "dry", "from", "only", "rounds")
     add(parser, "classifier", "cam", "cam_config")
+    add(parser, "affinity", choices=AFFINITIES)
+    add(parser, "affinity_config")
     add(parser, "cam_dir", help="for tags and boxes: folder of existing CAMs; left out: make them")
     add(parser, "boxes", help="for boxes: boxes.json, or a folder of VOC annotations <name>.xml")
     add(parser, "instance_dir", help="for CAMs: over-segmentations <name>.png, where the list names none")
