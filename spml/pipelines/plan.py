@@ -127,12 +127,8 @@ class Pipeline:
         A network without weights to start from begins with the backbone that learned the tags.
         """
         settings, kind, config = self.settings, str(self.settings.affinity), self.settings.affinity_config_file
-        cams, listed, areas, network = (
-            self._cams(),
-            self._listed(self.weak)[0],
-            folder / "confident",
-            folder / "network",
-        )
+        cams, listed = self._cams(), self._listed(self.weak)[0]
+        areas, network, labels = folder / "confident", folder / "network", folder / "pseudo"
         given = ["--cam_dir", str(cams), "--data_list", listed]
         words = [*given, "--save_dir", str(areas), *settings.overrides]
         made = (areas / "semantic_gray", areas / "list.txt")
@@ -144,7 +140,6 @@ class Pipeline:
         words += [f"network.pretrained={tagged}"] if fresh else []
         step = self._network("train", words, (made[1], *([tagged] if fresh else [])), (network,), config)
         yield Stage(f"train_{kind}", "which near pixels are of one class, from the confident areas", (step,))
-        labels = folder / "pseudo"
         words = ["--snapshot_dir", str(network), "--save_dir", str(labels), "--source", kind, *given]
         made = (labels / "semantic_gray", labels / "list.txt")
         step = self._network("pseudo-label", [*words, *settings.overrides], (network, cams, listed), made, config)
@@ -179,9 +174,9 @@ class Pipeline:
     def rounds_of_tags(self, place: Place) -> Iterator[Stage]:
         """Two rounds of pseudo labels.
 
-        First, a random walk under the embedding refines the CAMs, unless those of --affinity are there; these labels fill a memory, and retrieval from it
-        labels the training images. A classifier learns these labels. In the second round its own labels, after one step
-        of a walk, replace those of the CAMs.
+        First, a random walk under the embedding refines the CAMs, or --affinity has done so; these labels fill a
+        memory, and retrieval from it labels the training images. A classifier learns these labels. In the second round
+        its own labels, after one step of a walk, replace those of the CAMs.
         """
         cams, steps = self._cams(), []
         walk, first, again = place / "pseudo_cam", place / "stage2_round1", place / "pseudo_softmax"

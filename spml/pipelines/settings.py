@@ -103,9 +103,8 @@ class Settings:
     @cached_property
     def cam_config_file(self) -> str:
         """The config of the CAM network."""
-        return self.cam_config or self._beside(
-            "cam", "--cam_config", "a CAM network", ", or --cam_dir with CAMs that are there"
-        )
+        otherwise = ", or --cam_dir with CAMs that are there"
+        return self.cam_config or self._beside("cam", "--cam_config", "a CAM network", otherwise)
 
     @cached_property
     def affinity_config_file(self) -> str:
