@@ -20,8 +20,8 @@ def affinity_walk(
     """T^steps score, T = D^-1 W^beta: W the affinities, entry by entry to `beta`, and D the sums of its rows.
 
     A pixel's affinity to itself is one. T is similar to a symmetric matrix with eigenvalues in [-1, 1], so its power is
-    a sum of some 5 sqrt(steps) Chebyshev polynomials of it: 85 products for 256 steps, exact to the rounding; see
-    `power_weights`. The authors square a dense matrix of n^2 numbers, at n^3 a squaring.
+    a sum of some 5 sqrt(steps) Chebyshev polynomials of it: 85 products for 256 steps; see `power_weights`. In
+    float32 this is exact to about 1e-5. The authors square a dense matrix of n^2 numbers, at n^3 a squaring.
 
     Args:
         affinity: (P,) float in [0, 1], of the pairs of a map in the order of `spml.propagate.pairs`.
@@ -41,7 +41,7 @@ def affinity_walk(
     if affinity.shape != (pairs,):
         raise ValueError(f"expected an affinity ({pairs},) of the pairs of {size}, got {tuple(affinity.shape)}")
     bands = by_offset(affinity.to(score.dtype).pow(beta), offsets, size)
-    total = torch.ones_like(score[0])  # of each row: the pixel itself, and its neighbours
+    total = score.new_ones(size)  # of each row: the pixel itself, and its neighbours
     for offset, weight in zip(offsets, bands, strict=True):
         for end in pair(total, offset):
             end.add_(weight)
