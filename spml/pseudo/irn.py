@@ -32,17 +32,21 @@ class IrnLabeller(PairLabeller):
         classes, score = self.classes(read, 1.0)
         if not classes and self.background is None:
             return None
-        view = self.view(read.image)
-        start = self.cells(score[classes], view)
-        edge = self.maps(read.image, self._edges, (start.shape[-2], start.shape[-1])).mean(0)[0].sigmoid()
-        walked = edge_walk(edge, start, self.radius, self.beta, self.walk_steps)
-        large = self.pixels(walked, read.image, view)
-        result = large.new_zeros(self.num_classes, *large.shape[1:])
-        if len(large):
-            result[classes] = large / large.max().clamp(min=torch.finfo(large.dtype).tiny)
+        size = self.plan.output_size((score.shape[1], score.shape[2]))
+        result = score.new_zeros(self.num_classes, *size)
+        if classes:
+            result[classes] = self._walked(read.image, score[classes])
         if self.background is not None:
             result[self.background] = self.background_score
         return Evidence(result, None)
+
+    def _walked(self, image: Tensor, score: Tensor) -> Tensor:
+        """CAMs (P, H, W) of (3, H, W) after the walk, at most one, at the size at which the image is labelled."""
+        view = self.view(image)
+        start = self.cells(score, view)
+        edge = self.maps(image, self._edges, (start.shape[-2], start.shape[-1])).mean(0)[0].sigmoid()
+        large = self.pixels(edge_walk(edge, start, self.radius, self.beta, self.walk_steps), image, view)
+        return large / large.max().clamp(min=torch.finfo(large.dtype).tiny)
 
     def _edges(self, views: Tensor) -> Tensor:
         return self.model.edges(views)[:, None]
