@@ -12,8 +12,6 @@ from spml.propagate.pairs import disk_offsets, feature_affinity
 from spml.pseudo.base import Evidence, Materials, Recipe, Source
 from spml.pseudo.pairs import PairLabeller, shared_fields
 
-WALK_STEPS = 256
-
 
 @dataclass(frozen=True)
 class AffinityLabeller(PairLabeller):
@@ -34,7 +32,7 @@ class AffinityLabeller(PairLabeller):
         start = self.cells(score[present], view)
         feature = self.maps(read.image, self.model, (start.shape[-2], start.shape[-1]))
         affinity = feature_affinity(feature, offsets).mean(0)
-        walked = affinity_walk(affinity, start, offsets, self.beta, self.walk_steps)
+        walked = affinity_walk(affinity, start, offsets, self.beta, self.steps)
         large = self.pixels(walked, read.image, view)
         result = large.new_zeros(self.num_classes, *large.shape[1:])
         result[present] = large
@@ -51,6 +49,6 @@ def build(materials: Materials) -> AffinityLabeller:
 SOURCE = Source(
     "CAMs after a walk by AffinityNet's affinities of near pixels",
     needs=("snapshot", "cam_dir"),
-    recipe=Recipe((1.0,), False, WALK_STEPS, False),
+    recipe=Recipe((1.0,), False, 0, False),
     build=build,
 )

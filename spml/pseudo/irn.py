@@ -9,7 +9,6 @@ from torch import Tensor
 from spml.data.dataset import EvaluationSample
 from spml.models.affinity import EDGE_STRIDE, IrnModel, load_irn_model
 from spml.propagate.affinity_walk import edge_walk
-from spml.pseudo.affinity import WALK_STEPS
 from spml.pseudo.base import Evidence, Materials, Recipe, Source
 from spml.pseudo.pairs import PairLabeller, shared_fields
 
@@ -45,7 +44,7 @@ class IrnLabeller(PairLabeller):
         view = self.view(image)
         start = self.cells(score, view)
         edge = self.maps(image, self._edges, (start.shape[-2], start.shape[-1])).mean(0)[0].sigmoid()
-        large = self.pixels(edge_walk(edge, start, self.radius, self.beta, self.walk_steps), image, view)
+        large = self.pixels(edge_walk(edge, start, self.radius, self.beta, self.steps), image, view)
         return large / large.max().clamp(min=torch.finfo(large.dtype).tiny)
 
     def _edges(self, views: Tensor) -> Tensor:
@@ -62,6 +61,6 @@ def build(materials: Materials) -> IrnLabeller:
 SOURCE = Source(
     "CAMs after a walk that IRN's boundaries stop",
     needs=("snapshot", "cam_dir"),
-    recipe=Recipe((1.0,), True, WALK_STEPS, False),
+    recipe=Recipe((1.0,), True, 0, False),
     build=build,
 )

@@ -32,7 +32,7 @@ class PairLabeller(Labeller):
     num_classes: int
     background: int | None
     beta: float
-    walk_steps: int
+    steps: int
     stride: ClassVar[int]  # pixels of the view to a cell
     reads_label: ClassVar[bool] = False
 
@@ -70,9 +70,14 @@ def shared_fields(materials: Materials, source: str) -> dict[str, Any]:
     """The fields of `PairLabeller` for the source `source`, which is also the name of its task.
 
     Raises:
-        UserError: a config of another task; CAM files that are missing.
+        UserError: a config of another task; CAM files that are missing; --walk_steps, which is of the other walk.
     """
     config, samples = materials.config, materials.samples
+    if materials.walk_steps:
+        raise UserError(
+            f"--walk_steps: expected none for --source {source}, whose walk has the config's {source}.steps, "
+            f"got {materials.walk_steps}"
+        )
     if config.train.task != source:
         raise UserError(
             f"--source {source}: expected a config whose train.task is {source}, got train.task {config.train.task}"
@@ -84,5 +89,5 @@ def shared_fields(materials: Materials, source: str) -> dict[str, Any]:
         "num_classes": materials.num_classes,
         "background": background_of(config),
         "beta": float(config[source].beta),
-        "walk_steps": materials.walk_steps,
+        "steps": int(config[source].steps),
     }

@@ -31,6 +31,7 @@ class AffinitySettings:
     background_alpha: float = setting(32.0, number(above=0), "confident background: the same, little of it")
     alpha: float = setting(16.0, number(above=0), "the background that starts the walk")
     beta: float = setting(8.0, number(above=0), "sharpness of the walk's affinities")
+    steps: int = setting(256, integer(0), "of the walk; fewer for images of few cells")
 
 
 class AffinityTask(Task):

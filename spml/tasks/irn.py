@@ -30,6 +30,7 @@ class IrnSettings:
     background_threshold: float = setting(0.05, number(low=0, below=1), "confident background: every CAM is below")
     walk_radius: int = setting(5, integer(2, 32), "the same of the walk")
     beta: float = setting(10.0, number(above=0), "sharpness of the walk's affinities")
+    steps: int = setting(256, integer(0), "of the walk; fewer for images of few cells")
     background: float = setting(0.25, number(low=0, below=1), "score of the background beside the walked CAMs, up to 1")
 
 
