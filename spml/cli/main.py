@@ -41,6 +41,7 @@ COMMANDS = {
     "shapes": Command("shapes", "the built-in data"),
     "split": Command("split", "a list to choose settings on, taken out of a training list"),
     "prepare lists": Command("prepare_lists", "data lists of VOC or DensePose"),
+    "prepare pairs": Command("prepare_pairs", "data lists of your own folder"),
     "prepare masks": Command("prepare_masks", "masks of VOC and SBD as grey PNGs"),
     "prepare boxes": Command("prepare_boxes", "boxes of VOC's XML files"),
     "prepare scribbles": Command("prepare_scribbles", "ScribbleSup's XML as label PNGs"),

@@ -53,7 +53,6 @@ def main(args: argparse.Namespace) -> None:
 def make_cams(args: argparse.Namespace, config: EasyDict, device: torch.device) -> None:
     """Make CAMs and labels from them, and with masks the mIoU over thresholds."""
     data, save_dir = config.dataset, Path(args.save_dir)
-    settings.check_listable(save_dir, data.data_dir)
     classes = data.class_names or class_names(data.num_classes)
     rules = [LabelRule("tag", len(classes), args.alpha, args.threshold, data.background)]
     samples, boxes = read_list(settings.data_of(config, args, "train"), data.data_dir), None

@@ -31,7 +31,6 @@ def add_arguments(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     config, device = settings.read_config(args)
-    settings.check_listable(args.save_dir, config.dataset.data_dir)
     samples = read_list(settings.data_of(config, args, "train"), config.dataset.data_dir)
     bounds = {"max_pixels": args.max_pixels, "crf_workers": args.crf_workers}
     with shared_work(device) as device:
