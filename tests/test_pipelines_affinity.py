@@ -23,7 +23,7 @@ SMALL += ["test.stride=[56,56]", "test.image_size=56", "train.image_size=56", "n
 @pytest.fixture
 def configs(tmp_path: Path) -> Path:
     """A folder of configs for tags, CAMs and both tasks."""
-    base = "dataset: {num_classes: 6}\n"
+    base = "dataset: {num_classes: 6, train_data_list: train.txt, test_data_list: val.txt}\n"
     (tmp_path / "mine_tag.yaml").write_text(base)
     (tmp_path / "mine_cam.yaml").write_text(f"{base}network: {{prediction_types: cam}}\n")
     for task in AFFINITIES:

@@ -145,9 +145,9 @@ def test_mistakes_of_sources(tiny_config_file, tiny_data, tmp_path, task):
     config = load_config(tiny_config_file, [f"train.task={task}", "losses=none"])
     samples, recipe = read_list(tiny_data / "val.txt", tiny_data), choose_recipe(task)
 
-    def build(own, snapshot="gone.pth", cam_dir=None, steps=recipe.walk_steps):
+    def build(own, snapshot="gone.pth", cam_dir=None):
         plan = recipe.plan(own)
-        return build_source(own, task, snapshot, plan, CPU, samples, walk_steps=steps, cam_dir=cam_dir)
+        return build_source(own, task, snapshot, plan, CPU, samples, walk_steps=recipe.walk_steps, cam_dir=cam_dir)
 
     with pytest.raises(UserError, match=f"--source {task}: expected a config whose train.task is {task}, got .* spml"):
         build(load_config(tiny_config_file))
@@ -155,8 +155,6 @@ def test_mistakes_of_sources(tiny_config_file, tiny_data, tmp_path, task):
         build(config)
     with pytest.raises(UserError, match=r"val.txt line 1: no CAM file .*0.npy \(8 of the 8 images"):
         build(config, cam_dir=tmp_path)
-    with pytest.raises(UserError, match=f"--walk_steps: expected none for --source {task}, .* {task}.steps, got 4"):
-        build(config, steps=4)
     with pytest.raises(UserError, match=f"--source {task} needs --snapshot_dir"):
         build(config, snapshot=None)
     write(tmp_path, {7: np.zeros((40, 48), np.float32)})
@@ -165,6 +163,17 @@ def test_mistakes_of_sources(tiny_config_file, tiny_data, tmp_path, task):
     write(tmp_path, {1: np.zeros((4, 4), np.float32)})
     with pytest.raises(UserError, match=r"x.npy: expected a CAM of \(40, 48\) as the image"):
         labeller(task, config, tmp_path)(sample())
+
+
+@pytest.mark.parametrize(("given", "steps"), [(None, 7), (0, 7), (3, 3)])
+def test_the_config_has_the_steps_unless_the_caller_gives_some(tiny_config_file, tiny_data, tmp_path, given, steps):
+    config = load_config(tiny_config_file, ["train.task=irn", "irn.steps=7"])
+    save_parts(tmp_path / "model-0.pth", {"irn_model": build_irn_model(config)})
+    make_cams(tiny_data, tmp_path)
+    samples, recipe = read_list(tiny_data / "val.txt", tiny_data), choose_recipe("irn", walk_steps=given)
+    snapshot, plan = tmp_path / "model-0.pth", recipe.plan(config)
+    source = build_source(config, "irn", snapshot, plan, CPU, samples, walk_steps=recipe.walk_steps, cam_dir=tmp_path)
+    assert source.steps == steps
 
 
 def make_cams(data, folder):

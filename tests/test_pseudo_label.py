@@ -11,14 +11,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from spml.config import load_config
+from spml.config import load_config, save_config
 from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.lists import read_list
 from spml.data.pickled import write_cam_file, write_memory_file
 from spml.errors import UserError
 from spml.grouping import segment_by_kmeans
 from spml.inference.predictors import predict_image
-from spml.models import build_classifier, build_embedding_model, save_checkpoint
+from spml.models import build_classifier, build_embedding_model
+from spml.models.affinity import build_affinity_model, build_irn_model
+from spml.models.checkpoint import save_parts
 from spml.pseudo import SOURCES
 from spml.pseudo.base import Labeller
 from spml.pseudo.label import build_source, choose_recipe, label_list, pseudo_probability
@@ -26,6 +28,8 @@ from spml.pseudo.points import segment_shares
 
 SCRIPT = Path(__file__).resolve().parents[1] / "pyscripts" / "inference" / "pseudo_label.py"
 CPU = torch.device("cpu")
+AFFINITIES = ("affinity", "irn")  # sources with a task of their own
+OF_CAMS = ("cam", *AFFINITIES)
 CROP = (56, 64)  # larger than the images, 40 x 48, so that they are padded
 
 
@@ -44,7 +48,10 @@ def models(config):
 def folder(tmp_path_factory, config, models):
     """A snapshot, CAM files and a memory."""
     folder, rng = tmp_path_factory.mktemp("pseudo"), np.random.default_rng(0)
-    save_checkpoint(folder / "model-3.pth", *models)
+    save_config(config, folder / "own.yaml")
+    parts = {"embedding_model": models[0], "prediction_model": models[1]}
+    parts |= {"affinity_model": build_affinity_model(config), "irn_model": build_irn_model(config)}
+    save_parts(folder / "model-3.pth", parts)
     for number in range(8):
         cams = {kind: rng.random((40, 48), dtype=np.float32) for kind in (number % 3, (number + 1) % 3)}
         write_cam_file(folder / "cam" / f"{number}.npy", cams)
@@ -63,6 +70,8 @@ def samples_of(config):
 
 def source_of(kind, config, folder, **chosen):
     recipe = choose_recipe(kind, **chosen)
+    if kind in AFFINITIES:
+        config = load_config(folder / "own.yaml", [f"train.task={kind}"])
     dirs = {"cam_dir": folder / "cam", "memory_dir": folder / "memory"}
     source = build_source(
         config,
@@ -197,12 +206,12 @@ def test_any_size(config, folder, kind, size, tmp_path):
     label = torch.ones(size, dtype=torch.long)
     read = EvaluationSample("x", torch.randn(3, *size), np.zeros((*size, 3), np.uint8), label, None)
     source, _ = source_of(kind, config, folder, scales=[0.5, 1])
-    if kind == "cam":
+    if kind in OF_CAMS:
         source = replace(source, cam_dir=tmp_path)
     score = pseudo_probability(source, read, 3)
     assert score.shape == (4, *size) and score.isfinite().all()
-    if kind != "retrieval":
-        assert (score.argmax(0) == (2 if kind == "cam" else 1)).all()
+    if kind not in ("retrieval", "irn"):  # untrained edges make their own background
+        assert (score.argmax(0) == (2 if kind in OF_CAMS else 1)).all()
 
 
 class Ignorant(Labeller):
@@ -265,6 +274,7 @@ def test_script_writes_what_the_next_stage_reads(tiny_config_file, tiny_data, fo
     words = ["--source", kind, "--cam_dir", folder / "cam", "--semantic_memory_dir", folder / "memory", "--no-crf"]
     words += ["--save_dir", tmp_path, "--walk_steps", 0 if kind == "softmax" else 3]
     words += ["--data_list", some_of(tiny_data, tmp_path, 4)]
+    words += [f"train.task={kind}"] if kind in AFFINITIES else []
     script(tiny_config_file, folder, *words)
     assert "4 images labelled, 0 were there already" in capsys.readouterr().out
     labels, colours = labels_in(tmp_path), sorted((tmp_path / "semantic_color").glob("*.png"))
@@ -274,7 +284,7 @@ def test_script_writes_what_the_next_stage_reads(tiny_config_file, tiny_data, fo
         assert sample.image.samefile(before.image) and sample.regions.samefile(before.regions)
         weak, label = np.array(Image.open(before.label)), np.array(Image.open(sample.label))
         assert label.shape == (40, 48)
-        allowed = {"cam": {0, 1, 2, 3}, "retrieval": {0, 1, 2, 3}}.get(kind, set(np.unique(weak)) - {254})
+        allowed = {0, 1, 2, 3} if kind in (*OF_CAMS, "retrieval") else set(np.unique(weak)) - {254}
         assert set(np.unique(label)) <= allowed
         if kind == "points":
             np.testing.assert_array_equal(label == 255, weak == 255)
@@ -312,9 +322,8 @@ def test_errors(tiny_config_file, config, folder, tmp_path):
         script(tiny_config_file, folder, "--source", "retrieval", *words)
     with pytest.raises(UserError, match="--walk_steps: expected a whole number >= 0"):
         script(tiny_config_file, folder, "--source", "points", "--walk_steps", -1, *words)
-    with pytest.raises(
-        UserError, match="--source: expected one of cam, softmax, retrieval, points, spread, got 'magic'"
-    ):
+    known = "cam, softmax, retrieval, points, spread, affinity, irn"
+    with pytest.raises(UserError, match=f"--source: expected one of {known}, got 'magic'"):
         choose_recipe("magic")
     source, _ = source_of("cam", config, folder, walk_steps=0)
     for cams, words in (

@@ -69,15 +69,12 @@ class PairLabeller(Labeller):
 def shared_fields(materials: Materials, source: str) -> dict[str, Any]:
     """The fields of `PairLabeller` for the source `source`, which is also the name of its task.
 
+    The config's steps count, unless the caller gives some.
+
     Raises:
-        UserError: a config of another task; CAM files that are missing; --walk_steps, which is of the other walk.
+        UserError: a config of another task; CAM files that are missing.
     """
     config, samples = materials.config, materials.samples
-    if materials.walk_steps:
-        raise UserError(
-            f"--walk_steps: expected none for --source {source}, whose walk has the config's {source}.steps, "
-            f"got {materials.walk_steps}"
-        )
     if config.train.task != source:
         raise UserError(
             f"--source {source}: expected a config whose train.task is {source}, got train.task {config.train.task}"
@@ -89,5 +86,5 @@ def shared_fields(materials: Materials, source: str) -> dict[str, Any]:
         "num_classes": materials.num_classes,
         "background": background_of(config),
         "beta": float(config[source].beta),
-        "steps": int(config[source].steps),
+        "steps": materials.walk_steps or int(config[source].steps),
     }
