@@ -1,5 +1,6 @@
 """The pages of docs/ run: their code, their commands, and the methods that they add."""
 
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from spml.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -79,11 +83,25 @@ def test_added_methods(tmp_path: Path, tiny_config_file: Path) -> None:
     assert len(list((work / "predicted" / "semantic_gray").glob("*.png"))) == 8
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+@pytest.mark.parametrize("page", sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
 def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-        assert target.startswith("http") or (ROOT / "docs" / target).exists(), f"{page}: {target}"
+        assert target.startswith("http") or ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs" / "methods").glob("*.md")))
+def test_a_page_of_a_method_says_all(page: str) -> None:
+    """A text first, a formula, a config that loads, a source, figures, and where we differ."""
+    text = (ROOT / "docs" / "methods" / page).read_text(encoding="utf-8")
+    first = text.split("\n\n")[1]
+    assert 4 <= len(re.findall(r"[.](?=\s|$)", first)) <= 6, "about five sentences"
+    assert re.search(r"^    \S.*=", text, re.MULTILINE), "a formula, indented by four"
+    for part in ("Source", "Figures", "Where we differ"):
+        assert text.count(f"**{part}.**") == 1, part
+    for _, example in blocks(f"methods/{page}", "yaml"):
+        tree = yaml.safe_load(example)
+        load_config(None, [f"{part}.{key}={json.dumps(value)}" for part in tree for key, value in tree[part].items()])
 
 
 def test_the_readme_is_one_page_whose_links_lead_somewhere() -> None:
