@@ -1,7 +1,7 @@
 """Compares the dense-CRF loss by the lattice with one by a matrix of pixels x pixels; times tree energy over sizes.
 
-With --steps: time and memory of a whole training step of every loss that needs no segments, and of SPML, beside a step
-of partial cross-entropy on the same network and batch.
+With --steps: time and memory of a whole training step of every loss that needs no segments, of SPML, and of networks of
+class activation maps on the same backbone, beside a step of partial cross-entropy on the same batch.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from spml.config.settings import defaults_of
 from spml.losses import TABLE
 from spml.losses.dense_crf import dense_crf
 from spml.losses.tree_energy import tree_energy
+from spml.models.cam import CAM_TASKS
 
 PARTIAL = ["train.task=segmentation", "losses=none", "losses.cross_entropy.weight=1"]
 CLASSES, CHANNELS, SIGMA_XY, SIGMA_RGB = 21, 64, 50.0, 15.0  # ranges of the recipe at half the crop's size
@@ -100,6 +101,7 @@ def step_rows(options, backbone: str, count: int, crop: int) -> list[Row]:
         if name != "cross_entropy" and "segments" not in loss.inputs:
             weight = defaults_of(loss.settings)["weight"]
             methods[name] = [*common, *PARTIAL, f"losses.{name}.weight={weight}"]
+    methods |= {f"maps by {task}": [*common, f"train.task={task}", "losses=none"] for task in CAM_TASKS}
     plain, rows = Trainer([*common, *PARTIAL], batch), []
     plain()  # the optimizer's memory comes with the first step
     for name, overrides in methods.items():

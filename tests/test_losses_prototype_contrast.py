@@ -336,3 +336,17 @@ def test_two_processes_are_one(tmp_path):
     for name, value in terms.items():
         torch.testing.assert_close(found[0][1][name] + found[1][1][name], value)
     torch.testing.assert_close(torch.cat([one[2] for one in found]), gradient)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mining", MINING[1:])
+def test_on_cuda(mining):
+    features, maps, tag, inside = problem()
+    expected = ppc.prototype_contrast(
+        *views(features, maps, tag, inside), torch.Generator().manual_seed(0), mining=mining
+    )
+    features, maps = ([x.cuda() for x in both] for both in (features, maps))
+    both = views(features, maps, tag.cuda(), inside.cuda())
+    found = ppc.prototype_contrast(*both, torch.Generator().manual_seed(0), mining=mining)
+    for name, value in expected.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=1e-6)
