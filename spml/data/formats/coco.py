@@ -22,6 +22,7 @@ from spml.data.formats.base import (
 )
 from spml.data.formats.images import Images
 from spml.data.formats.safe import json_keys, read_object
+from spml.data.raster import Point
 from spml.data.samples import DataError
 from spml.files import write_json
 
@@ -191,29 +192,28 @@ def write(export: Export) -> None:
 
 
 def _object(one: patches.Instance, annotation: Annotation, names: Sequence[str]) -> dict[str, Any]:
-    rows, columns = one.window
     if one.polygons:
         held: Any = [[value for point in shape.points for value in point] for shape in one.polygons]
-        (x0, y0), (x1, y1) = extent([point for shape in one.polygons for point in shape.points])
+        corners = extent([point for shape in one.polygons for point in shape.points])
     else:
         whole = patches.frame(one, (annotation.height, annotation.width))
         held = {"size": list(whole.shape), "counts": rle.compress(rle.encode(whole))}
-        (x0, y0), (x1, y1) = (columns.start, rows.start), (columns.stop, rows.stop)
-    box = [x0, y0, x1 - x0, y1 - y0]
-    return {"category_id": names.index(one.name) + 1, "segmentation": held, "area": one.area, "bbox": box, "iscrowd": 0}
+        rows, columns = one.window
+        corners = (columns.start, rows.start), (columns.stop, rows.stop)
+    return _entry(one.name, held, corners, one.area, names)
 
 
 def _box(shape: Shape, names: Sequence[str]) -> dict[str, Any]:
     (x0, y0), (x1, y1) = extent(shape.points)
-    box = [x0, y0, x1 - x0, y1 - y0]
-    area = box[2] * box[3]
-    return {
-        "category_id": names.index(str(shape.label)) + 1,
-        "segmentation": [],
-        "area": area,
-        "bbox": box,
-        "iscrowd": 0,
-    }
+    return _entry(str(shape.label), [], ((x0, y0), (x1, y1)), (x1 - x0) * (y1 - y0), names)
+
+
+def _entry(
+    name: str, segmentation: Any, corners: tuple[Point, Point], area: float, names: Sequence[str]
+) -> dict[str, Any]:
+    (x0, y0), (x1, y1) = corners
+    rest = {"area": area, "bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0}
+    return {"category_id": names.index(name) + 1, "segmentation": segmentation, **rest}
 
 
 FORMAT = Format("COCO's instances: one JSON file", recognise, read, write)

@@ -73,7 +73,7 @@ def _labels(entry: dict[str, Any], category: dict[Any, str], names: tuple[str, .
     labels = {}
     for segment in listed if isinstance(listed, list) else [None]:
         known = isinstance(segment, dict) and type(segment.get("id")) is int
-        if not known or key_of(segment.get("category_id")) not in category:
+        if segment is None or not known or key_of(segment.get("category_id")) not in category:
             raise DataError(
                 f"{where}: expected segments_info with id and the category_id of a category, got {short(segment)}"
             )

@@ -72,8 +72,8 @@ def _cut_line(points: Sequence[Point], limit: Point) -> list[tuple[Point, ...]]:
 def without_erasers(annotation: Annotation, names: Sequence[str]) -> Annotation:
     """An annotation whose shapes say the same without its erasers, for formats that have none.
 
-    Lines keep the parts whose middle was left, points those whose middle was left; boxes are weak and stay. Polygons that
-    lost a part become labels.
+    Lines keep the parts whose middle was left, and so do points; boxes are weak and stay. Polygons that lost a part
+    become labels.
     """
     if not any(shape.kind == "erase" for shape in annotation.shapes):
         return annotation

@@ -1,7 +1,7 @@
 """A folder of annotations as the studio and `spml run` have it: classes.txt, strokes, labels, weak labels, lists.
 
-`strokes/<name>.json` holds what was drawn on the image <name>.<suffix>, `labels/<name>.png` its labels, `weak/<name>.png`
-what its strokes say (254 unlabelled, 255 void). Lists, tags.txt and boxes.json are for `spml run`.
+Of the image <name>.<suffix> `strokes/<name>.json` holds what was drawn, `labels/<name>.png` the labels, and
+`weak/<name>.png` what the strokes say (254 unlabelled, 255 void). Lists, tags.txt and boxes.json are for `spml run`.
 """
 
 import json
@@ -107,10 +107,10 @@ def read_folder(folder: Path, names: Sequence[str]) -> Iterator[Annotation]:
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if (other := found.setdefault(stem, path)) != path:
             raise DataError(f"{path}: {other.name} has the same name but for the suffix: rename one of them")
-    stems = {
-        file.relative_to(folder / "strokes").with_suffix("").as_posix() for file in folder.glob("strokes/**/*.json")
-    }
-    stems |= {file.relative_to(folder / "labels").with_suffix("").as_posix() for file in folder.glob("labels/**/*.png")}
+    stems = set()
+    for kind, suffix in (("strokes", "json"), ("labels", "png")):
+        files = (folder / kind).glob(f"**/*.{suffix}")
+        stems |= {file.relative_to(folder / kind).with_suffix("").as_posix() for file in files if file.name[0] != "."}
     for stem in sorted(stems):
         if stem not in found:
             raise DataError(f"{folder}: no image {stem}.* ({', '.join(SUFFIXES)}) for its strokes or labels")
@@ -136,8 +136,8 @@ def _read_one(folder: Path, image: Path, stem: str, names: Sequence[str]) -> Ann
 def list_rows(annotation: Annotation, painted: bool) -> dict[str, str]:
     """The lists that an image belongs to, and its line in each.
 
-    Points, lines, boxes and polygons teach by weak/<name>.png, where anything is `painted`; labels by labels/<name>.png.
-    A tag list names the image alone.
+    Points, lines, boxes and polygons teach by weak/<name>.png, where anything is `painted`, labels by
+    labels/<name>.png. A tag list names the image alone.
     """
     weak, name = f"weak/{annotation.stem}.png", annotation.name
     rows = {DRAWN[shape.kind]: f"{name} {weak}" for shape in annotation.shapes if shape.kind in DRAWN and painted}

@@ -73,7 +73,7 @@ class Images:
         return self._all([(name, where, self.find(name, where)) for name, where in wanted])
 
     def find_stems(self, wanted: Iterable[tuple[Sequence[str], str]], left_out: frozenset[Path]) -> list[Path]:
-        """The photographs of (names without suffix of which the first that fits counts, where). Raises as `find_all`."""
+        """The photographs of (names without suffix, the first that fits counts; where). Raises as `find_all` does."""
         found = []
         for stems, where in wanted:
             paths = (self.find_stem(stem, where, left_out) for stem in stems)

@@ -157,7 +157,7 @@ class Import:
             for suffix in SUFFIXES:
                 if (other := found.image.with_suffix(suffix)) != found.image and other.is_file():
                     raise DataError(
-                        f"{found.where}: {other} has the name of {found.image.name} but for the suffix; rename one of them"
+                        f"{found.where}: {other} and {found.image.name} differ in the suffix alone; rename one of them"
                     )
             return replace(found, name=inside)
         name = "_".join(plain_name(found.name).split())
@@ -201,9 +201,8 @@ class Import:
         for kind, rows in self.rows.items():
             old = _lines(self.folder / "lists" / f"{kind}.txt")
             taken = {name for name, _ in self.seen.values()}
-            kept = {
-                name: row for name, row in old.items() if name not in rows and not (self.overwrite and name in taken)
-            }
+            gone = taken if self.overwrite else set()
+            kept = {name: row for name, row in old.items() if name not in rows and name not in gone}
             self._keep_old(f"lists/{kind}.txt", {**kept, **rows}, old)
             if rows:
                 summary.kinds[kind] = len(rows)

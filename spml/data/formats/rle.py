@@ -1,6 +1,7 @@
 """Run lengths of masks: pixels outside, then inside, then outside .., and COCO's text form of them."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,23 +9,20 @@ from numpy.typing import NDArray
 from spml.data.samples import DataError
 
 Array = NDArray
+Order = Literal["F", "C"]  # down the columns, as COCO does, or along the rows, as CVAT does
 FIRST, BITS, MORE, SIGN = 48, 5, 0x20, 0x10  # of COCO's text: each letter less 48 holds five bits and "more follows"
 MOST_LETTERS = 7  # of a number: run lengths of an image fit 32 bits
 
 
-def encode(mask: Array, order: str = "F") -> list[int]:
-    """The run lengths of a mask (H, W) bool, the first of pixels outside.
-
-    Args:
-        order: "F" goes down the columns, as COCO does; "C" along the rows, as CVAT does.
-    """
-    flat = np.concatenate([[False], mask.astype(bool).ravel(order=order), [True]])  # type: ignore[call-overload]
+def encode(mask: Array, order: Order = "F") -> list[int]:
+    """The run lengths of a mask (H, W) bool, the first of pixels outside."""
+    flat = np.concatenate([[False], mask.astype(bool).ravel(order=order), [True]])
     flat[-1] = not flat[-2]
     change = np.flatnonzero(flat[1:] != flat[:-1])
     return np.diff(change, prepend=0).tolist()
 
 
-def decode(counts: Sequence[int], size: tuple[int, int], where: str, order: str = "F") -> Array:
+def decode(counts: Sequence[int], size: tuple[int, int], where: str, order: Order = "F") -> Array:
     """The mask (H, W) bool of run lengths.
 
     Raises: DataError where a length is no whole number of at least 0, or they do not add up to H x W. Nothing larger
@@ -36,7 +34,7 @@ def decode(counts: Sequence[int], size: tuple[int, int], where: str, order: str 
     if sum(counts) != total:
         raise DataError(f"{where}: expected run lengths of {size[1]} x {size[0]} = {total} pixels, got {sum(counts)}")
     inside = np.arange(len(counts)) % 2 == 1
-    return np.repeat(inside, counts).reshape(size, order=order)  # type: ignore[call-overload]
+    return np.repeat(inside, counts).reshape(size, order=order)
 
 
 def compress(counts: Sequence[int]) -> str:
