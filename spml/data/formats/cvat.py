@@ -182,27 +182,23 @@ def write(export: Export) -> None:
         size = {"width": str(annotation.width), "height": str(annotation.height)}
         image = SubElement(root, "image", {"id": str(number), "name": annotation.name, **size})
         export.take(annotation, f"images/{annotation.name}")
-        for found in patches.instances(annotation, export.names):
-            _write_object(image, found)
-        for shape in annotation.shapes:
-            if shape.kind != "polygon":
-                _write_shape(image, shape)
+        below, shapes = patches.layers(annotation, export.names)
+        for one in below:
+            _write_mask(image, one)
+        for shape in shapes:
+            _write_shape(image, shape)
         for tag in annotation.tags:
             SubElement(image, "tag", {"label": tag, "source": "manual"})
     indent(root)
     ElementTree(root).write(export.place("annotations.xml"), encoding="utf-8", xml_declaration=True)
 
 
-def _write_object(image: Element, found: patches.Instance) -> None:
-    for shape in found.polygons:
-        _write_shape(image, shape)
-    if not found.polygons:
-        rows, columns = found.window
-        height, width = found.inside.shape
-        counts = ", ".join(map(str, rle.encode(found.inside, order="C")))
-        place = {"left": columns.start, "top": rows.start, "width": width, "height": height}
-        words = {"label": found.name, "source": "manual", "occluded": "0", "rle": counts}
-        SubElement(image, "mask", {**words, **{key: str(value) for key, value in place.items()}, "z_order": "0"})
+def _write_mask(image: Element, one: patches.Instance) -> None:
+    height, width = one.inside.shape
+    place = {"left": one.window[1].start, "top": one.window[0].start, "width": width, "height": height}
+    counts = ", ".join(map(str, rle.encode(one.inside, order="C")))
+    words = {"label": one.name, "source": "manual", "occluded": "0", "rle": counts}
+    SubElement(image, "mask", {**words, **{key: str(value) for key, value in place.items()}, "z_order": "0"})
 
 
 def _write_shape(image: Element, shape: Shape) -> None:

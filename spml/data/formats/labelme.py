@@ -191,9 +191,8 @@ def write(export: Export) -> None:
         path = export.place(f"{annotation.stem}.json")
         export.take(annotation, annotation.name)
         image = annotation.name.rpartition("/")[2]
-        drawn = [_written(shape) for shape in annotation.shapes if shape.kind != "polygon"]
-        for found in patches.instances(annotation, export.names):
-            drawn += _object(found)
+        below, shapes = patches.layers(annotation, export.names)
+        drawn = [_mask(one) for one in below] + [_written(shape) for shape in shapes]
         flags = {name: name in annotation.tags for name in export.names} if annotation.tags else {}
         size = {"imageHeight": annotation.height, "imageWidth": annotation.width}
         content = {"version": VERSION, "flags": flags, "shapes": drawn, "imagePath": image, "imageData": None, **size}
@@ -209,12 +208,10 @@ def _written(shape: Shape) -> dict[str, Any]:
     return {**_entry(kind, str(shape.label), [list(point) for point in shape.points], shape.group), **pen}
 
 
-def _object(found: patches.Instance) -> list[dict[str, Any]]:
-    if found.polygons:
-        return [_written(shape) for shape in found.polygons]
-    rows, columns = found.window
+def _mask(one: patches.Instance) -> dict[str, Any]:
+    rows, columns = one.window
     corners = [[columns.start, rows.start], [columns.stop - 1, rows.stop - 1]]
-    return [{**_entry("mask", found.name, corners, None), "mask": mask_text(found.inside)}]
+    return {**_entry("mask", one.name, corners, None), "mask": mask_text(one.inside)}
 
 
 def _entry(kind: str, label: str, points: list[Any], group: int | None) -> dict[str, Any]:

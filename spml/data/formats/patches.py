@@ -55,6 +55,14 @@ def instances(annotation: Annotation, names: Sequence[str]) -> list[Instance]:
     return [*found, *kept]
 
 
+def layers(annotation: Annotation, names: Sequence[str]) -> tuple[list[Instance], list[Shape]]:
+    """Patches of labels, which lie below, and all shapes in their order but for polygons that became parts of patches."""
+    found = instances(annotation, names)
+    kept = {id(shape) for one in found for shape in one.polygons}
+    shapes = [shape for shape in annotation.shapes if shape.kind != "polygon" or id(shape) in kept]
+    return [one for one in found if not one.polygons], shapes
+
+
 def objects(annotation: Annotation, export: Export) -> list[Instance]:
     """The objects of an annotation without patches of background, for formats of objects; they count as lost."""
     found = instances(annotation, export.names)

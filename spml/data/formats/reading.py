@@ -115,7 +115,7 @@ class Import:
             ground = [name for name in found.names if means_background(name)][:1] or ["background"]
             names = (*ground, *(name for name in found.names if name not in ground))
         if not 2 <= len(names) <= MAX_CLASSES:
-            raise UserError(f"expected 2 to {MAX_CLASSES} classes in all, got {len(names)}")
+            raise UserError(f"{self.folder}: expected 2 to {MAX_CLASSES} classes in all, got {len(names)}")
         return names
 
     def take(
