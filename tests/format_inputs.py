@@ -185,7 +185,9 @@ def voc(folder: Path) -> Path:
 def yolo(folder: Path) -> Path:
     (folder / "labels" / "train").mkdir(parents=True, exist_ok=True)
     (folder / "data.yaml").write_text("path: .\ntrain: images/train\nnames:\n  0: cat\n  1: wild dog\n")
-    (folder / "labels" / "train" / "a.txt").write_text("0 0.1 0.1 0.3 0.1 0.3 0.4\n1 0.5 0.5 0.75 0.5 0.75 1.0 0.5 1.0\n")
+    (folder / "labels" / "train" / "a.txt").write_text(
+        "0 0.1 0.1 0.3 0.1 0.3 0.4\n1 0.5 0.5 0.75 0.5 0.75 1.0 0.5 1.0\n"
+    )
     (folder / "labels" / "train" / "b.txt").write_text("1 0.5 0.5 0.25 0.2\n")
     return folder
 

@@ -154,3 +154,39 @@ def test_weak_shapes_stay_weak(tmp_path: Path) -> None:
     ]
     assert (folder / "lists/point.txt").read_text() == "a.png weak/a.png\n"
     assert (folder / "lists/mask.txt").read_text() == "a.png weak/a.png\nb.png labels/b.png\n"
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_photographs_in_folders(tmp_path: Path, name: str) -> None:
+    """Two photographs below folders are found again."""
+    names = ("day/x/a.png", "night/b.png")
+    first = photographs(tmp_path / "first", names)
+    (first / "classes.txt").write_text("background\ncat\n")
+    mask = np.full((30, 40), 254, np.uint8)
+    mask[5:9, 5:12] = 1
+    for one in names:
+        path = first / "labels" / one
+        path.parent.mkdir(parents=True)
+        Image.fromarray(mask).save(path)
+    export_annotations(first, tmp_path / "out", name)
+    second = photographs(tmp_path / "second", names)
+    assert import_annotations(tmp_path / "out", second, classes=first / "classes.txt").images == 2
+    for one in names:
+        found = np.array(Image.open(second / ("weak" if name == "yolo" else "labels") / one))
+        assert (found[mask == 1] == 1).all() and (found[10:] >= 254).all()
+
+
+def test_files_say_nothing_of_this_machine(tmp_path: Path) -> None:
+    first = photographs(tmp_path / "first")
+    import_annotations(labelme(tmp_path / "source"), first)
+    for name in TABLE:
+        export_annotations(first, tmp_path / name, name)
+    for path in tmp_path.rglob("*"):
+        if path.suffix in (".json", ".xml", ".txt", ".yaml"):
+            assert str(tmp_path) not in path.read_text()
+
+
+def test_the_page_names_every_format() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+    for name in TABLE:
+        assert f"| `{name}` |" in page

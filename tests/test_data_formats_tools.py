@@ -1,5 +1,6 @@
 """Our files as other tools read them: pycocotools, labelme; and details of each format."""
 
+import base64
 import io
 import json
 import sys
@@ -82,6 +83,27 @@ def test_compressed_run_lengths_of_pycocotools(tmp_path: Path) -> None:
     np.testing.assert_array_equal(label(plain / "labels/b.png"), label(packed / "labels/b.png"))
 
 
+def test_labelme_files_keep_its_rules(tmp_path: Path) -> None:
+    """What labelme's reader demands, where it is not installed to say so itself."""
+    folder = folder_of(tmp_path, labelme(tmp_path / "source"))
+    export_annotations(folder, tmp_path / "out", "labelme")
+    counts = {"point": 1, "line": 2, "rectangle": 2, "mask": 2}
+    for name in "ab":
+        data = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        assert {"version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"} == set(data)
+        assert data["imagePath"] == f"{name}.png" and data["imageData"] is None
+        assert (data["imageHeight"], data["imageWidth"]) == (HEIGHT, WIDTH)
+        assert all(isinstance(up, bool) for up in data["flags"].values())
+        for shape in data["shapes"]:
+            assert isinstance(shape["label"], str) and isinstance(shape["flags"], dict)
+            assert all(isinstance(point, list) and len(point) == 2 for point in shape["points"])
+            assert len(shape["points"]) == counts.get(shape["shape_type"], len(shape["points"])) > 0
+            if shape["shape_type"] == "mask":
+                (x0, y0), (x1, y1) = shape["points"]
+                mask = np.array(Image.open(io.BytesIO(base64.b64decode(shape["mask"]))))
+                assert mask.shape == (y1 - y0 + 1, x1 - x0 + 1) and set(np.unique(mask)) <= {0, 255}
+
+
 def labelme_module() -> object:
     """labelme's own file reader, where it is installed (it needs Qt, so most machines lack it)."""
     pytest.importorskip("labelme._label_file")
@@ -104,7 +126,9 @@ def test_labelme_reads_what_we_write(tmp_path: Path) -> None:
         ]
         full = [s for s in theirs.shapes if s["shape_type"] in ("mask", "polygon", "circle")]
         expected = shapes_to_label((HEIGHT, WIDTH, 3), full, names)[0]
-        drawn = shapes_to_label((HEIGHT, WIDTH, 3), [s for s in ours.shapes if s["shape_type"] in ("mask", "polygon")], names)
+        drawn = shapes_to_label(
+            (HEIGHT, WIDTH, 3), [s for s in ours.shapes if s["shape_type"] in ("mask", "polygon")], names
+        )
         np.testing.assert_array_equal(drawn[0][expected == 1] == 1, True)
         assert (drawn[0] != expected).sum() <= 40  # circles as polygons: along the rim
         found = next(one for one in read_folder(folder, list(names)) if one.stem == name)
@@ -179,8 +203,6 @@ def test_embedded_images_and_exif(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turned by 90 degrees
     file = io.BytesIO()
     Image.fromarray(np.zeros((WIDTH, HEIGHT, 3), np.uint8)).save(file, "JPEG", exif=exif)
-    import base64
-
     text = base64.b64encode(file.getvalue()).decode()
     shape = labelme_shape("point", "cat", [[39.5, 0.5]])
     data = labelme_content("C:\\photos\\my cat.jpg", [shape], imageData=text)
@@ -224,7 +246,11 @@ def test_any_palette_keeps_ids_and_names_come_from_a_file(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("labelmap.txt", "# label:color_rgb:parts:actions\nroad:1,2,3::\nsky way:4,5,6::\ncar:::\n", "road,sky way,car"),
+        (
+            "labelmap.txt",
+            "# label:color_rgb:parts:actions\nroad:1,2,3::\nsky way:4,5,6::\ncar:::\n",
+            "road,sky way,car",
+        ),
         ("labels.txt", "__ignore__\n_background_\ncat\n", "_background_,cat,class 2"),
         ("names.txt", "0 road\n2: sky way\n", "road,class 1,sky way"),
         ("classes.txt", "rue\nпёс\n2 roues\n", "rue,пёс,2 roues"),

@@ -26,7 +26,11 @@ def centres(size: tuple[int, int] = SIZE) -> list[tuple[int, int, Fraction, Frac
 def distance_squared(x: Fraction, y: Fraction, start: tuple, end: tuple) -> Fraction:
     (x0, y0), (x1, y1) = (tuple(map(Fraction, point)) for point in (start, end))
     length = (x1 - x0) ** 2 + (y1 - y0) ** 2
-    place = Fraction(0) if not length else max(Fraction(0), min(Fraction(1), ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / length))
+    place = (
+        Fraction(0)
+        if not length
+        else max(Fraction(0), min(Fraction(1), ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / length))
+    )
     return (x - x0 - place * (x1 - x0)) ** 2 + (y - y0 - place * (y1 - y0)) ** 2
 
 
@@ -55,7 +59,7 @@ def drawn(points: list, width: float) -> np.ndarray:
 
 
 def odd(points: list) -> np.ndarray:
-    """To the right of a centre an odd number of edges is crossed; an edge's upper end counts, its lower one does not."""
+    """To the right of a centre an odd number of edges is crossed; of an edge's ends the upper one alone counts."""
     frame = np.zeros(SIZE, bool)
     exact = [tuple(map(Fraction, point)) for point in points]
     for row, column, x, y in centres():

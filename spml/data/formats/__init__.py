@@ -1,5 +1,7 @@
 """Annotations of other tools, in and out: a table of formats, and the folder that the studio and `spml run` take."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from spml.data.formats.base import Format
@@ -62,7 +64,7 @@ def import_annotations(
     Raises: UserError for a source with any fault, by file and place, and for files that are there with other content.
     """
     folder, explicit = Path(folder).resolve(), given_names(classes)
-    with unpacked(Path(source).resolve()) as content:
+    with _one_line(), unpacked(Path(source).resolve()) as content:
         name = detect(content) if format == "auto" else format
         entry = _entry(name)
         with Staged(folder) as staged:
@@ -93,7 +95,18 @@ def export_annotations(
         raise UserError(f"no such folder: {folder}")
     if out == folder and (format != "labelme" or images):
         raise UserError(f"{out}: expected another folder to write to, got the one that is read")
-    return write(folder, out, format, entry, images, overwrite)
+    with _one_line():
+        return write(folder, out, format, entry, images, overwrite)
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """What the machine refuses, such as a name that is too long or a full disk, as a UserError."""
+    try:
+        yield
+    except OSError as error:
+        place = "" if error.filename is None else f"{str(error.filename)[-300:]}: "
+        raise UserError(f"{place}{error.strerror or error}") from error
 
 
 def _entry(name: str) -> Format:

@@ -21,7 +21,7 @@ from spml.data.formats.base import (
     short,
 )
 from spml.data.formats.images import Images
-from spml.data.formats.safe import json_keys, read_object
+from spml.data.formats.safe import json_kind, kind_of, read_object
 from spml.data.raster import Point
 from spml.data.samples import DataError
 from spml.files import write_json
@@ -36,21 +36,14 @@ def files_of(source: Path) -> list[Path]:
     return sorted(source.glob("*.json")) + sorted(source.glob("annotations/*.json"))
 
 
-def is_coco(content: dict[str, Any], panoptic: bool) -> bool:
-    """Whether the object of a JSON file is a COCO data set, of this kind."""
-    listed = isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list)
-    first = (content["annotations"][:1] or [{}])[0] if listed else {}
-    return listed and (isinstance(first, dict) and "segments_info" in first) == panoptic
-
-
 def recognise(source: Path) -> bool:
     """A JSON file with `images` and `annotations`, or a folder with one."""
-    return any(is_coco(json_keys(path), panoptic=False) for path in files_of(source)[:3])
+    return any(json_kind(path) == "coco" for path in files_of(source)[:3])
 
 
 def read(source: Path, images: Images, given: tuple[str, ...] = ()) -> Source:
     """The annotations of a JSON file. Raises UserError for a bad one: file and entry."""
-    path, content = the_file(source, panoptic=False)
+    path, content = the_file(source, "coco")
     names, category = categories(content, path, given)
     entries = image_entries(content, path)
     objects: dict[Any, list[tuple[int, dict]]] = {key: [] for key in entries}
@@ -76,18 +69,17 @@ def read(source: Path, images: Images, given: tuple[str, ...] = ()) -> Source:
     return Source(names, annotations())
 
 
-def the_file(source: Path, panoptic: bool) -> tuple[Path, dict[str, Any]]:
-    """The JSON file of a source and its content. Raises UserError where there is none, or more than one."""
-    kind = "COCO's panoptic JSON" if panoptic else "COCO's instances, a JSON file"
-    if source.is_file():
-        content = read_object(source, kind)
-        fitting = [(source, content)] if is_coco(content, panoptic) else []
-    else:
-        fitting = [(path, held) for path in files_of(source) if is_coco(held := json_keys(path), panoptic)]
-    if len(fitting) != 1:
-        got = ", ".join(path.name for path, _ in fitting) or "none"
-        raise DataError(f"{source}: expected one file of {kind} with `images` and `annotations`, got {got}")
-    return fitting[0]
+def the_file(source: Path, form: str) -> tuple[Path, dict[str, Any]]:
+    """The JSON file of a source and its content. Raises UserError where there is none of this form, or several."""
+    fitting = [source] if source.is_file() else [path for path in files_of(source) if json_kind(path) == form]
+    got = ", ".join(path.name for path in fitting) or "none"
+    if len(fitting) == 1:
+        content = read_object(fitting[0], "COCO's JSON")
+        if kind_of(content) == form:
+            return fitting[0], content
+        got = f"{fitting[0].name}, which is another"
+    what = "whose annotations have `segments_info`" if form == "coco_panoptic" else "with `images` and `annotations`"
+    raise DataError(f"{source}: expected one JSON file of COCO {what}, got {got}")
 
 
 def key_of(value: Any) -> Any:

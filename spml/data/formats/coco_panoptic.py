@@ -14,13 +14,12 @@ from spml.data.formats.coco import (
     categories,
     files_of,
     image_entries,
-    is_coco,
     key_of,
     said_size,
     the_file,
 )
 from spml.data.formats.images import Images, plain_name
-from spml.data.formats.safe import DAMAGED, json_keys
+from spml.data.formats.safe import DAMAGED, json_kind
 from spml.data.samples import DataError
 from spml.files import write_json
 
@@ -29,12 +28,12 @@ FOLDER = "panoptic"  # of the PNGs, beside panoptic.json
 
 def recognise(source: Path) -> bool:
     """A JSON file whose annotations have `segments_info`, or a folder with one."""
-    return any(is_coco(json_keys(path), panoptic=True) for path in files_of(source)[:3])
+    return any(json_kind(path) == "coco_panoptic" for path in files_of(source)[:3])
 
 
 def read(source: Path, images: Images, given: tuple[str, ...] = ()) -> Source:
     """The labels of a panoptic data set; pixels of no segment are unlabelled. Raises UserError: file and entry."""
-    path, content = the_file(source, panoptic=True)
+    path, content = the_file(source, "coco_panoptic")
     names, category = categories(content, path, given)
     entries = image_entries(content, path)
     wanted: list[tuple[str, str]] = []

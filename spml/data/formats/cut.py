@@ -60,13 +60,20 @@ def _cut_line(points: Sequence[Point], limit: Point) -> list[tuple[Point, ...]]:
             elif not 0 <= start[axis] <= limit[axis]:
                 last = -1.0
         if first <= last:
-            head = (start[0] + first * step[0], start[1] + first * step[1]) if first else start
-            tail = (start[0] + last * step[0], start[1] + last * step[1]) if last < 1 else end
+            head, tail = (start if not first else _at(start, step, first, limit)), end
+            if last < 1:
+                tail = _at(start, step, last, limit)
             if parts and first == 0 and parts[-1][-1] == start:
                 parts[-1].append(tail)
             else:
                 parts.append([head, tail])
     return [tuple(part) for part in parts]
+
+
+def _at(start: Point, step: Point, part: float, limit: Point) -> Point:
+    """A place on a line, inside the image whatever rounding does."""
+    x, y = (min(max(a + part * b, 0.0), side) for a, b, side in zip(start, step, limit, strict=True))
+    return x, y
 
 
 def without_erasers(annotation: Annotation, names: Sequence[str]) -> Annotation:

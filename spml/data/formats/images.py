@@ -62,7 +62,7 @@ class Images:
         return found
 
     def _direct(self, plain: str) -> list[Path]:
-        paths = [self.folder / plain]
+        paths = [] if self.name_of(self.folder / plain) is None else [self.folder / plain]
         for root in self.near:
             paths += [root / plain, *(root / beside / plain for beside in BESIDE)]
         return paths
@@ -134,5 +134,13 @@ def walk(root: Path, left_out: Sequence[str] = ()) -> Iterable[Path]:
 
 def plain_name(name: str) -> str:
     """A path of any system as one below a folder: `/`, no drive, no `..`; "image" where nothing is left."""
-    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..") and ":" not in part]
+    text = name.encode("utf-8", "replace").decode().replace("\\", "/")
+    parts = [part for part in text.split("/") if part not in ("", ".", "..") and ":" not in part]
     return "/".join(part.replace("\0", "") for part in parts) or "image"
+
+
+def new_name(name: str) -> str:
+    """The name that a copied photograph gets: a plain one without spaces, in no hidden folder and none of ours."""
+    parts = ["".join(one if one.isprintable() else "_" for one in part) for part in plain_name(name).split("/")]
+    parts = ["_".join(part.split()).lstrip(".") or "_" for part in parts]
+    return "/".join(["images", *parts] if parts[0] in OUTPUTS else parts)

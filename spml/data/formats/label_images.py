@@ -9,6 +9,7 @@ import numpy as np
 from spml.classes import IGNORE, MAX_CLASSES, UNLABELLED
 from spml.data.formats.base import Annotation, Export, Source, agreed_size, name_of
 from spml.data.formats.images import Images
+from spml.data.formats.safe import DAMAGED
 from spml.data.prepare.masks import mask_from_png
 from spml.data.raster import paint
 from spml.data.samples import DataError
@@ -84,7 +85,7 @@ def source_of(
 
     def annotations() -> Iterator[Annotation]:
         for path, image in masks:
-            mask = mask_from_png(path)
+            mask = _read(path)
             height, width = agreed_size(image, mask.shape, str(path))
             mask = mask if change is None else change(mask)
             odd = np.setdiff1d(mask[mask >= len(names)], [UNLABELLED, IGNORE])
@@ -95,11 +96,19 @@ def source_of(
     return Source(names, annotations(), whole=True)
 
 
+def _read(path: Path) -> np.ndarray:
+    """(H, W) uint8 of a mask: its grey values or palette indexes, or the ids of VOC's colours. Raises DataError."""
+    try:
+        return mask_from_png(path)
+    except DAMAGED as error:
+        raise DataError(f"cannot read the mask {path}: {str(error).splitlines()[0]}") from error
+
+
 def _counted(paths: Sequence[Path]) -> tuple[str, ...]:
     """ "class 0", .. for all ids that masks hold."""
     found = np.zeros(256, bool)
     for path in paths:
-        found |= np.bincount(mask_from_png(path).ravel(), minlength=256) > 0
+        found |= np.bincount(_read(path).ravel(), minlength=256) > 0
     found[[UNLABELLED, IGNORE]] = False
     return tuple(f"class {value}" for value in range(max(2, int(found.nonzero()[0].max(initial=0)) + 1)))
 

@@ -26,7 +26,7 @@ from spml.data.formats.base import (
     short,
 )
 from spml.data.formats.images import OUTPUTS, SUFFIXES, Images, missing_image
-from spml.data.formats.safe import json_keys, mask_text, read_object, text_bytes, text_mask
+from spml.data.formats.safe import json_kind, mask_text, read_object, text_bytes, text_mask
 from spml.data.samples import DataError
 from spml.files import read_json, write_json
 
@@ -43,7 +43,7 @@ GROUND = "_background_"  # labelme's own name of the background
 
 def recognise(source: Path) -> bool:
     """A labelme file, or a folder of them."""
-    return any("shapes" in json_keys(path) for path in _files(source)[:3])
+    return any(json_kind(path) == "labelme" for path in _files(source)[:3])
 
 
 def _files(source: Path) -> list[Path]:
@@ -78,7 +78,8 @@ def read(source: Path, images: Images, given: tuple[str, ...] = ()) -> Source:
         if label not in (*names, *VOID_NAMES):
             names.append(label)
     notes = _tags(held, names, given)
-    return Source(tuple(names), (_annotation(file, image, names) for file, image in found), notes=notes)
+    root = source if source.is_dir() else source.parent
+    return Source(tuple(names), (_annotation(file, image, root, names) for file, image in found), notes=notes)
 
 
 def _read_file(path: Path) -> _File | None:
@@ -136,7 +137,7 @@ def _tags(held: Sequence[_File], names: list[str], given: tuple[str, ...]) -> li
     return [f"flags that name no class are left out: {short(flag)} of {count} files" for flag, count in left.items()]
 
 
-def _annotation(file: _File, image: Path | None, names: list[str]) -> Annotation:
+def _annotation(file: _File, image: Path | None, root: Path, names: list[str]) -> Annotation:
     """One file's annotation, with the image that it brings where there is no other."""
     path, content, data = file.path, file.content, None
     if image is None:
@@ -150,7 +151,7 @@ def _annotation(file: _File, image: Path | None, names: list[str]) -> Annotation
         else:
             for one in _shapes(shape):
                 drawing.add(one)
-    name = content["imagePath"].replace("\\", "/").rpartition("/")[2]
+    name = (path.parent.relative_to(root) / content["imagePath"].replace("\\", "/").rpartition("/")[2]).as_posix()
     return Annotation(image, name, width, height, drawing.shapes, drawing.mask, content["tags"], str(path), data)
 
 

@@ -56,7 +56,7 @@ def instances(annotation: Annotation, names: Sequence[str]) -> list[Instance]:
 
 
 def layers(annotation: Annotation, names: Sequence[str]) -> tuple[list[Instance], list[Shape]]:
-    """Patches of labels, which lie below, and all shapes in their order but for polygons that became parts of patches."""
+    """Patches of labels, which lie below, and the shapes in their order, less polygons that patches took in."""
     found = instances(annotation, names)
     kept = {id(shape) for one in found for shape in one.polygons}
     shapes = [shape for shape in annotation.shapes if shape.kind != "polygon" or id(shape) in kept]

@@ -13,7 +13,7 @@ from spml.data.annotate_list import write_label
 from spml.data.formats.base import Annotation, Format, Source
 from spml.data.formats.cut import cut
 from spml.data.formats.folder import CLASSES, LISTS, boxes_of, list_rows, read_classes, strokes_text, tags_of
-from spml.data.formats.images import SUFFIXES, Images, plain_name
+from spml.data.formats.images import SUFFIXES, Images, new_name
 from spml.data.formats.staged import Staged
 from spml.data.raster import paint
 from spml.data.samples import DataError, image_size
@@ -81,10 +81,11 @@ class Import:
         self.rows: dict[str, dict[str, str]] = {kind: {} for kind in LISTS}
         self.tags: dict[str, str] = {}
         self.boxes: dict[str, list[dict[str, int]]] = {}
-        self.seen: dict[str, tuple[str, str]] = {}  # stem: name of the image, and where it was annotated
+        self.seen: dict[str, tuple[str, str, str]] = {}  # stem: name, image in the source, where it was annotated
         self.cut: list[str] = []
         self.lost: list[str] = []
         self.unlisted: list[str] = []
+        self.bare = 0  # images without any annotation
 
     def run(self, form: str, entry: Format, source: Path, images: Images) -> Summary:
         """Read everything, then move it to the folder."""
@@ -122,8 +123,9 @@ class Import:
         self, found: Annotation, names: tuple[str, ...], table: np.ndarray, images: Images, summary: Summary
     ) -> None:
         """Put the files of one image into the stage."""
+        image = str(found.image or found.name)
         found = self.place_image(found, images)
-        self.check_name(found)
+        self.check_name(found, image)
         size = (found.height, found.width)
         shapes = []
         for shape in found.shapes:
@@ -160,7 +162,7 @@ class Import:
                         f"{found.where}: {other} and {found.image.name} differ in the suffix alone; rename one of them"
                     )
             return replace(found, name=inside)
-        name = "_".join(plain_name(found.name).split())
+        name = new_name(found.name)
         path = self.staged.place(name)
         if found.image is None:
             path.write_bytes(found.content or b"")
@@ -169,16 +171,20 @@ class Import:
         height, width = image_size(path)
         return replace(found, name=name, width=width, height=height)
 
-    def check_name(self, found: Annotation) -> None:
-        """Raises DataError where another image has the same name but for folders and suffix: lists go by the stem."""
+    def check_name(self, found: Annotation, image: str) -> None:
+        """Raises DataError where another image has the same name but for folders and suffix: lists go by the stem.
+
+        Args:
+            image: where the source has it.
+        """
         stem = found.stem.rpartition("/")[2]
-        name, where = self.seen.setdefault(stem, (found.name, found.where))
+        _, other, where = self.seen.setdefault(stem, (found.name, image, found.where))
         if where == found.where:
             return
-        if name == found.name:
-            raise DataError(f"{found.where}: the image {name} has annotations in {where} as well")
+        if other == image:
+            raise DataError(f"{found.where}: the image {image} has annotations in {where} as well")
         raise DataError(
-            f"{found.where}: the images {name} and {found.name} are both called {stem!r}; files are named after them, "
+            f"{found.where}: the images {other} and {image} are both called {stem!r}; files are named after them, "
             "so names must differ"
         )
 
@@ -188,6 +194,7 @@ class Import:
         if rows and len(found.name.split()) != 1:
             self.unlisted.append(found.name)
             return
+        self.bare += not rows
         for kind, row in rows.items():
             self.rows[kind][found.name] = row
         stem = found.stem.rpartition("/")[2]
@@ -200,7 +207,7 @@ class Import:
         """Write the lists with the lines that are there already; an image taken in anew loses its old ones."""
         for kind, rows in self.rows.items():
             old = _lines(self.folder / "lists" / f"{kind}.txt")
-            taken = {name for name, _ in self.seen.values()}
+            taken = {name for name, _, _ in self.seen.values()}
             gone = taken if self.overwrite else set()
             kept = {name: row for name, row in old.items() if name not in rows and name not in gone}
             self._keep_old(f"lists/{kind}.txt", {**kept, **rows}, old)
@@ -243,6 +250,8 @@ class Import:
             summary.notes.append(
                 f"{len(self.unlisted)} images have spaces in their names, so no list names them: {self.unlisted[0]}"
             )
+        if self.bare:
+            summary.notes.append(f"{self.bare} images have no annotation")
         if not means_background(summary.classes[0]):
             summary.notes.append("class 0 is no background: train with dataset.background=none")
 

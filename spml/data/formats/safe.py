@@ -3,6 +3,7 @@
 import base64
 import binascii
 import contextlib
+import functools
 import io
 import json
 import tempfile
@@ -138,10 +139,29 @@ def _inner(folder: Path) -> Path:
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
 
-def json_keys(path: Path) -> dict[str, Any]:
-    """The object of a JSON file, or {} where it holds none: to recognise formats."""
+def json_kind(path: Path) -> str:
+    """The format that a JSON file looks like, labelme, coco or coco_panoptic; "" for another or a damaged one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return _json_kind(path, found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=64)  # COCO's own file takes half a minute to read
+def _json_kind(path: Path, time: int, size: int) -> str:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return ""
+    return kind_of(content)
+
+
+def kind_of(content: Any) -> str:
+    """The format that the content of a JSON file looks like, as `json_kind` says it."""
+    if not isinstance(content, dict):
+        return ""
+    if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
+        first = (content["annotations"][:1] or [None])[0]
+        return "coco_panoptic" if isinstance(first, dict) and "segments_info" in first else "coco"
+    return "labelme" if "shapes" in content else ""
