@@ -309,6 +309,29 @@ def test_nothing_is_replaced_silently(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (out / "a.json").read_text() != "mine"
 
 
+def test_files_that_say_the_same_stay(tmp_path: Path) -> None:
+    """The studio writes its own files of what was taken in: keys of classes, other ids, palette PNGs."""
+    folder, source = photographs(tmp_path / "folder"), labelme(tmp_path / "source")
+    import_annotations(source, folder)
+    path = folder / "strokes" / "a.json"
+    data = json.loads(path.read_text())
+    names = ("background", "cat", "dog", "bird")
+    data["classes"] = [{"key": f"k{place}", "id": place, "name": name} for place, name in enumerate(names)]
+    for number, stroke in enumerate(data["strokes"]):
+        stroke |= {"class": f"k{names.index(stroke['class'])}", "id": str(number)}
+    data["tags"] = [f"k{names.index(tag)}" for tag in data["tags"]]
+    path.write_text(json.dumps(data))
+    image = Image.open(folder / "labels" / "b.png")
+    image.putpalette([7] * 768)
+    image.save(folder / "labels" / "b.png")
+    before = (path.read_bytes(), (folder / "labels" / "b.png").read_bytes())
+    import_annotations(source, folder)
+    assert before == (path.read_bytes(), (folder / "labels" / "b.png").read_bytes())
+    data["strokes"][0]["points"][0][0] += 1
+    path.write_text(json.dumps(data))
+    refused(source, folder, r"strokes/a\.json are there already with other content")
+
+
 def test_a_second_source_adds(tmp_path: Path) -> None:
     folder = photographs(tmp_path / "folder", ("a.png", "b.png", "c.png"))
     import_annotations(labelme(tmp_path / "source"), folder)
@@ -425,6 +448,49 @@ def test_images_with_spaces_stay_out_of_lists(tmp_path: Path) -> None:
     assert any("1 images have spaces in their names" in note for note in done.notes)
     assert (folder / "strokes" / "my cat.json").is_file() and (folder / "weak" / "my cat.png").is_file()
     assert (folder / "lists" / "point.txt").read_text() == "b.png weak/b.png\n"
+
+
+def nodes(value: Any) -> list[tuple[Any, Any]]:
+    """Every place in a JSON value: its holder, and the key there."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+    return [found for key in keys for found in [(value, key), *nodes(value[key])]]
+
+
+@pytest.mark.parametrize("name", ["labelme", "coco", "coco_panoptic"])
+def test_any_value_anywhere_is_taken_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "source"
+    SOURCES[name](source)
+    path = sorted(source.glob("*.json"))[0]
+    whole, rng = path.read_text(), np.random.default_rng(0)
+    odd = [
+        None,
+        -1,
+        1e308,
+        float("nan"),
+        10**30,
+        [],
+        {},
+        "",
+        "\ud800",
+        True,
+        [[]],
+        "../x.png",
+        "a" * 5000,
+        [[1, 2]] * 4,
+    ]
+    taken = 0
+    for number in range(60):
+        data = json.loads(whole)
+        places = nodes(data)
+        holder, key = places[rng.integers(len(places))]
+        holder[key] = odd[rng.integers(len(odd))]
+        path.write_text(json.dumps(data))
+        try:
+            import_annotations(source, photographs(tmp_path / f"folder {number}"), name)
+            taken += 1
+        except UserError as error:
+            assert "\n" not in str(error)
+    assert 0 < taken < 60
 
 
 def test_hostile_archives(tmp_path: Path) -> None:

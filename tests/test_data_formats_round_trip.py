@@ -12,7 +12,9 @@ from PIL import Image
 
 from spml.cli.main import main
 from spml.data.formats import TABLE, detect, export_annotations, import_annotations
+from spml.data.formats.folder import read_folder
 from spml.data.lists import check_samples, read_list
+from spml.data.raster import paint
 from spml.errors import UserError
 
 
@@ -174,6 +176,32 @@ def test_photographs_in_folders(tmp_path: Path, name: str) -> None:
     for one in names:
         found = np.array(Image.open(second / ("weak" if name == "yolo" else "labels") / one))
         assert (found[mask == 1] == 1).all() and (found[10:] >= 254).all()
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_labels_stay_pixel_by_pixel(tmp_path: Path, name: str) -> None:
+    """Label images through every format: patches with holes, void, classes that touch."""
+    rng = np.random.default_rng(0)
+    label = np.kron(rng.choice([0, 1, 2, 254, 255], (10, 10)), np.ones((3, 4))).astype(np.uint8)
+    first, second = photographs(tmp_path / "first", ("a.png",)), photographs(tmp_path / "second", ("a.png",))
+    (first / "classes.txt").write_text("background\ncat\ndog\n")
+    (first / "labels").mkdir()
+    Image.fromarray(label).save(first / "labels" / "a.png")
+    export_annotations(first, tmp_path / "out", name)
+    import_annotations(tmp_path / "out", second, classes=first / "classes.txt")
+    if name == "yolo":
+        (annotation,) = read_folder(second, ("background", "cat", "dog"))
+        found = paint(annotation.shapes, {"cat": 1, "dog": 2}, label.shape, rim=False)
+    else:
+        found = np.array(Image.open(second / "labels" / "a.png"))
+    expected = label.copy()
+    if name in ("coco", "yolo"):
+        expected[label == 0] = 254  # the background is no object
+    if name in ("voc", "cityscapes"):
+        expected[label == 254] = 255
+    elif name != "labelme":
+        expected[label == 255] = 254
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_files_say_nothing_of_this_machine(tmp_path: Path) -> None:

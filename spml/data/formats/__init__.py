@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spml.data.formats.base import Format
+from spml.data.formats.folder import says_the_same
 from spml.data.formats.reading import Import, Summary, given_names, images_of
 from spml.data.formats.safe import unpacked
 from spml.data.formats.staged import Staged
@@ -67,7 +68,7 @@ def import_annotations(
     with _one_line(), unpacked(Path(source).resolve()) as content:
         name = detect(content) if format == "auto" else format
         entry = _entry(name)
-        with Staged(folder) as staged:
+        with Staged(folder, says_the_same) as staged:
             one = Import(folder, explicit, staged, overwrite)
             return one.run(name, entry, content, images_of(content, folder, image_dir))
 

@@ -7,8 +7,11 @@ Of the image <name>.<suffix> `strokes/<name>.json` holds what was drawn, `labels
 import json
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from spml.classes import IGNORE, MAX_CLASSES, UNLABELLED, means_background
 from spml.data.formats.base import Annotation, is_number, points_of, short
@@ -16,6 +19,7 @@ from spml.data.formats.images import OUTPUTS, SUFFIXES, walk
 from spml.data.formats.safe import read_object
 from spml.data.raster import KINDS, Shape, box_pixels
 from spml.data.samples import DataError, image_size, read_label
+from spml.errors import UserError
 
 CLASSES = "classes.txt"
 LISTS = ("tag", "box", "scribble", "point", "mask")
@@ -54,14 +58,17 @@ def strokes_text(annotation: Annotation) -> str:
     return json.dumps({**content, "tags": list(annotation.tags), "strokes": strokes}) + "\n"
 
 
-def read_strokes(path: Path, names: Sequence[str]) -> tuple[list[Shape], tuple[str, ...]]:
+def read_strokes(path: Path, names: Sequence[str] | None) -> tuple[list[Shape], tuple[str, ...]]:
     """The shapes and tags of strokes/<name>.json. Raises DataError for a bad one: file and stroke.
 
     A class is given by its name, or by a key that the file's own list `classes` explains.
+
+    Args:
+        names: of the classes that there are; None: any.
     """
     content = read_object(path, "strokes")
     listed = content.get("classes")
-    known = {name: name for name in names}
+    known = {name: name for name in names or ()}
     for one in listed if isinstance(listed, list) else []:
         if isinstance(one, dict) and isinstance(one.get("key"), str) and isinstance(one.get("name"), str):
             known[one["key"]] = one["name"]
@@ -72,14 +79,14 @@ def read_strokes(path: Path, names: Sequence[str]) -> tuple[list[Shape], tuple[s
     return shapes, tuple(_class(tag, known, names, f"{path} tags") for tag in tags)
 
 
-def _class(word: Any, known: dict[str, str], names: Sequence[str], where: str) -> str:
-    name = known.get(word) if isinstance(word, str) else None
-    if name is None or name not in names:
+def _class(word: Any, known: dict[str, str], names: Sequence[str] | None, where: str) -> str:
+    name = known.get(word, None if names is not None else word) if isinstance(word, str) else None
+    if name is None or (names is not None and name not in names):
         raise DataError(f"{where}: expected a class of {CLASSES}, got {short(name or word)}")
     return name
 
 
-def _shape(stroke: Any, known: dict[str, str], names: Sequence[str], where: str) -> Shape:
+def _shape(stroke: Any, known: dict[str, str], names: Sequence[str] | None, where: str) -> Shape:
     kind = stroke.get("kind") if isinstance(stroke, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(f"{where}: expected kind to be one of {', '.join(KINDS)}, got {short(kind)}")
@@ -94,6 +101,23 @@ def _shape(stroke: Any, known: dict[str, str], names: Sequence[str], where: str)
     name = stroke.get("id")
     own = name if isinstance(name, str) else ""
     return Shape(kind, label, points, float(width), group if type(group) is int else None, own)
+
+
+def says_the_same(there: Path, new: Path) -> bool:
+    """Whether two files of strokes hold the same shapes and tags, or two label images the same pixels."""
+    try:
+        if new.suffix == ".png":
+            return np.array_equal(read_label(there), read_label(new))
+        first, second = (_drawn(path) for path in (there, new))
+    except UserError:
+        return False
+    return new.suffix == ".json" and first == second
+
+
+def _drawn(path: Path) -> tuple[list[Shape], tuple[str, ...]]:
+    """Shapes without ids and groups, which the studio does not keep, and tags, of any classes."""
+    shapes, tags = read_strokes(path, None)
+    return [replace(shape, id="", group=None) for shape in shapes], tags
 
 
 def read_folder(folder: Path, names: Sequence[str]) -> Iterator[Annotation]:

@@ -193,7 +193,8 @@ def write(export: Export) -> None:
         export.take(annotation, annotation.name)
         image = annotation.name.rpartition("/")[2]
         below, shapes = patches.layers(annotation, export.names)
-        drawn = [_mask(one) for one in below] + [_written(shape) for shape in shapes]
+        void = patches.void(annotation, VOID_NAMES[0])
+        drawn = [_mask(one) for one in (*void, *below)] + [_written(shape) for shape in shapes]
         flags = {name: name in annotation.tags for name in export.names} if annotation.tags else {}
         size = {"imageHeight": annotation.height, "imageWidth": annotation.width}
         content = {"version": VERSION, "flags": flags, "shapes": drawn, "imagePath": image, "imageData": None, **size}

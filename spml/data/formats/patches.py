@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from spml.classes import means_background
+from spml.classes import IGNORE, means_background
 from spml.data.formats.base import Annotation, Export
 from spml.data.raster import Point, Shape, Window, covered
 
@@ -61,6 +61,15 @@ def layers(annotation: Annotation, names: Sequence[str]) -> tuple[list[Instance]
     kept = {id(shape) for one in found for shape in one.polygons}
     shapes = [shape for shape in annotation.shapes if shape.kind != "polygon" or id(shape) in kept]
     return [one for one in found if not one.polygons], shapes
+
+
+def void(annotation: Annotation, name: str) -> list[Instance]:
+    """The void pixels of labels as one object of this name; [] without any."""
+    inside = np.zeros((1, 1), bool) if annotation.mask is None else annotation.mask == IGNORE
+    if not inside.any():
+        return []
+    window = ndimage.find_objects(inside.astype(np.uint8))[0]
+    return [Instance(name, window, inside[window])]
 
 
 def objects(annotation: Annotation, export: Export) -> list[Instance]:

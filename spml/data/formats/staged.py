@@ -4,6 +4,7 @@ import filecmp
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -17,12 +18,13 @@ class Staged:
 
     Args:
         target: the folder that gets the files; it is made.
+        alike: (file that is there, new file) -> whether they say the same, though their bytes differ.
 
     Raises: UserError where it cannot be written.
     """
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
+    def __init__(self, target: Path, alike: Callable[[Path, Path], bool] = lambda there, new: False) -> None:
+        self.target, self.alike = target, alike
         self._made: dict[str, bool] = {}  # name: whether it may replace what is there
         try:
             target.mkdir(parents=True, exist_ok=True)
@@ -48,7 +50,7 @@ class Staged:
         return path
 
     def commit(self, overwrite: bool) -> int:
-        """Move the files to the target. What is there already with the same content stays.
+        """Move the files to the target. What is there already and says the same stays.
 
         Returns: how many were moved. Raises: UserError, and nothing is moved, for files that are there with other
             content, unless `overwrite` is set.
@@ -73,5 +75,5 @@ class Staged:
         return len(moved)
 
     def _is_same(self, name: str) -> bool:
-        path = self.target / name
-        return path.is_file() and filecmp.cmp(path, self._folder / name, shallow=False)
+        there, new = self.target / name, self._folder / name
+        return there.is_file() and (filecmp.cmp(there, new, shallow=False) or self.alike(there, new))
