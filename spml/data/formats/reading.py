@@ -93,11 +93,11 @@ class Import:
         names = self.names(found)
         table = np.arange(256, dtype=np.uint8)
         table[: len(found.names)] = [names.index(name) for name in found.names]
+        self.staged.place(CLASSES, grown=True).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         summary = Summary(form, self.folder, classes=names, notes=list(found.notes))
         for annotation in found.annotations:
             self.take(annotation, names, table, images, summary)
         self.write_lists(summary)
-        self.staged.place(CLASSES, grown=True).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         self.note(summary)
         self.staged.commit(self.overwrite)
         return summary

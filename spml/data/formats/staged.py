@@ -1,5 +1,6 @@
 """Files that appear in a folder all at the end, or not at all."""
 
+import contextlib
 import filecmp
 import os
 import shutil
@@ -26,6 +27,7 @@ class Staged:
     def __init__(self, target: Path, alike: Callable[[Path, Path], bool] = lambda there, new: False) -> None:
         self.target, self.alike = target, alike
         self._made: dict[str, bool] = {}  # name: whether it may replace what is there
+        self._new = not target.exists()
         try:
             target.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=".formats-", dir=target))
@@ -37,6 +39,9 @@ class Staged:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._new and error is not None:
+            with contextlib.suppress(OSError):
+                self.target.rmdir()
 
     def place(self, name: str, grown: bool = False) -> Path:
         """The file to write now that will be `name` in the target, with "/"; its folder exists.

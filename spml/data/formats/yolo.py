@@ -139,7 +139,7 @@ def write(export: Export) -> None:
         export.place(f"labels/{annotation.stem}.txt").write_text("".join(lines), encoding="ascii")
         export.take(annotation, f"images/{annotation.name}")
     names = dict(enumerate(export.names))
-    content = {"path": ".", "train": "images", "val": "images", "names": names}
+    content = {"train": "images", "val": "images", "names": names}  # without `path`: beside this file
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
     export.place("data.yaml").write_text(text, encoding="utf-8")
 
