@@ -297,6 +297,14 @@ def test_nothing_is_replaced_silently(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not main([*words, "--overwrite"])
     assert (folder / "classes.txt").read_text() == "background\ncat\ndog\nbird\nhorse\n"
     assert (folder / "lists/scribble.txt").exists() and "a.png" not in (folder / "lists/scribble.txt").read_text()
+    assert set(json.loads((folder / "boxes.json").read_text())) == {"b"}
+    (source / "b.json").write_text(json.dumps(labelme_content("b.png", [labelme_shape("point", "cat", [[1, 1]])])))
+    import_annotations(source, folder, overwrite=True)
+    assert not (folder / "labels" / "b.png").exists(), "what the folder had of the image is replaced"
+    assert not (folder / "boxes.json").exists() and not (folder / "lists" / "mask.txt").exists()
+    (folder / "boxes.json").write_text("[]")
+    refused(source, folder, r"boxes\.json: expected an object of boxes by name")
+    (folder / "boxes.json").unlink()
     (folder / "lists" / "point.txt").write_text("a.png mine.png\n")
     refused(source, folder, r"point\.txt: has another line for 'a\.png'")
     out = tmp_path / "out"

@@ -28,7 +28,7 @@ class Annotation:
     Attributes:
         image: its file; None where only `content` holds it.
         name: the image's place in its folder, with "/".
-        width, height: as the source says, of the upright image; 0 where it says nothing.
+        width, height: of the upright image, in pixels.
         shapes: in the order in which they are painted.
         mask: (H, W) uint8: places in the class names of the source, 254 unlabelled, 255 void; None without any.
         tags: names of classes that the image shows.

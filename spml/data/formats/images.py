@@ -102,7 +102,7 @@ class Images:
         return None
 
     def _index(self, root: Path) -> dict[str, list[Path]]:
-        """ "name x" and "stem x" of every photograph below a root."""
+        """The photographs below a root under the keys `name <file name>` and `stem <file name without suffix>`."""
         if root not in self._found:
             index: dict[str, list[Path]] = {}
             for count, path in enumerate(walk(root, OUTPUTS if root == self.folder else MASKS)):

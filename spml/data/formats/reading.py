@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,18 +20,11 @@ from spml.data.raster import paint
 from spml.data.samples import DataError, image_size
 from spml.errors import UserError
 from spml.files import read_json
+from spml.progress import progress
 
 # Folders inside a data set: photographs may lie beside them.
-NESTED = (
-    "annotations",
-    "Annotations",
-    "labels",
-    "masks",
-    "json",
-    "SegmentationClass",
-    "SegmentationClassPNG",
-    "gtFine",
-)
+NESTED = tuple("annotations Annotations labels masks json gtFine SegmentationClass SegmentationClassPNG".split())
+KEPT = ("strokes/{}.json", "weak/{}.png", "labels/{}.png")  # of an image
 
 
 @dataclass
@@ -38,7 +32,7 @@ class Summary:
     """What was taken in or written out.
 
     Attributes:
-        kinds: how many images each list of `spml run` got, or how many files were written.
+        kinds: how many images each list of `spml run` got; of an export nothing.
         notes: what else there is to say, a line each.
     """
 
@@ -95,7 +89,7 @@ class Import:
         table[: len(found.names)] = [names.index(name) for name in found.names]
         self.staged.place(CLASSES, grown=True).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         summary = Summary(form, self.folder, classes=names, notes=list(found.notes))
-        for annotation in found.annotations:
+        for annotation in progress(found.annotations, "taking in"):
             self.take(annotation, names, table, images, summary)
         self.write_lists(summary)
         self.note(summary)
@@ -147,13 +141,18 @@ class Import:
             write_label(self.staged.place(f"weak/{found.stem}.png"), weak)
         if mask is not None:
             write_label(self.staged.place(f"labels/{found.stem}.png"), mask)
+        if self.overwrite:
+            self.staged.drop([name.format(found.stem) for name in KEPT])
         self.list_image(found, names, painted)
         summary.images += 1
         summary.strokes += len(shapes)
         summary.labels += mask is not None
 
     def place_image(self, found: Annotation, images: Images) -> Annotation:
-        """Copy a photograph that does not lie in the folder; lists cannot name one with spaces, so it gets none."""
+        """The annotation with its photograph in the folder: one that lies elsewhere is copied, spaces in its name as _.
+
+        Raises: DataError where the folder has another photograph that differs in the suffix alone.
+        """
         inside = images.name_of(found.image) if found.image is not None else None
         if inside is not None and found.image is not None:
             for suffix in SUFFIXES:
@@ -204,33 +203,40 @@ class Import:
             self.boxes[stem] = boxes_of(found, names)
 
     def write_lists(self, summary: Summary) -> None:
-        """Write the lists with the lines that are there already; an image taken in anew loses its old ones."""
+        """Write lists, tags.txt and boxes.json with what is there; an image taken in anew loses its old lines."""
         for kind, rows in self.rows.items():
-            old = _lines(self.folder / "lists" / f"{kind}.txt")
-            taken = {name for name, _, _ in self.seen.values()}
-            gone = taken if self.overwrite else set()
-            kept = {name: row for name, row in old.items() if name not in rows and name not in gone}
-            self._keep_old(f"lists/{kind}.txt", {**kept, **rows}, old)
+            path = self.folder / "lists" / f"{kind}.txt"
+            self._grow(f"lists/{kind}.txt", _lines(path), rows, {name for name, _, _ in self.seen.values()})
             if rows:
                 summary.kinds[kind] = len(rows)
-        old = _lines(self.folder / "tags.txt")
-        self._keep_old("tags.txt", {**old, **self.tags}, old)
+        self._grow("tags.txt", _lines(self.folder / "tags.txt"), self.tags, set(self.seen))
         path = self.folder / "boxes.json"
         held = read_json(path, "boxes") if path.is_file() else {}
-        boxes = {**(held if isinstance(held, dict) else {}), **self.boxes}
-        if boxes and boxes != held:
-            lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(found)}" for name, found in boxes.items())
-            self._check_kept("boxes.json", boxes, held)
-            self.staged.place("boxes.json", grown=True).write_text("{" + lines + "}\n", encoding="utf-8")
+        if not isinstance(held, dict):
+            raise DataError(f"{path}: expected an object of boxes by name, got {type(held).__name__}")
+        self._grow("boxes.json", held, self.boxes, set(self.seen))
 
-    def _keep_old(self, name: str, rows: dict[str, str], old: dict[str, str]) -> None:
-        if rows != old:
-            self._check_kept(name, rows, old)
-            self.staged.place(name, grown=True).write_text(
-                "".join(f"{row}\n" for row in rows.values()), encoding="utf-8"
-            )
+    def _grow(self, name: str, old: dict[str, Any], new: dict[str, Any], taken: set[str]) -> None:
+        """Write a file of entries with the old and the new ones, unless it holds them already.
 
-    def _check_kept(self, name: str, rows: dict, old: dict) -> None:
+        Args:
+            taken: keys of the images that this import took in.
+        """
+        gone = taken if self.overwrite else set()
+        rows = {**{key: row for key, row in old.items() if key not in gone}, **new}
+        if rows == old:
+            return
+        self._check_kept(name, rows, old)
+        if not rows:  # nothing reads an empty list
+            self.staged.drop([name])
+            return
+        if name.endswith(".json"):
+            text = "{" + ",\n".join(f"{json.dumps(key)}: {json.dumps(row)}" for key, row in rows.items()) + "}\n"
+        else:
+            text = "".join(f"{row}\n" for row in rows.values())
+        self.staged.place(name, grown=True).write_text(text, encoding="utf-8")
+
+    def _check_kept(self, name: str, rows: dict[str, Any], old: dict[str, Any]) -> None:
         other = [key for key, row in old.items() if rows.get(key) != row]
         if other and not self.overwrite:
             raise UserError(

@@ -5,7 +5,7 @@ import filecmp
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -27,6 +27,7 @@ class Staged:
     def __init__(self, target: Path, alike: Callable[[Path, Path], bool] = lambda there, new: False) -> None:
         self.target, self.alike = target, alike
         self._made: dict[str, bool] = {}  # name: whether it may replace what is there
+        self._gone: set[str] = set()
         self._new = not target.exists()
         try:
             target.mkdir(parents=True, exist_ok=True)
@@ -54,6 +55,10 @@ class Staged:
         self._made[name] = grown
         return path
 
+    def drop(self, names: Iterable[str]) -> None:
+        """Files of the target that `commit` removes, unless they are among the new ones."""
+        self._gone |= set(names)
+
     def commit(self, overwrite: bool) -> int:
         """Move the files to the target. What is there already and says the same stays.
 
@@ -75,6 +80,8 @@ class Staged:
             for name in moved:
                 (self.target / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(self._folder / name, self.target / name)
+            for name in self._gone - set(names):
+                (self.target / name).unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"cannot write {self.target / name}: {error.strerror or error}") from error
         return len(moved)

@@ -9,6 +9,7 @@ from spml.data.formats.folder import CLASSES, read_classes, read_folder
 from spml.data.formats.reading import Summary
 from spml.data.formats.staged import Staged
 from spml.errors import UserError
+from spml.progress import progress
 
 # What a format cannot hold, in words.
 LOST = {"brush": "scribbles", "line": "lines", "point": "points", "box": "boxes", "tag": "tags"} | {
@@ -24,7 +25,7 @@ def write(folder: Path, out: Path, form: str, entry: Format, images: bool, overw
     summary = Summary(form, out, classes=names)
 
     def annotations() -> Iterator[Annotation]:
-        for annotation in read_folder(folder, names):
+        for annotation in progress(read_folder(folder, names), "writing"):
             summary.images += 1
             summary.strokes += len(annotation.shapes)
             summary.labels += annotation.mask is not None

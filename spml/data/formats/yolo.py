@@ -18,7 +18,12 @@ OUTSIDE = 1.0  # of the image, beyond which a number can be no part of its side
 
 def recognise(source: Path) -> bool:
     """A folder with a YAML file of `names` and text files in `labels`."""
-    return source.is_dir() and _table(source) is not None and bool(_files(source))
+    if not source.is_dir() or not _files(source):
+        return False
+    try:
+        return _table(source) is not None
+    except DataError:  # it has a YAML file, a damaged one
+        return True
 
 
 def _table(source: Path) -> Path | None:
