@@ -120,7 +120,9 @@ class Comparison:
         read_list(str(self.masks), data_dir, columns=2)
         missing = [image for image in images if image not in lines]
         if missing:
-            raise UserError(f"--masks {self.masks}: expected a line for each training image, found none for {missing[0]}")
+            raise UserError(
+                f"--masks {self.masks}: expected a line for each training image, found none for {missing[0]}"
+            )
         path = dev.with_name(f"{dev.stem}_masks.txt")
         write_list(path, [lines[image] for image in images])
         return str(path)

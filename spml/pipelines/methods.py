@@ -127,7 +127,9 @@ METHODS: dict[str, Method] = {
     **{loss: with_loss(PARTIAL, loss) for loss in (*REGULARISERS, "gaussian_mixture")},
     "spread_then_ce": Method("cross-entropy on labels that frozen features spread", CROSS_ENTROPY, RATES, "spread"),
     "spml_on_spread": replace(SPML, help="the config on labels that frozen features spread", labels="spread"),
-    "full_masks": Method("cross-entropy on full masks (--masks): what full supervision gives", CROSS_ENTROPY, RATES, "masks"),
+    "full_masks": Method(
+        "cross-entropy on full masks (--masks): what full supervision gives", CROSS_ENTROPY, RATES, "masks"
+    ),
 }
 DEFAULT = ("spml", "partial_cross_entropy")
 SUMS = "METHOD+LOSS adds a loss to a method, METHOD-LOSS takes one away: spml+gated_crf, spml-image_similarity"
@@ -202,7 +204,9 @@ def read_methods(path: str | Path) -> dict[str, Method]:
 
 def _read_method(where: str, name: str, entry: Any) -> Method:
     if name in METHODS or not re.fullmatch(r"\w+", name) or len(name) > MOST_OF_A_NAME:
-        raise UserError(f"{where}: expected another name, of letters, digits and _, that is none of {', '.join(METHODS)}")
+        raise UserError(
+            f"{where}: expected another name, of letters, digits and _, that is none of {', '.join(METHODS)}"
+        )
     entry = {} if entry is None else entry
     if not isinstance(entry, dict) or not set(entry) <= {"overrides", "grid", "labels", "help"}:
         raise UserError(f"{where}: expected some of overrides, grid, labels and help, got {entry!r}")
