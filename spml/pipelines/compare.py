@@ -13,7 +13,7 @@ from spml.files import write_json
 from spml.pipelines.compare_report import write_report
 from spml.pipelines.compared_run import PREDICTORS, ComparedRun, Guard
 from spml.pipelines.comparison import Comparison, Row
-from spml.pipelines.methods import DEFAULT, Method, find_methods, read_methods
+from spml.pipelines.methods import DEFAULT, find_methods, read_methods
 from spml.pipelines.result import Found, collect
 from spml.pipelines.side_by_side import Failure, Outcome, run_jobs
 

@@ -33,8 +33,8 @@ def gallery(rows: Sequence[Found], predictor: str, names: Sequence[str]) -> Html
     palette = class_palette(background)
     legend = key([names[index] for index in present], [css_colour(palette[index]) for index in present])
     note = (
-        f"By the {READ_OUT[predictor]}, of the first seed. Beside each method's labels: its errors in red, and the share "
-        "of the image's pixels that are right."
+        f"By the {READ_OUT[predictor]}, of the first seed. Beside each method's labels: its errors in red; below: the "
+        "share of the image's pixels that are right."
     )
     return tag("div", tag("p", note, class_="note"), legend, *parts)
 

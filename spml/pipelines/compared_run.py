@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -150,8 +150,13 @@ def evaluate(run: ComparedRun, device: torch.device) -> dict[str, Any]:
         found[PREDICTORS[kind]] = round(100 * float(scores.mean_iou), 2)
         found["iou"][kind] = [None if np.isnan(share) else round(100 * float(share), 2) for share in scores.iou]
         path = run.result / f"{kind}.npy"
-        write_atomically(path, lambda file, counts=scores.counts: np.save(file, counts, allow_pickle=False))
+        write_atomically(path, partial(_save_counts, scores))
     return found
+
+
+def _save_counts(scores: Evaluation, file: BinaryIO) -> None:
+    assert scores.counts is not None
+    np.save(file, scores.counts, allow_pickle=False)
 
 
 def scores_of(run: ComparedRun, kind: str) -> Evaluation:

@@ -1,4 +1,4 @@
-"""The plan of a comparison: methods x annotations x seeds, and the runs on dev that choose a setting for each method."""
+"""The plan of a comparison: methods x annotations x seeds, and the runs on dev that choose each method's setting."""
 
 import re
 from collections.abc import Mapping, Sequence

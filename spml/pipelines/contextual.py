@@ -1,4 +1,4 @@
-"""Contextual retrieval, as the paper pictures it: a segment of a test image and its nearest segments in the training set."""
+"""Contextual retrieval, as the paper pictures it: a segment of a test image and its nearest training segments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,8 +128,9 @@ def _candidates(run: ComparedRun, device: torch.device) -> list[_Candidate]:
         for number in np.unique(segments):
             inside = (segments == number) & (truth < config.dataset.num_classes)
             if inside.any():
-                classes = (int(np.bincount(label[inside]).argmax()) for label in (truth, predicted))
-                found.append(_Candidate(sample, segments, int(number), inside.mean(), *classes, prototype[number]))
+                true, given = (int(np.bincount(label[inside]).argmax()) for label in (truth, predicted))
+                share = float(inside.mean())
+                found.append(_Candidate(sample, segments, int(number), share, true, given, prototype[number]))
     return found
 
 
@@ -138,17 +139,18 @@ def _read_memory(run: ComparedRun) -> _Memory | None:
     prototypes, labels, images, segments = [], [], [], []
     for place, sample in enumerate(samples):
         path = folder / PROTOTYPES / f"{sample.name}.npy"
-        segment = read_origin(path)
-        if segment is None:
+        origin = read_origin(path)
+        if origin is None:
             return None
         prototype, label = read_memory_file(path)
-        kept = (segment >= 0) & (label < UNLABELLED)
+        kept = (origin >= 0) & (label < UNLABELLED)
         prototypes.append(prototype[kept])
         labels.append(label[kept])
-        segments.append(segment[kept])
+        segments.append(origin[kept])
         images.append(np.full(int(kept.sum()), place))
     unit = F.normalize(torch.from_numpy(np.concatenate(prototypes)), dim=1)
-    return _Memory(unit, *map(np.concatenate, (labels, images, segments)), samples, folder)
+    every_label, image, segment = (np.concatenate(parts) for parts in (labels, images, segments))
+    return _Memory(unit, every_label, image, segment, samples, folder)
 
 
 def _query(one: _Candidate, memory: _Memory) -> Query:

@@ -14,8 +14,10 @@ from spml.errors import UserError
 
 LABELS = ("weak", "spread", "masks")  # what a method trains on: the annotation, labels spread from it, or full masks
 # What may differ between methods. All else (network, data, crops, steps, test settings) is the same for all.
-FREE = ("task", "base_lr", "lr_policy", "decay_iterations", "warmup_iteration", "weight_decay", "momentum")
-FREE += ("memory_bank_size", "classifier_gradient")
+FREE = (
+    *("task", "base_lr", "lr_policy", "decay_iterations", "warmup_iteration", "weight_decay", "momentum"),
+    *("memory_bank_size", "classifier_gradient"),
+)
 RELEASED_CROP = 513  # of the dense-CRF losses' weights
 MOST_OF_A_NAME = 60
 
@@ -84,8 +86,8 @@ def _check_same(plain: Any, found: Any) -> None:
             free = key in FREE if section == "train" else key == "prediction_types"
             if not free and value != plain[section][key]:
                 raise UserError(
-                    f"{section}.{key}={value}: expected {plain[section][key]} as without the method: the network, data, "
-                    "crops, steps and test settings of a comparison are the same for all methods"
+                    f"{section}.{key}={value}: expected {plain[section][key]} as without the method: the network, "
+                    "data, crops, steps and test settings of a comparison are the same for all methods"
                 )
 
 
@@ -103,16 +105,16 @@ def with_loss(method: Method, loss: str) -> Method:
     """A method and one more loss of the table, whose weight is what is chosen."""
     return replace(
         method,
-        help=f"{method.help}, and the loss {loss}",
+        help=f"{method.help}; and the loss {loss}",
         overrides=(*method.overrides, f"losses.{loss}={{}}"),
         grid=weights(loss, 0.3, 3, 10),
         by_crop=(*method.by_crop, *ENERGIES.get(loss, ())),
     )
 
 
-PARTIAL = Method("cross-entropy on the annotated pixels alone: the baseline", CROSS_ENTROPY, RATES)
+PARTIAL = Method("cross-entropy on the annotated pixels, the baseline", CROSS_ENTROPY, RATES)
 SPML = Method(
-    "the config as it is",
+    "the losses of the config",
     grid=(
         (),
         ("losses.image_similarity.weight*=0.3",),
@@ -126,10 +128,10 @@ METHODS: dict[str, Method] = {
     "partial_cross_entropy": PARTIAL,
     **{loss: with_loss(PARTIAL, loss) for loss in (*REGULARISERS, "gaussian_mixture")},
     "spread_then_ce": Method("cross-entropy on labels that frozen features spread", CROSS_ENTROPY, RATES, "spread"),
-    "spml_on_spread": replace(SPML, help="the config on labels that frozen features spread", labels="spread"),
-    "full_masks": Method(
-        "cross-entropy on full masks (--masks): what full supervision gives", CROSS_ENTROPY, RATES, "masks"
+    "spml_on_spread": replace(
+        SPML, help="the losses of the config on labels that frozen features spread", labels="spread"
     ),
+    "full_masks": Method("cross-entropy on the full masks of --masks", CROSS_ENTROPY, RATES, "masks"),
 }
 DEFAULT = ("spml", "partial_cross_entropy")
 SUMS = "METHOD+LOSS adds a loss to a method, METHOD-LOSS takes one away: spml+gated_crf, spml-image_similarity"

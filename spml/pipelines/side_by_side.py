@@ -62,8 +62,8 @@ def run_jobs(
     """
     found: dict[int, Outcome] = {}
     for place, job in enumerate(jobs):
-        if (outcome := job.finished()) is not None:
-            found[place] = outcome
+        if (earlier := job.finished()) is not None:
+            found[place] = earlier
     rest = [place for place in range(len(jobs)) if place not in found]
     fresh = _serial if processes == 1 or len(rest) < 2 else _parallel
     for place, outcome in fresh(jobs, rest, device, guard, processes):

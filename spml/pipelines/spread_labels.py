@@ -1,4 +1,4 @@
-"""Labels that frozen features spread from the annotation, made once for all methods of a comparison that train on them."""
+"""Labels that frozen features spread from the annotation, made once for all methods that train on them."""
 
 from dataclasses import dataclass
 from pathlib import Path

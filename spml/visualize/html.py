@@ -42,7 +42,8 @@ img { display: block; max-width: 100%; height: auto; border: 1px solid var(--lin
 svg { display: block; width: 100%; max-width: 720px; height: auto; }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg .soft { fill: var(--soft); }
 svg .grid { stroke: var(--line); }
-.key { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; margin: .4rem 0; padding: 0; list-style: none; }
+.key { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; margin: .4rem 0; padding: 0;
+  list-style: none; }
 .key i { display: inline-block; width: .9em; height: .9em; margin-right: .35em; border: 1px solid var(--line);
   vertical-align: -.1em; }
 .right { color: rgb(var(--good)); } .wrong { color: rgb(var(--bad)); }
@@ -151,11 +152,12 @@ def figure(caption: object, *pictures: Html) -> Html:
     return tag("figure", inside, tag("figcaption", caption))
 
 
-def key(names: Sequence[str], colours: Sequence[str]) -> Html:
-    """Names with their colours, as CSS has them."""
-    items = [
-        tag("li", tag("i", style=f"background: {colour}"), name) for name, colour in zip(names, colours, strict=True)
-    ]
+def key(names: Sequence[str], colours: Sequence[str], dashed: Sequence[int] = ()) -> Html:
+    """Names with their colours, as CSS has them. `dashed`: the places of those whose patch is a dashed frame."""
+    items = []
+    for place, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        look = f"border: 2px dashed {colour}" if place in dashed else f"background: {colour}"
+        items.append(tag("li", tag("i", style=look), name))
     return tag("ul", *items, class_="key")
 
 

@@ -27,7 +27,7 @@ def colour_of(place: int) -> str:
 
 
 def ticks(low: float, high: float, count: int = TICKS) -> list[float]:
-    """Round numbers from at most `low` to at least `high`, about `count` steps apart by 1, 2 or 5 times a power of 10."""
+    """Round numbers from at most `low` to at least `high`, about `count`, apart by 1, 2 or 5 times a power of 10."""
     span = high - low if high > low else max(abs(high), 1.0)
     raw = span / count
     power = 10.0 ** math.floor(math.log10(raw))
@@ -66,9 +66,10 @@ def line_chart(curves: Sequence[Curve], x_title: str, y_title: str) -> Html:
         line = " ".join(f"{x},{y}" for x, y in (place(*point) for point in curve.points))
         look = {"fill": "none", "stroke": colour_of(number), "stroke_width": 1.8, "stroke_dasharray": dash}
         parts.append(tag("polyline", tag("title", curve.name), points=line, **look))
-    label = f"{y_title} over {x_title}: {', '.join(curve.name for curve in curves)}"
+    names = [curve.name for curve in curves]
+    label = f"{y_title} over {x_title}: {', '.join(names)}"
     chart = tag("svg", *parts, viewBox=f"0 0 {WIDTH} {CURVES_HEIGHT}", role="img", aria_label=label)
-    return tag("div", chart, key([curve.name for curve in curves], [colour_of(i) for i in range(len(curves))]))
+    return tag("div", chart, key(names, [colour_of(i) for i in range(len(curves))], range(len(COLOURS), len(curves))))
 
 
 def dot_chart(rows: Sequence[tuple[str, Sequence[float]]], title: str) -> Html:

@@ -1,4 +1,4 @@
-"""Compare methods on the same network, data, crops, steps and test settings; write a table and a report of one HTML file.
+"""Compare methods on the same network, data, crops, steps and test settings; write a table and one HTML page.
 
 With --tries N the settings of every method are chosen first, out of N, on every sixth image of the training list. It
 skips finished runs and continues interrupted ones.
