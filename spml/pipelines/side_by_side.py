@@ -48,6 +48,21 @@ class Failure:
 Outcome = dict[str, Any] | Failure
 
 
+class Halt:
+    """Tells all processes to stop. One byte without a lock: a process that dies with a lock would stop all others."""
+
+    def __init__(self) -> None:
+        self.value = get_context("spawn").RawValue("b", 0)
+
+    def set(self) -> None:
+        """From now on `is_set` is true, in every process."""
+        self.value.value = 1
+
+    def is_set(self) -> bool:
+        """As of an Event, which is what training asks."""
+        return bool(self.value.value)
+
+
 def run_jobs(
     jobs: Sequence[Job], device: torch.device, guard: Guard = nullcontext, processes: int = 1
 ) -> list[Outcome]:
@@ -105,7 +120,7 @@ class _Running:
 def _parallel(
     jobs: Sequence[Job], places: Sequence[int], device: torch.device, guard: Guard, processes: int
 ) -> Iterator[tuple[int, Outcome]]:
-    halt = get_context("spawn").Event()
+    halt = Halt()
     waiting, running, slots = list(places), dict[Any, _Running](), list(range(processes))
     try:
         with guard() as stop:
@@ -130,7 +145,7 @@ def _parallel(
         raise KeyboardInterrupt
 
 
-def _launch(job: Job, device: torch.device, halt: Any, processes: int) -> tuple[Any, Any]:
+def _launch(job: Job, device: torch.device, halt: Halt, processes: int) -> tuple[Any, Any]:
     """Start the process of a job; return the end of the pipe that its outcome comes from, and the process."""
     job.folder.mkdir(parents=True, exist_ok=True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -163,7 +178,7 @@ def _device(device: torch.device, slot: int) -> torch.device:
     return torch.device("cuda", slot % torch.cuda.device_count())
 
 
-def _work(job: Job, device: torch.device, halt: Any, end: Any) -> None:
+def _work(job: Job, device: torch.device, halt: Halt, end: Any) -> None:
     """What the process of a job does. Told to stop, training saves and all else ends at once: it can go on."""
     log = os.open(job.folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)
@@ -174,13 +189,12 @@ def _work(job: Job, device: torch.device, halt: Any, end: Any) -> None:
     def guard() -> Iterator[Any]:
         training.set()
         try:
-            yield halt  # has `is_set`, all that training asks of its event
+            yield halt
         finally:
             training.clear()
 
     def watch() -> None:
-        halt.wait()
-        while training.is_set():
+        while not halt.is_set() or training.is_set():
             time.sleep(POLL)
         os._exit(INTERRUPTED)
 
