@@ -227,6 +227,14 @@ def test_the_command_fails_where_a_run_does(side_by_side, tiny_config_file, caps
     assert main([*words, *own, "spml", *SHORT]) == 0
 
 
+def test_a_dry_run_lists_the_settings_and_trains_nothing(tiny_config_file, tmp_path, capsys):
+    words = ["compare", "--config", str(tiny_config_file), "--save_dir", str(tmp_path / "out"), "--dry", *SHORT]
+    assert main([*words, "--tries", "2", "--seeds", "0,1"]) == 0 and not (tmp_path / "out").exists()
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "spml: default | image_similarity.weight*=0.3"
+    assert told[2] == "4 runs on dev, and 4 runs of the result (seeds 0, 1)" and len(told) == 3
+
+
 def test_a_method_that_changes_the_steps_is_refused_before_any_run(tiny_config_file, tmp_path):
     (tmp_path / "own.yaml").write_text("mine: {overrides: [train.max_iteration=9]}\n")
     assert read_methods(tmp_path / "own.yaml")

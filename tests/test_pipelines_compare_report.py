@@ -12,11 +12,11 @@ from spml.data.pickled import read_memory_file, write_memory_file
 from spml.pipelines import contextual
 from spml.pipelines.compare import compare, plan_runs
 from spml.pipelines.compare_report import caption, write_report
-from spml.pipelines.compare_sections import described, markdown_table
+from spml.pipelines.compare_sections import markdown_table
 from spml.pipelines.compared_run import ComparedRun
 from spml.pipelines.comparison import Comparison
 from spml.pipelines.contextual import NEAREST, contextual_retrieval, cut_out
-from spml.pipelines.methods import find_methods
+from spml.pipelines.methods import described, find_methods
 from spml.pipelines.result import Found
 
 CPU = torch.device("cpu")
@@ -63,14 +63,17 @@ def test_the_table_as_markdown(reported):
     folder, _, _ = reported
     text = (folder / "report.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + 3 and all(line.count("|") == 6 for line in lines) and "| one/spml | " in lines[2]
+    assert len(lines) == 2 + 3 and all(line.count("|") == 7 for line in lines) and "| one/spml | " in lines[2]
     assert "on the 8 images of val.txt; seed 0; training lists: one: train.txt, two: train.txt; 2 steps" in text
 
 
 def found(name, values, dev=None, setting=0):
     methods = find_methods([name])
     plan_row = Comparison("quickstart", "x", methods, masks="m").rows[0]
-    outcomes = [{"mean_iou": value, "retrieval_mean_iou": 9.0, "training_seconds": 90.0} for value in values]
+    outcomes = [
+        {"mean_iou": value, "retrieval_mean_iou": 9.0, "training_seconds": 90.0, "training_memory_mb": 700}
+        for value in values
+    ]
     return Found(plan_row, setting=setting, outcomes=outcomes, dev=dev or {})
 
 
@@ -78,10 +81,10 @@ def test_the_best_is_bold_with_spread_and_time():
     rows = [found("spml", [50.0, 60.0]), found("partial_cross_entropy", [40.0, 41.0], setting=1)]
     rows += [found("full_masks", [70.0, 70.0]), found("entropy", [])]
     lines = markdown_table(rows).splitlines()
-    assert lines[2] == "| spml | **55.0 +- 7.1 (50.0, 60.0)** | **9.0 +- 0.0 (9.0, 9.0)** | 1.5 | default |"
+    assert lines[2] == "| spml | **55.0 +- 7.1 (50.0, 60.0)** | **9.0 +- 0.0 (9.0, 9.0)** | 1.5 | 700 | default |"
     assert lines[3].startswith("| partial_cross_entropy | 40.5 +- 0.7") and lines[3].endswith("| base_lr*=2 |")
     assert lines[4].startswith("| full_masks | 70.0 +- 0.0 (")  # stands outside
-    assert lines[5] == "| entropy | failed | failed | - | default |"
+    assert lines[5] == "| entropy | failed | failed | - | - | default |"
     assert described(("losses.entropy.weight*=3", "train.base_lr=1")) == "entropy.weight*=3 base_lr=1"
 
 

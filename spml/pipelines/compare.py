@@ -13,7 +13,7 @@ from spml.files import write_json
 from spml.pipelines.compare_report import write_report
 from spml.pipelines.compared_run import PREDICTORS, ComparedRun, Guard
 from spml.pipelines.comparison import Comparison, Row
-from spml.pipelines.methods import DEFAULT, find_methods, read_methods
+from spml.pipelines.methods import DEFAULT, described, find_methods, read_methods
 from spml.pipelines.result import Found, collect
 from spml.pipelines.side_by_side import Failure, Outcome, run_jobs
 
@@ -36,6 +36,7 @@ def compare(
     processes: int = 1,
     methods_file: str | Path | None = None,
     command: str = "",
+    dry: bool = False,
 ) -> dict[str, Any]:
     """Train and evaluate each method on each annotation with each seed; write `result.json`, a table and a report.
 
@@ -53,9 +54,10 @@ def compare(
         processes: runs side by side.
         methods_file: a YAML file of more methods; see `read_methods`.
         command: the command line, for the report.
+        dry: print what would run, and run nothing.
 
     Returns:
-        See `collect`.
+        See `collect`; nothing after `dry`.
 
     Raises:
         KeyboardInterrupt: the event was set and training has saved a snapshot; the same call continues from there.
@@ -65,11 +67,26 @@ def compare(
     given = (annotations or {}, masks, tries, predictor)
     plan = Comparison(config, Path(folder), chosen, seeds, overrides, *given)
     device = resolve_device(device) if isinstance(device, str) else device
+    if dry:
+        print("\n".join(described_plan(plan)))
+        return {}
     rows = run_comparison(plan, device, guard, processes)
     result = collect(rows)
     write_json(plan.folder / RESULT, result)
     write_report(plan, rows, device, processes=processes, command=command)
     return result
+
+
+def described_plan(plan: Comparison) -> list[str]:
+    """A line for each row with its settings, and one with the number of runs. It checks every setting's config."""
+    lines = []
+    for row in plan.rows:
+        for number, _ in enumerate(plan.tried(row)):
+            plan.run(row, plan.seeds[0], number)
+        lines.append(f"{row.key}: {' | '.join(map(described, plan.tried(row)))}")
+    tried = len(plan.rows) * plan.tries if plan.tries > 1 else 0
+    seeds = ", ".join(map(str, plan.seeds))
+    return [*lines, f"{tried} runs on dev, and {len(plan.rows) * len(plan.seeds)} runs of the result (seeds {seeds})"]
 
 
 def run_comparison(plan: Comparison, device: torch.device, guard: Guard, processes: int) -> list[Found]:

@@ -9,7 +9,7 @@ import numpy as np
 from spml.pipelines.compared_run import PREDICTORS, READ_OUT
 from spml.pipelines.comparison import CHOICE_SEED, DEV, FIT, Comparison
 from spml.pipelines.curve import read_curve
-from spml.pipelines.methods import Setting
+from spml.pipelines.methods import described
 from spml.pipelines.result import Found, training_seconds
 from spml.visualize.class_tables import class_bars, confusion_table
 from spml.visualize.html import Html, table, tag
@@ -54,14 +54,15 @@ def minutes(one: Found) -> str:
     return "-" if seconds is None else f"{seconds / 60:.1f}"
 
 
-def described(setting: Setting) -> str:
-    """A setting in words: `base_lr*=2`, or `default`."""
-    return " ".join(word.removeprefix("train.").removeprefix("losses.") for word in setting) or "default"
+def memory(one: Found) -> str:
+    """The most memory of a training, in MB: of the GPU, or of the process."""
+    known = [outcome["training_memory_mb"] for outcome in one.outcomes if outcome.get("training_memory_mb")]
+    return f"{max(known)}" if known else "-"
 
 
 def header() -> list[str]:
     """The titles of the table's columns."""
-    return ["method", *(f"mIoU, {name}" for name in READ_OUT.values()), "minutes a training", "setting"]
+    return ["method", *(f"mIoU, {name}" for name in READ_OUT.values()), "minutes a training", "memory, MB", "setting"]
 
 
 def markdown_table(rows: Sequence[Found]) -> str:
@@ -70,7 +71,7 @@ def markdown_table(rows: Sequence[Found]) -> str:
     for one in rows:
         cells = [f"**{cell(one, f)}**" if _is_best(one, rows, f) else cell(one, f) for f in PREDICTORS.values()]
         setting = described(one.row.method.grid[one.setting])
-        lines.append([one.row.key, *cells, minutes(one), setting])
+        lines.append([one.row.key, *cells, minutes(one), memory(one), setting])
     return "\n".join("| " + " | ".join(part.replace("|", "\\|") for part in line) + " |" for line in lines)
 
 
@@ -95,8 +96,8 @@ def _html_table(rows: Sequence[Found]) -> Html:
             mean = tag("b", main) if _is_best(one, rows, figure) else main
             cells.append(tag("td", mean, tag("small", values.rstrip(")")) if bracket else ""))
         name = tag("td", one.row.key, tag("small", one.row.method.help)) if one.row.method.help else one.row.key
-        lines.append([name, *cells, minutes(one), described(one.row.method.grid[one.setting])])
-    return table(header(), lines, text=(4,))
+        lines.append([name, *cells, minutes(one), memory(one), described(one.row.method.grid[one.setting])])
+    return table(header(), lines, text=(5,))
 
 
 def result(rows: Sequence[Found], failed: Sequence[str]) -> Html:

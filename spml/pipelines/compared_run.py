@@ -1,10 +1,12 @@
 """One run of a comparison: training, predictions by both read-outs, and their figures."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from multiprocessing import parent_process
 from pathlib import Path
 from threading import Event
 from typing import Any, BinaryIO
@@ -105,7 +107,7 @@ class ComparedRun:
 
         Returns:
             The mIoU of each read-out in per cent under its name in PREDICTORS; `iou` of each read-out's classes;
-            `training_seconds`, `training_memory_mb` (of a GPU, the peak) and `seconds` of this call.
+            `training_seconds`, `seconds` of this call, and `training_memory_mb`, see `peak_memory`.
 
         Raises:
             KeyboardInterrupt: the guard's event was set, and training has saved.
@@ -124,14 +126,26 @@ def _run(run: ComparedRun, device: torch.device, guard: Guard) -> dict[str, Any]
         finished = train(run.config, run.folder, callbacks=[curve], stop=stop, device=device, resume=True).finished
     if not finished:
         raise KeyboardInterrupt
-    outcome: dict[str, Any] = {"training_seconds": training_seconds(run.folder)}
-    if device.type == "cuda":
-        outcome["training_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+    outcome = {"training_seconds": training_seconds(run.folder), "training_memory_mb": peak_memory(device)}
     outcome |= evaluate(run, device)
     outcome["seconds"] = round(time.monotonic() - begin, 1)
     write_json(run.result / OUTCOME, outcome)
     records.finish(run.result)
     return outcome
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most memory that a training took, in MB, right after it; None where nothing tells it.
+
+    Of a GPU that which torch allocated; on the CPU that of the whole process, if the process is this run's alone.
+    """
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    if parent_process() is None or sys.platform != "linux":
+        return None
+    import resource  # Unix has it
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 
 
 def evaluate(run: ComparedRun, device: torch.device) -> dict[str, Any]:

@@ -79,6 +79,11 @@ def multiplied(config: Any, word: str) -> str:
         raise UserError(f"{word}: expected a number times the config's {key}, which is {value!r}") from None
 
 
+def described(setting: Setting) -> str:
+    """A setting in words: `base_lr*=2`, or `default`."""
+    return " ".join(word.removeprefix("train.").removeprefix("losses.") for word in setting) or "default"
+
+
 def _check_same(plain: Any, found: Any) -> None:
     """Raise UserError where a method changes what all methods share."""
     for section in ("dataset", "network", "train", "test"):

@@ -26,6 +26,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "methods", default=list(DEFAULT), help=f"which to run, by commas, out of {', '.join(METHODS)}; {SUMS}")
     add(parser, "methods_file", "annotation", "masks", "tries")
     add(parser, "predictor", default="softmax", choices=tuple(PREDICTORS), help="whose mIoU on dev chooses")
+    add(parser, "dry", help="print the runs and their settings, and train none")
     add(parser, "processes", type=positive, default=1, help="runs side by side")
 
 
@@ -43,9 +44,12 @@ def main(args: argparse.Namespace) -> int:
             processes=args.processes,
             methods_file=args.methods_file,
             command=quoted([Path(sys.argv[0]).name.replace("__main__.py", "spml"), *sys.argv[1:]]),
+            dry=args.dry,
         )
     except KeyboardInterrupt:
         print(f"stopped; what is finished is kept in {args.save_dir}: the same command goes on", file=sys.stderr)
         raise
+    if args.dry:
+        return 0
     print(f"{summary(result)}\n{Path(args.save_dir) / REPORT}")
     return 1 if failures(result) else 0
