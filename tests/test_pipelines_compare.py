@@ -12,13 +12,14 @@ import torch
 from spml.cli.main import main
 from spml.data.lists import read_list
 from spml.errors import UserError
-from spml.pipelines import compared_run
+from spml.pipelines import compared_run, spread_labels
 from spml.pipelines.compare import compare, compare_runs, plan_runs
 from spml.pipelines.compared_run import ComparedRun
 from spml.pipelines.comparison import CHOICE_SEED, DEV, FIT, Comparison
 from spml.pipelines.curve import read_curve
 from spml.pipelines.methods import DEFAULT, find_methods, read_methods
 from spml.pipelines.result import failures, summary
+from spml.pipelines.side_by_side import run_jobs
 
 CPU = torch.device("cpu")
 SHORT = ["train.max_iteration=2", "train.warmup_iteration=1"]
@@ -96,6 +97,30 @@ def test_fit_and_dev_share_no_image_and_dev_has_masks(tiny_config_file, tiny_dat
         assert {Path(sample.label).parent.name for sample in run.samples("test")} == {folder}
         assert {Path(sample.label).parent.name for sample in run.samples("train")} == {"weak"}
         assert read_list(plan.part(plan.rows[0], FIT), tiny_data) and read_list(plan.part(plan.rows[0], DEV), tiny_data)
+
+
+def test_spread_labels_are_made_once_and_belong_to_their_list(tiny_config_file, tiny_data, tmp_path, monkeypatch):
+    """Without the features, which take seconds: what is kept, and what another annotation says."""
+    made = []
+
+    def label(config, samples, labeller, folder, walk_steps):
+        made.append(folder)
+        (folder / "list.txt").write_text("x")
+        return "done"
+
+    monkeypatch.setattr(spread_labels, "build_source", lambda *args, **kwargs: None)
+    monkeypatch.setattr(spread_labels, "label_list", label)
+    (tmp_path / "a.txt").write_text((tiny_data / "train.txt").read_text())
+
+    def job():
+        lists = {"a": str(tmp_path / "a.txt")}
+        plan = Comparison(tiny_config_file, tmp_path / "out", find_methods(["spread_then_ce"]), annotations=lists)
+        return plan.spread_labels(plan.rows[0])[0]
+
+    assert run_jobs([job()], CPU) == [{}] == run_jobs([job()], CPU) and made == [tmp_path / "out/a/spread/whole"]
+    (tmp_path / "a.txt").write_text((tiny_data / "val.txt").read_text())
+    with pytest.raises(UserError, match="other spread labels of a comparison are here .*contents.list"):
+        run_jobs([job()], CPU)
 
 
 def test_settings_that_cannot_be_used(tiny_config_file, tiny_data, tmp_path):

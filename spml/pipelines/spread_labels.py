@@ -8,10 +8,12 @@ import torch
 
 from spml import records
 from spml.data.lists import read_list
+from spml.data.samples import Sample
+from spml.inference.loop import hash_samples
 from spml.pipelines.compared_run import Guard
 from spml.pseudo.label import LIST, build_source, choose_recipe, label_list
 
-SOURCE = "spread"
+SOURCE, KIND = "spread", "spread labels of a comparison"
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,30 @@ class SpreadLabels:
         return self.folder / LIST
 
     def finished(self) -> dict[str, Any] | None:
-        """Whether an earlier call made all; an empty outcome if so."""
-        record = records.read(self.folder / "semantic_gray")
-        return {} if record is not None and record.complete and self.data_list.is_file() else None
+        """An empty outcome if an earlier call made all. It writes the record of the labels to come.
+
+        Raises:
+            UserError: a list that cannot be read; a folder that holds labels of another annotation or config.
+        """
+        data = self.config.dataset
+        things = {
+            "plan": choose_recipe(SOURCE).plan(self.config),
+            "features": self.config.network.pretrained,
+            "classes": [data.num_classes, data.unlabelled_index],
+        }
+        record = records.record_of(KIND, things, {"list": hash_samples(self._samples())})
+        return {} if records.start(self.folder, record, made=(LIST,)) else None
 
     def run(self, device: torch.device, guard: Guard) -> dict[str, Any]:
         """Make the labels. Raises UserError for a list that cannot be used."""
-        data = self.config.dataset
-        samples = read_list(data.train_data_list, data.data_dir, columns=2)
-        recipe = choose_recipe(SOURCE)
+        samples, recipe = self._samples(), choose_recipe(SOURCE)
         steps = recipe.walk_steps
-        plan = recipe.plan(self.config)
-        labeller = build_source(self.config, SOURCE, None, plan, device, samples, walk_steps=steps)
+        labeller = build_source(
+            *(self.config, SOURCE, None, recipe.plan(self.config), device, samples), walk_steps=steps
+        )
         print(label_list(self.config, samples, labeller, self.folder, walk_steps=steps), flush=True)
+        records.finish(self.folder)
         return {}
+
+    def _samples(self) -> list[Sample]:
+        return read_list(self.config.dataset.train_data_list, self.config.dataset.data_dir, columns=2)
