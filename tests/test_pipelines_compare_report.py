@@ -89,11 +89,14 @@ def test_the_best_is_bold_with_spread_and_time():
 
 
 def test_the_caption_says_what_chose(tiny_config_file, tiny_data, tmp_path):
-    for masks, words in ((None, "by their annotated pixels alone"), (f"{tiny_data}/val.txt", "by their masks")):
+    for masks, words in (
+        (None, "judged by their annotated pixels alone"),
+        (f"{tiny_data}/val.txt", "judged by their masks"),
+    ):
         plan = Comparison(tiny_config_file, tmp_path, find_methods(["spml"]), (0, 1), masks=masks, tries=3)
         lines = caption(plan, [Found(plan.rows[0])], CPU, 4, "")
         assert "3 settings were tried for each method" in lines[1] and words in lines[1] and "2 images" in lines[1]
-        assert "after training on the other 6 with seed 1000" in lines[1]
+        assert "the trials learned from the other 6 with seed 1000" in lines[1]
         assert "seeds 0, 1" in lines[0] and "4 runs side by side" in lines[2] and len(lines) == 3
 
 

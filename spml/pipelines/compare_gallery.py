@@ -87,7 +87,11 @@ def retrieval_section(run: ComparedRun, device: torch.device, names: Sequence[st
         "right of each the segments of the training set with the nearest embeddings (cosine), one an image. Under a "
         "training segment stands the class that its annotation gives it."
     )
-    return tag("div", tag("p", note, class_="note"), *(_query(query, names) for query in queries))
+    parts = [tag("p", note, class_="note")]
+    for right, heading in ((True, "Right"), (False, "Wrong")):
+        found = [_query(query, names) for query in queries if query.right == right]
+        parts += [tag("h3", heading), *found] if found else []
+    return tag("div", *parts)
 
 
 def _query(query: Query, names: Sequence[str]) -> Html:

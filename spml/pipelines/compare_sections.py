@@ -28,8 +28,8 @@ def choice(plan: Comparison, rows: Sequence[Found]) -> str:
     masks = "their masks" if plan.masks else "their annotated pixels alone"
     return (
         f"{plan.tries} settings were tried for each method, and the best mIoU of the {READ_OUT[plan.predictor]} on dev "
-        f"chose: {dev} images, every sixth of the training list, by {masks}, after training on the other {fit} with "
-        f"seed {CHOICE_SEED}. Then all methods learned from the whole list, and the test list was read."
+        f"won. dev has {dev} images, every sixth of the training list, judged by {masks}; the trials learned from the "
+        f"other {fit} with seed {CHOICE_SEED}. Then all methods learned from the whole list, and the test list was read."
     )
 
 

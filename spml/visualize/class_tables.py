@@ -35,8 +35,8 @@ def _bar(value: float | None, best: bool) -> Html:
 def confusion_table(counts: np.ndarray, names: Sequence[str]) -> Html:
     """Where the pixels of each class went, in per cent of its row: right ones in one colour, wrong ones in the other.
 
-    Classes without any pixel have no row. Of many, the 24 with the most pixels have rows and columns; the last column
-    holds all other predictions.
+    Classes without any pixel have no row. Of many, the 24 with the most pixels have rows and columns. The last column
+    holds all other predictions, if there are any.
 
     Args:
         counts: (K, K + 1) pixels by target and prediction, as `ConfusionMatrix` has them.
@@ -45,13 +45,15 @@ def confusion_table(counts: np.ndarray, names: Sequence[str]) -> Html:
     total = counts.sum(1)
     seen = np.flatnonzero(total)
     kept = np.sort(seen[np.argsort(-total[seen], kind="stable")][:MOST_CLASSES])
+    inside = counts[np.ix_(kept, kept)]
+    elsewhere = total[kept] - inside.sum(1)
+    others = ["others"] if elsewhere.any() else []
     rows = []
-    for target in kept:
-        inside = counts[target, kept]
-        shares = [*(100 * inside / total[target]), 100 * (total[target] - inside.sum()) / total[target]]
+    for row, target in enumerate(kept):
+        shares = 100 * np.append(inside[row], elsewhere[row] if others else []) / total[target]
         cells = [_share(share, place < len(kept) and kept[place] == target) for place, share in enumerate(shares)]
         rows.append([names[target], *cells])
-    found = table(["class", *(names[index] for index in kept), "others"], rows, class_="matrix")
+    found = table(["class", *(names[index] for index in kept), *others], rows, class_="matrix")
     if len(kept) == len(seen):
         return found
     return tag("div", tag("p", f"The {len(kept)} of {len(seen)} classes with the most pixels.", class_="note"), found)

@@ -32,12 +32,14 @@ th { color: var(--soft); font-weight: 600; } thead th { vertical-align: bottom; 
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 td.text, th.text { text-align: left; } td small { color: var(--soft); display: block; }
 .matrix td { text-align: center; padding: .2rem; min-width: 2.1rem; border: 1px solid var(--line); }
+.matrix td:first-child { text-align: left; padding: .2rem .5rem; }
 .matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; padding: .4rem .2rem; }
 .matrix thead th:first-child { writing-mode: horizontal-tb; transform: none; }
 figure { margin: 0; } figcaption { font-size: .8rem; color: var(--soft); overflow-wrap: anywhere; }
 .figures { display: flex; flex-wrap: wrap; gap: .8rem; margin: .5rem 0 1.4rem; align-items: flex-start; }
 .figures figure { max-width: 242px; } .pair { display: flex; gap: 2px; }
-.figures.small figure { max-width: 162px; } .figures.lead figure:first-child { margin-right: 1rem; }
+.figures.small figure { width: 168px; } .figures.lead figure:first-child { margin-right: 1rem; }
+.figures.small .tall { height: 152px; display: flex; align-items: end; }
 img { display: block; max-width: 100%; height: auto; border: 1px solid var(--line); }
 svg { display: block; width: 100%; max-width: 720px; height: auto; }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg .soft { fill: var(--soft); }
@@ -50,6 +52,7 @@ svg .grid { stroke: var(--line); }
 details { margin: .5rem 0; } summary { cursor: pointer; padding: .3rem 0; }
 nav { font-size: .9rem; display: flex; flex-wrap: wrap; gap: .2rem 1rem; }
 a { color: rgb(var(--good)); }
+@media (max-width: 700px) { td:first-child small { display: none; } svg { min-width: 540px; } }
 """
 
 
@@ -148,7 +151,7 @@ def shrink(pixels: np.ndarray, longest: int) -> np.ndarray:
 
 def figure(caption: object, *pictures: Html) -> Html:
     """Pictures beside each other, with a caption below."""
-    inside = pictures[0] if len(pictures) == 1 else tag("div", *pictures, class_="pair")
+    inside = tag("div", *pictures, class_="pair" if len(pictures) > 1 else "tall")
     return tag("figure", inside, tag("figcaption", caption))
 
 

@@ -69,7 +69,11 @@ def line_chart(curves: Sequence[Curve], x_title: str, y_title: str) -> Html:
     names = [curve.name for curve in curves]
     label = f"{y_title} over {x_title}: {', '.join(names)}"
     chart = tag("svg", *parts, viewBox=f"0 0 {WIDTH} {CURVES_HEIGHT}", role="img", aria_label=label)
-    return tag("div", chart, key(names, [colour_of(i) for i in range(len(curves))], range(len(COLOURS), len(curves))))
+    return tag(
+        "div",
+        tag("div", chart, class_="scroll"),
+        key(names, [colour_of(i) for i in range(len(curves))], range(len(COLOURS), len(curves))),
+    )
 
 
 def dot_chart(rows: Sequence[tuple[str, Sequence[float]]], title: str) -> Html:
@@ -101,4 +105,5 @@ def dot_chart(rows: Sequence[tuple[str, Sequence[float]]], title: str) -> Html:
         for value in values:
             parts.append(tag("circle", cx=across(value), cy=middle, r=3.5, fill=colour_of(number)))
         parts.append(tag("text", f"{mean:.1f}", x=across(max(values)) + 9, y=middle + 4))
-    return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=title)
+    chart = tag("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=title)
+    return tag("div", chart, class_="scroll")
