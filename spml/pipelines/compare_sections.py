@@ -27,9 +27,10 @@ def choice(plan: Comparison, rows: Sequence[Found]) -> str:
     dev, fit = (_count(plan.part(row, part)) for part in (DEV, FIT))
     masks = "their masks" if plan.masks else "their annotated pixels alone"
     return (
-        f"{plan.tries} settings were tried for each method, and the best mIoU of the {READ_OUT[plan.predictor]} on dev "
-        f"won. dev has {dev} images, every sixth of the training list, judged by {masks}; the trials learned from the "
-        f"other {fit} with seed {CHOICE_SEED}. Then all methods learned from the whole list, and the test list was read."
+        f"{plan.tries} settings were tried for each method, and the best mIoU of the {READ_OUT[plan.predictor]} on "
+        f"dev won. dev has {dev} images, every sixth of the training list, judged by {masks}; the trials learned from "
+        f"the other {fit} with seed {CHOICE_SEED}. Then all methods learned from the whole list, and the test list was "
+        "read."
     )
 
 

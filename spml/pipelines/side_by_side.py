@@ -20,6 +20,7 @@ from spml.processes import start
 
 LOG = "log.txt"  # what a process of its own prints, and the traceback of a bug
 POLL = 0.2  # seconds
+GRACE = 2.0  # seconds in which a process that has saved may end by itself
 
 
 class Job(Protocol):
@@ -196,12 +197,13 @@ def _work(job: Job, device: torch.device, halt: Halt, end: Any) -> None:
     def watch() -> None:
         while not halt.is_set() or training.is_set():
             time.sleep(POLL)
+        time.sleep(GRACE)
         os._exit(INTERRUPTED)
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         outcome = _attempt(job, device, guard)
     except KeyboardInterrupt:
-        os._exit(INTERRUPTED)
+        sys.exit(INTERRUPTED)
     end.send(outcome)
     end.close()

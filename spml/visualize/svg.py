@@ -11,6 +11,7 @@ COLOURS = ("#2f7ed8", "#e4572e", "#2aa876", "#a259c4", "#d99a00", "#d6478f", "#1
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 56, 16, 12, 34
 CURVES_HEIGHT, ROW_HEIGHT = 260, 24
 TICKS = 5
+LONGEST_NAME = 38  # letters beside a bar
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def dot_chart(rows: Sequence[tuple[str, Sequence[float]]], title: str) -> Html:
         top = TOP + ROW_HEIGHT * number
         mean, middle = sum(values) / len(values), top + ROW_HEIGHT / 2
         bar = {"x": left, "y": top + 4, "width": across(mean) - left, "height": ROW_HEIGHT - 8}
-        parts.append(tag("text", name, x=left - 8, y=middle + 4, text_anchor="end"))
+        short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+        parts.append(tag("text", short, tag("title", name), x=left - 8, y=middle + 4, text_anchor="end"))
         parts.append(tag("rect", **bar, fill=colour_of(number), fill_opacity=0.45))
         for value in values:
             parts.append(tag("circle", cx=across(value), cy=middle, r=3.5, fill=colour_of(number)))
