@@ -196,6 +196,17 @@ def test_another_config_in_the_folder_is_one_line(compared, tiny_config_file, ov
         compare(tiny_config_file, compared[0], [3], overrides=[*SHORT, override], device="cpu")
 
 
+def test_a_list_that_changed_in_between_is_noticed(tiny_config_file, tiny_data, tmp_path):
+    (tmp_path / "list.txt").write_text((tiny_data / "train.txt").read_text())
+    (run,) = plan_runs(tiny_config_file, tmp_path, [0], [f"dataset.train_data_list={tmp_path}/list.txt"], ["spml"])
+    assert run.finished() is None
+    (run.result / "outcome.json").write_text("{}")
+    assert run.finished() is None
+    (tmp_path / "list.txt").write_text((tiny_data / "val.txt").read_text())
+    with pytest.raises(UserError, match="other figures of a comparison are here .*contents.train"):
+        compare_runs([run], CPU)
+
+
 def test_seeds_are_averaged_with_their_spread(compared, tiny_config_file, faked, tmp_path):
     figures = {("spml", 0, 0): (10.0, 20.0), ("spml", 0, 1): (30.0, 24.0)}
     faked(figures | {("partial_cross_entropy", 0, seed): (1.0, 2.0) for seed in (0, 1)})

@@ -11,7 +11,7 @@ from spml.device import resolve_device
 from spml.errors import UserError
 from spml.files import write_json
 from spml.pipelines.compare_report import write_report
-from spml.pipelines.compared_run import PREDICTORS, ComparedRun, Guard
+from spml.pipelines.compared_run import PREDICTORS, ComparedRun, Guard, forget_lists
 from spml.pipelines.comparison import Comparison, Row
 from spml.pipelines.methods import DEFAULT, described, find_methods, read_methods
 from spml.pipelines.result import Found, collect
@@ -70,6 +70,7 @@ def compare(
     if dry:
         print("\n".join(described_plan(plan)))
         return {}
+    forget_lists()
     rows = run_comparison(plan, device, guard, processes)
     result = collect(rows)
     write_json(plan.folder / RESULT, result)
@@ -159,6 +160,7 @@ def compare_runs(runs: Sequence[ComparedRun], device: torch.device, guard: Guard
     Raises:
         UserError: a run that failed, as well.
     """
+    forget_lists()
     rows = {run.row: Found(Row(run.annotation, run.method, find_methods([run.method])[run.method])) for run in runs}
     for run, outcome in zip(runs, run_jobs(runs, device, guard), strict=True):
         if isinstance(outcome, Failure):

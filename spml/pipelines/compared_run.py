@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -203,12 +203,13 @@ def _record(run: ComparedRun) -> records.Record:
 
 @lru_cache(maxsize=64)
 def _contents(data_list: str, data_dir: str) -> str:
-    """A hash of the files of a list. Many runs share a list, which does not change while they run."""
-    return hash_list(read_list(data_list, data_dir, columns=2))
-
-
-def hash_list(samples: Sequence[Sample]) -> str:
-    """A hash of the names and contents of the files of samples."""
+    """A hash of the names and contents of the files of a list. Many runs of a comparison share a list."""
+    samples = read_list(data_list, data_dir, columns=2)
     return records.hash_files(
         part for one in samples for part in (one.image, one.label, one.regions) if part is not None
     )
+
+
+def forget_lists() -> None:
+    """Read lists anew from now on: between two comparisons of one process the user may have changed them."""
+    _contents.cache_clear()
