@@ -6,8 +6,10 @@ import threading
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from spml.cli.main import main
 from spml.data.lists import read_list
@@ -205,6 +207,14 @@ def test_a_list_that_changed_in_between_is_noticed(tiny_config_file, tiny_data, 
     (tmp_path / "list.txt").write_text((tiny_data / "val.txt").read_text())
     with pytest.raises(UserError, match="other figures of a comparison are here .*contents.train"):
         compare_runs([run], CPU)
+
+
+def test_a_test_list_without_any_class_is_one_line(tiny_config_file, tiny_data, tmp_path):
+    Image.fromarray(np.full((40, 48), 255, np.uint8)).save(tmp_path / "void.png")
+    (tmp_path / "list.txt").write_text(f"image/0.png {tmp_path}/void.png\n")
+    runs = plan_runs(tiny_config_file, tmp_path, [0], [*SHORT, f"dataset.test_data_list={tmp_path}/list.txt"], ["spml"])
+    with pytest.raises(UserError, match="spml, seed 0: .*list.txt: expected labels with pixels of a class"):
+        compare_runs(runs, CPU)
 
 
 def test_seeds_are_averaged_with_their_spread(compared, tiny_config_file, faked, tmp_path):

@@ -19,6 +19,7 @@ from spml.data.lists import read_list
 from spml.data.samples import Sample
 from spml.engine.record import NEUTRAL
 from spml.engine.run import train
+from spml.errors import UserError
 from spml.evaluation.folders import Evaluation, evaluate_folder
 from spml.files import read_json, write_atomically, write_json
 from spml.inference.memory import fill_memory
@@ -161,6 +162,8 @@ def evaluate(run: ComparedRun, device: torch.device) -> dict[str, Any]:
         predictor = build_predictor(config, kind, run.snapshot, plan, device, memory)
         predict_list(config, run.samples("test"), predictor, run.folder / kind)
         scores = scores_of(run, kind)
+        if np.isnan(scores.mean_iou):
+            raise UserError(f"{config.dataset.test_data_list}: expected labels with pixels of a class, found none")
         found[PREDICTORS[kind]] = round(100 * float(scores.mean_iou), 2)
         found["iou"][kind] = [None if np.isnan(share) else round(100 * float(share), 2) for share in scores.iou]
         path = run.result / f"{kind}.npy"
