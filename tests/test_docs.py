@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from spml import losses
+from spml.cli.commands import compare
+from spml.cli.parser import Parser
 from spml.config import load_config
 from spml.models import HEADS
 from spml.models.cam import CAM_TASKS
+from spml.pipelines.methods import METHODS, read_methods
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -82,6 +85,20 @@ def test_added_methods(tmp_path: Path, tiny_config_file: Path) -> None:
     run(["-c", program, *commands], work, package)
     assert (work / "focal" / "model-3.pth").is_file() and (work / "pseudo" / "list.txt").is_file()
     assert len(list((work / "predicted" / "semantic_gray").glob("*.png"))) == 8
+
+
+def test_the_page_on_comparing_names_every_method_and_option(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    assert [name for name in METHODS if f"`{name}`" not in text] == []
+    parser = Parser("spml compare")
+    compare.add_arguments(parser)
+    known = {option for action in parser._actions for option in action.option_strings}
+    assert set(re.findall(r"--[a-z_]+", text)) <= known
+    for _, content in blocks("compare.md", "yaml"):
+        (tmp_path / "own.yaml").write_text(content)
+        for method in read_methods(tmp_path / "own.yaml").values():
+            for setting in method.grid:
+                method.configure("quickstart", ["dataset.classes=null"], setting)
 
 
 @pytest.mark.parametrize("page", sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))

@@ -31,7 +31,7 @@ COMMANDS = {
     "predict": Command("predict", "label images by retrieval from a memory or by the classifier"),
     "pseudo-label": Command("pseudo_label", "label training images from what is known of them"),
     "evaluate": Command("evaluate", "mean IoU of predictions"),
-    "compare": Command("compare", "SPML beside its baseline, over seeds"),
+    "compare": Command("compare", "methods beside each other, over seeds and annotations: a table and a report"),
     "quickstart": Command("quickstart", "built-in data, both methods, a table and a picture"),
     "quality": Command("quality", "mean IoU of the labels that a pipeline's stages made"),
     "annotate": Command("annotate", "weak annotations made from full masks"),

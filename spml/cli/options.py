@@ -112,6 +112,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     # several runs, and pipelines
     "seeds": {"type": seed_list, "default": [0], "help": "runs to average, such as 0,1,2"},
     "methods": {"type": name_list, "help": "which to run, by commas"},
+    "methods_file": {"metavar": "FILE", "help": "YAML of more methods: `name: {overrides: [..], grid: [[..], ..]}`"},
+    "annotation": {
+        "type": named,
+        "action": "append",
+        "default": [],
+        "metavar": "NAME=LIST",
+        "help": "a training list to compare on; may be given again; left out: the config's own",
+    },
+    "masks": {"metavar": "LIST", "help": "masks of the training images, for full_masks and for mIoU on dev"},
+    "tries": {"type": positive, "default": 1, "help": "settings tried for each method; 1: none is chosen"},
     "snapshots": {"metavar": "DIR", "help": "gets everything; left out: snapshots/<name of the config>"},
     "grid": {"type": integer_pair, "metavar": "H,W", "help": "k-means grid outside training; released: 12,12"},
     "gpus": {"type": positive, "default": 1, "help": "processes in training, one a GPU; released: 4 of 4 images each"},
