@@ -76,6 +76,36 @@ def pool(
     executor.shutdown(wait=True)
 
 
+def start(work: Callable[..., object], args: Sequence[Any], environment: Mapping[str, str]) -> Any:
+    """Start a process that calls `work(*args)`, ignores Ctrl-C from the start, and does not outlive this process.
+
+    Args:
+        work: a function of a module; it and its arguments must pickle.
+        environment: variables that the process has in addition.
+
+    Returns:
+        A `multiprocessing.Process`.
+    """
+    process = get_context("spawn").Process(target=_call, args=(work, args))
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)  # a spawned process has the variables that this one has
+    try:
+        with deaf_children():
+            process.start()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    return process
+
+
+def _call(work: Callable[..., object], args: Sequence[Any]) -> None:
+    _begin(None, ())
+    work(*args)
+
+
 def _begin(initializer: Callable[..., object] | None, initargs: Sequence[Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):

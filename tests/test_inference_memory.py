@@ -10,8 +10,8 @@ from PIL import Image
 
 from spml import records
 from spml.data.lists import read_list
-from spml.data.pickled import write_memory_file
-from spml.data.samples import Sample
+from spml.data.pickled import read_memory_file, read_origin, write_memory_file
+from spml.data.samples import Sample, read_label
 from spml.errors import UserError
 from spml.inference.memory import check_memory, draw, fill_memory, of_full_masks, read_memory, vote
 from spml.inference.segmenter import Segmenter
@@ -186,3 +186,30 @@ def test_a_memory_without_any_label_is_not_complete(tiny_config, tmp_path):
     assert not records.read(tmp_path / "memory" / "semantic_prototype").complete
     with pytest.raises(UserError, match="no label: a memory needs"):
         fill_memory(tiny_config, [Sample(tmp_path / "image.png")], segmenter_of(tiny_config), tmp_path / "other")
+
+
+@pytest.mark.parametrize(("scales", "flip"), [((1.0,), False), ((1.0, 0.5), True)])
+def test_a_memory_says_which_segment_a_prototype_comes_from(tiny_config, tmp_path, scales, flip):
+    """The label of each prototype is the vote of the pixels of that segment, in the image of segments beside it."""
+    samples = read_list(tiny_config.dataset.train_data_list, tiny_config.dataset.data_dir)[:2]
+    segmenter = segmenter_of(tiny_config)
+    segmenter = replace(segmenter, plan=replace(segmenter.plan, scales=scales, flip=flip))
+    fill_memory(tiny_config, samples, segmenter, tmp_path)
+    for sample in samples:
+        path = tmp_path / "semantic_prototype" / f"{sample.name}.npy"
+        (_, label), origin = read_memory_file(path), read_origin(path)
+        assert origin.shape == label.shape and (origin.min() == -1) == (len(scales) > 1)
+        with Image.open(tmp_path / "semantic_cluster" / f"{sample.name}.png") as image:
+            index = torch.from_numpy(np.array(image).astype(np.int64)).flatten()
+        weak = torch.from_numpy(read_label(sample.label)).flatten()
+        votes = vote(index, weak, int(index.max()) + 1, 4)
+        inside = origin >= 0
+        assert votes[origin[inside]].tolist() == label[inside].tolist()
+        assert sorted(origin[inside].tolist()) == torch.nonzero(votes != 255).flatten().tolist()
+
+
+def test_files_of_the_release_do_not_say_it(tmp_path):
+    write(tmp_path, "released", [0, 1])
+    assert read_origin(tmp_path / "released.npy") is None
+    with pytest.raises(ValueError, match="expected segment"):
+        write_memory_file(tmp_path / "a.npy", np.ones((2, 3)), np.arange(2), np.arange(3))

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from spml.pipelines import quickstart as module
-from spml.pipelines.compare import METHODS
+from spml.pipelines.methods import DEFAULT
 from spml.pipelines.quickstart import quickstart
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart_scratch.yaml"
@@ -20,7 +20,7 @@ def test_everything_the_first_screen_promises(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "NUM_TRAIN", 6)
     monkeypatch.setattr(module, "NUM_VAL", 3)
     result = quickstart(CONFIG, tmp_path, [0], torch.device("cpu"), TINY)
-    assert result.keys() == {*METHODS, "seconds"}
+    assert result.keys() == {*DEFAULT, "seconds"}
     assert json.loads((tmp_path / "result.json").read_text()) == result
     with Image.open(tmp_path / "result.png") as picture:
         width, height = picture.size

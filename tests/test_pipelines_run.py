@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from spml.cli.main import main
+from spml.config import load_config
 from spml.data.annotate_list import annotate_list, relative_path
 from spml.data.lists import read_list, write_list
 from spml.data.pickled import read_cam_file, write_cam_file
@@ -129,6 +130,28 @@ def cam_words(shapes: Path, folder: Path, annotation: str) -> list[str]:
     own += ["--cam", "train.max_iteration=3", "--classifier", "train.max_iteration=2"]
     overrides = [*SMALL, *(f"dataset.{key}={shapes / name}" for key, name in data.items())]
     return ["run", annotation, *map(str, own), *overrides]
+
+
+def test_full_masks_of_the_built_in_data(shapes: Path, tmp_path: Path, inline_refiner: None, capsys) -> None:
+    """The shipped config, and a decoder of the literature in place of its own."""
+    data = {"classes": "classes.txt", "train_data_list": "train_mask.txt", "test_data_list": "val.txt"}
+    words = [
+        "run",
+        "mask",
+        "--config",
+        "quickstart_mask",
+        "--data_dir",
+        shapes,
+        "--snapshots",
+        tmp_path,
+        "--device",
+        "cpu",
+    ]
+    overrides = [*SMALL, "network.head=unet", *(f"dataset.{key}={shapes / name}" for key, name in data.items())]
+    assert main([*map(str, words), *overrides]) == 0
+    config = load_config(tmp_path / "stage1" / "config.yaml")
+    assert config.train.task == "segmentation" and list(config.losses) == ["cross_entropy"]
+    assert json.loads((tmp_path / "evaluation/mIoU.json").read_text())["num_images"] == 1
 
 
 def test_tags_alone_to_a_segmentation(shapes: Path, tmp_path: Path, inline_refiner: None, capsys) -> None:

@@ -18,7 +18,7 @@ PAGE = "data.txt"  # beside the snapshots
 # Tasks that do not learn by the config's losses.
 OWN_LOSSES: dict[str, dict[str, float]] = {
     "classifier": {"cross_entropy": 1.0},
-    **{task: {} for task in ("cam", "seam", "affinity", "irn")},
+    **{task: {} for task in ("cam", "seam", "ppc", "affinity", "irn")},
 }
 MADE = ("pseudo labels", "labels of CAMs")  # kinds of records
 WEAK = ("spml",)  # tasks whose labels are said to be weak; cross-entropy alone learns from any

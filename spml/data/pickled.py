@@ -148,11 +148,32 @@ def read_memory_file(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return prototype.astype(np.float32, copy=False), label.astype(np.int64, copy=False)
 
 
-def write_memory_file(path: str | Path, prototype: np.ndarray, prototype_label: np.ndarray) -> None:
-    """Write a memory file as the release does, atomically: `prototype` (P, C), `prototype_label` (P,)."""
+def read_origin(path: str | Path) -> np.ndarray | None:
+    """The segment that each prototype of a memory file comes from, as `write_memory_file` takes it.
+
+    None where the file does not say so, as those of the release and of earlier versions. Raises DataError.
+    """
+    segment = load_dict_npy(path).get("segment")
+    if not isinstance(segment, np.ndarray) or segment.ndim != 1 or segment.dtype.kind not in "iu":
+        return None
+    return segment.astype(np.int64, copy=False)
+
+
+def write_memory_file(
+    path: str | Path, prototype: np.ndarray, prototype_label: np.ndarray, segment: np.ndarray | None = None
+) -> None:
+    """Write a memory file as the release does, atomically: `prototype` (P, C), `prototype_label` (P,).
+
+    `segment`, which the release does not have: (P,) the id of each prototype's segment in the image of segments that
+    lies beside the memory, -1 for those of other views.
+    """
     if prototype.ndim != 2 or prototype_label.shape != prototype.shape[:1]:
         raise ValueError(f"expected (P, C) and (P,), got {prototype.shape} and {prototype_label.shape}")
     held = {"prototype": prototype.astype(np.float32), "prototype_label": prototype_label.astype(np.int64)}
+    if segment is not None:
+        if segment.shape != prototype_label.shape:
+            raise ValueError(f"expected segment {prototype_label.shape}, got {segment.shape}")
+        held["segment"] = segment.astype(np.int64)
     _write(path, held)
 
 

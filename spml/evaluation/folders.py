@@ -35,7 +35,10 @@ class LabelFiles:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of an evaluation; shares in 0..1, `iou` (K,) is NaN for classes that do not occur."""
+    """The result of an evaluation; shares in 0..1, `iou` (K,) is NaN for classes that do not occur.
+
+    `counts` (K, K + 1) int64: pixels by target and prediction, as `ConfusionMatrix` has them.
+    """
 
     measure: str
     num_images: int
@@ -43,6 +46,7 @@ class Evaluation:
     iou: np.ndarray
     mean_iou: float
     pixel_accuracy: float
+    counts: np.ndarray | None = None
 
     def as_percent(self) -> dict[str, object]:
         """A dictionary for JSON, shares in per cent, None for what is not defined."""
@@ -114,6 +118,7 @@ def evaluate_folder(
         iou=measure.iou(),
         mean_iou=measure.mean_iou(),
         pixel_accuracy=measure.pixel_accuracy(),
+        counts=instances.confusion.counts if by_instance else confusion.counts,
     )
 
 

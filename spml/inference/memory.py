@@ -52,7 +52,7 @@ def vote(index: Tensor, label: Tensor, num_segments: int, num_classes: int) -> T
 
 def image_prototypes(
     image: Tensor, label: np.ndarray, segmenter: Segmenter, num_classes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The labelled prototypes of all views of one image.
 
     Args:
@@ -60,12 +60,13 @@ def image_prototypes(
         label: (H, W) uint8, as `vote` reads it.
 
     Returns:
-        prototype (P, C) float32, their label (P,) int64 in [0, num_classes), and the segments (h, w) of the first view.
+        prototype (P, C) float32, their label (P,) int64 in [0, num_classes), the segments (h, w) of the first view, and
+        the id there of each prototype's segment (P,) int64, -1 for those of other views and of mirror images.
 
     Raises:
         UserError: prototypes that are not finite.
     """
-    prototypes, labels, clusters = [], [], None
+    prototypes, labels, origins, clusters = [], [], [], None
     for views in segmenter.plan.views(image):
         size = (views.shape[-2], views.shape[-1])
         resized = torch.from_numpy(np.ascontiguousarray(resize_label(label, size)))
@@ -75,18 +76,22 @@ def image_prototypes(
         kept = voted != IGNORE
         prototypes.append(prototype[kept].float().cpu().numpy())
         labels.append(voted[kept].cpu().numpy())
+        segment = torch.nonzero(kept).flatten().cpu().numpy()  # ids of the view's first image come first
         if clusters is None:
             clusters = index[0].cpu().numpy()
+            origins.append(np.where(segment <= clusters.max(), segment, -1))
+        else:
+            origins.append(np.full_like(segment, -1))
     assert clusters is not None
     held = np.concatenate(prototypes)
     if not np.isfinite(held).all():
         raise UserError("the network gives prototypes that are not finite: its training has diverged")
-    return held, np.concatenate(labels), clusters
+    return held, np.concatenate(labels), clusters, np.concatenate(origins)
 
 
 def sample_prototypes(
     read: EvaluationSample, segmenter: Segmenter, num_classes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """`image_prototypes` of a sample. Raises UserError where it has no label."""
     if read.semantic is None:
         raise UserError(f"{read.name}: no label: a memory needs `image semantic` on each line, or samples with labels")
@@ -125,9 +130,9 @@ def fill_memory(
     source = (samples[0].list_path if samples else None) or "the samples"
 
     def work(read: EvaluationSample, refiner: Refining | None) -> None:
-        prototype, label, clusters = sample_prototypes(read, segmenter, num_classes)
+        prototype, label, clusters, segment = sample_prototypes(read, segmenter, num_classes)
         write_clusters(save_dir, read.name, clusters)
-        write_memory_file(save_dir / target(read.name), prototype, label)
+        write_memory_file(save_dir / target(read.name), prototype, label, segment)
 
     def finish(done: Done) -> Mapping[str, Any]:
         found = count_prototypes(save_dir / target(sample.name) for sample in samples)

@@ -17,7 +17,8 @@ from spml.files import write_json
 from spml.inference.predictors import build_predictor, load_models, predict_list
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import ViewPlan
-from spml.pipelines.compare import ComparedRun, Guard, compare_runs, plan_runs
+from spml.pipelines.compare import compare_runs, plan_runs
+from spml.pipelines.compared_run import ComparedRun, Guard
 from spml.visualize.report import PictureRow, quickstart_picture
 
 NUM_TRAIN, NUM_VAL = 300, 80

@@ -7,8 +7,8 @@ from spml.cli.interruption import interruption
 from spml.cli.options import add, add_config
 from spml.cli.parser import Parser
 from spml.device import resolve_device
-from spml.pipelines.compare import summary
 from spml.pipelines.quickstart import quickstart
+from spml.pipelines.result import summary
 
 
 def add_arguments(parser: Parser) -> None:
