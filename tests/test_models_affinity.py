@@ -84,6 +84,13 @@ def test_every_weight_of_both_learns(tiny_config_file):
         assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 
 
+def test_untrained_edges_are_open(tiny_config_file):
+    """Near one half: where they begin near one or zero, they hardly learn."""
+    for strides in ((4, 8, 8), (2, 4, 8, 16, 32)):
+        edge, displacement = IrnModel(Maps(strides))(torch.randn(2, 3, 64, 64))
+        assert edge.abs().mean() < 2 and displacement.abs().mean() < 2
+
+
 def test_affinitynet_needs_three_maps(tiny_config_file):
     with pytest.raises(UserError, match="AffinityNet needs 3 maps of the backbone, which gives 2 with network.levels"):
         build_affinity_model(config_of(tiny_config_file, "panoptic_deeplab_tiny", "network.levels=[1,2]"))

@@ -15,7 +15,7 @@ from spml.errors import UserError
 from spml.models.backbones.base import Encoder
 from spml.models.checkpoint import find_snapshot, fit, load_parts, read_weights
 from spml.models.embedding import build_backbone
-from spml.models.layers import convolution, initialise, rescale
+from spml.models.layers import convolution, rescale
 from spml.models.pretrained import PACKAGE, TIMM, load_pretrained
 
 FEATURE_STRIDE, EDGE_STRIDE = 8, 4  # of AffinityNet's features and of IRN's maps
@@ -81,7 +81,8 @@ class IrnModel(PairModel):
 
     Edges: each level to 32 channels with group norm and ReLU, concatenated at stride 4, to one logit. Displacements:
     each level to 256 channels (128 at stride 4, 64 above); levels of strides beyond 4 meet at the finest of them and
-    become 256; all meet at stride 4, become 256, then dy and dx.
+    become 256; all meet at stride 4, become 256, then dy and dx. Weights start as PyTorch's do: drawn for the outputs,
+    as in our heads, they would saturate the one edge.
     """
 
     def __init__(self, backbone: Encoder) -> None:
@@ -100,9 +101,6 @@ class IrnModel(PairModel):
         self.displacement_last = nn.Sequential(
             grouped(total, WIDTH), nn.ReLU(inplace=True), convolution(WIDTH, 2, kernel=1)
         )
-        for branch in self.branches().values():
-            for module in branch:
-                initialise(module)
 
     def branches(self) -> dict[str, list[nn.Module]]:
         """The modules of each branch: `edge` and `displacement`."""
