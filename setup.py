@@ -19,16 +19,8 @@ EXTRAS = {
     "tensorboard": ["tensorboard"],
 }
 DEVELOPMENT = [
-    *(
-        "pytest>=8",
-        "pytest-xdist",
-        "ruff==0.17.5",
-        "mypy==2.4.1",
-        "types-PyYAML",
-        "types-tqdm",
-        "pre-commit",
-        "pycocotools",
-    ),
+    *("pytest>=8", "pytest-xdist", "ruff==0.17.5", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"),
+    "pycocotools",  # tests of the formats compare with it
     *("build", "setuptools>=68", "wheel"),  # a test builds the wheel without the network
 ]
 
