@@ -39,6 +39,7 @@ COMMANDS = {
     "check": Command("check", "what a data root lacks"),
     "shapes": Command("shapes", "the built-in data"),
     "split": Command("split", "a list to choose settings on, taken out of a training list"),
+    "studio": Command("studio", "strokes in a browser, the folder labelled"),
     "prepare lists": Command("prepare_lists", "data lists of VOC or DensePose"),
     "prepare masks": Command("prepare_masks", "masks of VOC and SBD as grey PNGs"),
     "prepare boxes": Command("prepare_boxes", "boxes of VOC's XML files"),

@@ -1,6 +1,6 @@
 """`Spreader`: a few strokes in, labels of the whole image and of all others out, while the user watches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -121,6 +121,7 @@ class Spreader:
         *,
         others: bool = True,
         complete: bool = False,
+        within: Mapping[int, np.ndarray] | None = None,
         crf: bool | DenseCRF = False,
     ) -> Prediction:
         """Label an image from its own strokes and from those of all other images that are remembered.
@@ -130,6 +131,8 @@ class Spreader:
             strokes: (H, W) uint8, or a PNG of them; None: those remembered of this image, if any.
             others: False: from its own strokes alone.
             complete: every class that the image shows has a stroke, so that no other class is looked for.
+            within: class id to (H, W) bool, where alone the class may lie, such as its boxes. A pixel where no class
+                may lie is 254.
             crf: refine by a dense CRF, of the released settings where this is True.
 
         Returns:
@@ -141,7 +144,7 @@ class Spreader:
         pixels = _pixels(image)
         ids, probability, known = self._scores(pixels, strokes, others, complete)
         said = None if known is None else known.strokes
-        return self._prediction(pixels, ids, probability.cpu().numpy(), said, crf)
+        return self._prediction(pixels, ids, probability.cpu().numpy(), said, within or {}, crf)
 
     def scores(
         self,
@@ -211,6 +214,7 @@ class Spreader:
         ids: Sequence[int],
         probability: np.ndarray,
         strokes: np.ndarray | None,
+        within: Mapping[int, np.ndarray],
         crf: bool | DenseCRF,
     ) -> Prediction:
         """Labels and margin at the image's size, with what the strokes say; all probabilities when asked for."""
@@ -220,26 +224,35 @@ class Spreader:
             working = ViewPlan((1.0,), False, 0, (0, 0), (0, 0), MAX_PIXELS["CRF"]).bounded(size)
             small = cv2.resize(pixels, working[::-1], interpolation=cv2.INTER_AREA)
             probability = refine(small, np.stack([_enlarged(plane, working) for plane in probability]))
-        label, margin = best_two(probability, ids, size)
+        label, margin = best_two(probability, ids, size, within)
         said = np.zeros(size, bool) if strokes is None else strokes < self._limit
         if strokes is not None:
             label = np.where(said | (strokes == IGNORE), strokes, label)
             margin = np.where(said, np.float32(1), margin)
         count = len(self.classes) or int(max(ids)) + 1
-        make = partial(_full, probability, ids, size, count, strokes, said)
+        make = partial(_full, probability, ids, size, count, strokes, said, within)
         return Prediction(label, make, None, self.classes, pixels, margin)
 
 
-def best_two(probability: np.ndarray, ids: Sequence[int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The label (H, W) uint8 and the margin (H, W) float32 of probabilities (k, h, w), enlarged one class at a time."""
-    best, second = np.full(size, -1, np.float32), np.zeros(size, np.float32)
-    label = np.zeros(size, np.uint8)
+def best_two(
+    probability: np.ndarray, ids: Sequence[int], size: tuple[int, int], within: Mapping[int, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The label (H, W) uint8 and the margin (H, W) float32 of probabilities (k, h, w), enlarged one class at a time.
+
+    A class lies `within` its (H, W) bool alone, if it has one; where no class may lie, the label is 254.
+    """
+    best, second = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    label = np.full(size, UNLABELLED, np.uint8)
     for index, plane in zip(ids, probability, strict=True):
-        plane = _enlarged(plane, size)
+        plane = _bounded(_enlarged(plane, size), index, within or {})
         np.maximum(second, np.minimum(best, plane), out=second)
         label[plane > best] = index
         np.maximum(best, plane, out=best)
     return label, best - second
+
+
+def _bounded(plane: np.ndarray, index: int, within: Mapping[int, np.ndarray]) -> np.ndarray:
+    return np.where(within[index], plane, np.float32(0)) if index in within else plane
 
 
 def _enlarged(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -255,11 +268,12 @@ def _full(
     count: int,
     strokes: np.ndarray | None,
     said: np.ndarray,
+    within: Mapping[int, np.ndarray],
 ) -> np.ndarray:
-    """(K, H, W) float32: 0 for classes that no stroke named, 1 for what the strokes say."""
+    """(K, H, W) float32: 0 for classes that no stroke named or that may not lie there, 1 for what the strokes say."""
     full = np.zeros((count, *size), np.float32)
     for index, plane in zip(ids, probability, strict=True):
-        full[index] = _enlarged(plane, size)
+        full[index] = _bounded(_enlarged(plane, size), index, within)
     if strokes is not None:
         full[:, said] = 0
         rows, columns = said.nonzero()

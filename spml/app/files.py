@@ -1,0 +1,346 @@
+"""Keeps the folder one that the command line takes: strokes, weak labels, accepted labels, classes and lists as files.
+
+They follow the journal, shortly after an edit, each written in one step. What other programs change in them while no
+studio runs comes back as an edit.
+"""
+
+import io
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from spml.app.images import Images, Missing
+from spml.app.labels import foreign_label, palette, read_label, write_label
+from spml.app.state import Class, Drawing, State, read_name
+from spml.app.store import NOBODY, Store
+from spml.app.strokes import paint, read_stroke
+from spml.classes import MAX_CLASSES, means_background, read_class_names
+from spml.data.lists import list_content
+from spml.errors import UserError
+from spml.files import read_json, remove_stale, write_atomically
+from spml.records import hash_json
+from spml.visualize.palette import class_palette
+
+DELAY = 0.3  # seconds after an edit
+ACCEPTED = ".studio/accepted"  # labels that do not lose a class when it is deleted, as undo may bring it back
+
+
+class Files:
+    """The files of a folder that follow from its store.
+
+    Args:
+        images: of the folder.
+        store: its edits.
+    """
+
+    def __init__(self, images: Images, store: Store) -> None:
+        self.images, self.store, self.folder = images, store, images.folder
+        self.notes: list[str] = []  # what could not be written, for the page
+        self._dirty: set[str] = set()
+        self._classes: tuple[Class, ...] | None = None  # as the files have them
+        self._wake, self._stop, self._writing = threading.Event(), threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="files", daemon=True)
+        for kind in ("strokes", "weak", "labels", "lists"):
+            remove_stale(self.folder / kind)
+
+    def start(self) -> None:
+        """Begin to write what is not on disk yet."""
+        self._dirty = {name for name in self.store.state.drawings if not self._is_written(name)}
+        self._wake.set()
+        self._thread.start()
+
+    def touch(self, names: Iterable[str]) -> None:
+        """Write the files of these images, soon."""
+        self._dirty |= set(names)
+        self._wake.set()
+
+    def flush(self) -> None:
+        """Write everything now."""
+        with self._writing:
+            self._write()
+
+    def close(self) -> None:
+        """Write everything and end the thread."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.flush()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait()
+            self._stop.wait(DELAY)  # more strokes of one movement come at once
+            self._wake.clear()
+            try:
+                self.flush()
+            except OSError as error:  # the next edit tries again
+                self.notes = [f"cannot write the folder's files: {error}"]
+
+    def _write(self) -> None:
+        with self.store.lock:
+            state, names = self.store.state, self._dirty
+            self._dirty = set()
+        notes = []
+        if state.classes != self._classes:
+            names = names | set(state.drawings)
+            notes += self._try(lambda: self._write_classes(state))
+        for name in sorted(names):
+            notes += self._try(lambda name=name: self._write_image(name, state))  # type: ignore[misc]
+        notes += self._try(lambda: self._write_lists(state))
+        self.notes = notes
+
+    def _try(self, write: Any) -> list[str]:
+        try:
+            write()
+        except Missing:  # an image that is gone keeps its strokes, in the journal
+            return []
+        except UserError as error:
+            return [str(error)]
+        return []
+
+    def _write_classes(self, state: State) -> None:
+        """The names, and the accepted labels in the ids of today."""
+        content = "".join(f"{one.name}\n" for one in state.classes)
+        if state.classes or (self.folder / "classes.txt").is_file():
+            write_atomically(self.folder / "classes.txt", lambda file: file.write(content.encode()))
+        for path in sorted((self.folder / ACCEPTED).rglob("*.png")):
+            label = read_label(path, state.classes)
+            assert label is not None
+            write_label(self.folder / "labels" / path.relative_to(self.folder / ACCEPTED), label, state.classes)
+        self._classes = state.classes
+
+    def _write_image(self, name: str, state: State) -> None:
+        """Weak labels, then strokes, whose version says that both are there."""
+        drawing, stem = state.drawing(name), self.images.entry(name).stem
+        height, width = self.images.size(name)
+        label = paint(drawing.strokes, state.ids, (height, width))
+        weak = self.folder / "weak" / f"{stem}.png"
+        if (label < MAX_CLASSES).any():
+            picture = Image.fromarray(label)
+            picture.putpalette(palette(state.classes).tobytes())
+            buffer = io.BytesIO()
+            picture.save(buffer, "PNG")
+            write_atomically(weak, lambda file: file.write(buffer.getvalue()))
+        else:
+            weak.unlink(missing_ok=True)
+        path = self.folder / "strokes" / f"{stem}.json"
+        if drawing == Drawing():
+            path.unlink(missing_ok=True)
+            return
+        content = {"image": name, "width": width, "height": height, **_drawn(drawing, state)}
+        content |= {"version": self.store.version(name), "digest": _digest(content)}
+        text = json.dumps(content) + "\n"
+        write_atomically(path, lambda file: file.write(text.encode()))
+
+    def _is_written(self, name: str) -> bool:
+        """Whether the files of an image say what the store says."""
+        if not self.images.known(name):
+            return True
+        path = self.folder / "strokes" / f"{self.images.entry(name).stem}.json"
+        if not path.is_file():
+            return self.store.state.drawing(name) == Drawing()
+        try:
+            content = read_json(path)
+        except UserError:
+            return False
+        return isinstance(content, dict) and content.get("digest") == _digest(
+            {**content, **_drawn(self.store.state.drawing(name), self.store.state)}
+        )
+
+    def _write_lists(self, state: State) -> None:
+        entries = [entry for entry in self.images.entries.values() if entry.error is None]
+        weak = {entry.name: f"weak/{entry.stem}.png" for entry in entries if state.drawing(entry.name).strokes}
+        rows: dict[str, list[list[str]]] = {
+            "images": [[entry.name] for entry in entries],
+            "scribble": [
+                [name, path] for name, path in weak.items() if (self.folder / path).is_file()
+            ],
+            "accepted": [
+                [entry.name, f"labels/{entry.stem}.png"]
+                for entry in entries
+                if (self.folder / f"labels/{entry.stem}.png").is_file()
+            ],
+            "tagged": [[entry.name] for entry in entries if state.drawing(entry.name).tags],
+        }
+        for name, found in rows.items():
+            self._write_text(f"lists/{name}.txt", list_content(f"lists/{name}.txt", _listable(found)))
+        ids = state.ids
+        tags = [(entry.stem.rsplit("/")[-1], state.drawing(entry.name).tags) for entry in entries]
+        lines = [f"{stem} {' '.join(str(ids[key]) for key in keys if ids[key] != state.background)}\n" for stem, keys in tags if keys]
+        self._write_text("lists/tags.txt", "".join(line for line in lines if len(line.split()) > 1))
+        spaced = sum(len(entry.name.split()) != 1 for entry in entries)
+        if spaced:
+            raise UserError(f"{spaced} images have white space in their names, so no list names them: rename them")
+
+    def _write_text(self, name: str, text: str) -> None:
+        """Write a list where it is not what it was; remove it where it is empty."""
+        path = self.folder / name
+        if not text:
+            path.unlink(missing_ok=True)
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_atomically(path, lambda file: file.write(text.encode()))
+
+    # accepted labels
+
+    def accepted(self, name: str, classes: Sequence[Class]) -> np.ndarray | None:
+        """(H, W) uint8 in ids of `classes`; None where no labels are accepted. Raises UserError."""
+        return read_label(self.folder / ACCEPTED / f"{self.images.entry(name).stem}.png", classes)
+
+    def is_accepted(self, name: str) -> bool:
+        """Whether an image has accepted labels."""
+        return (self.folder / ACCEPTED / f"{self.images.entry(name).stem}.png").is_file()
+
+    def accept(self, name: str, label: np.ndarray, classes: Sequence[Class]) -> None:
+        """Take labels (H, W) as those of an image."""
+        stem = self.images.entry(name).stem
+        with self._writing:
+            write_label(self.folder / ACCEPTED / f"{stem}.png", label, classes)
+            write_label(self.folder / "labels" / f"{stem}.png", label, classes)
+        self._wake.set()
+
+    def take_back(self, name: str) -> None:
+        """Forget the accepted labels of an image."""
+        stem = self.images.entry(name).stem
+        with self._writing:
+            for folder in (ACCEPTED, "labels"):
+                (self.folder / folder / f"{stem}.png").unlink(missing_ok=True)
+        self._wake.set()
+
+    # what other programs wrote
+
+    def adopt(self) -> list[str]:
+        """Take over what other programs wrote into the folder, as one edit. Returns what could not be read."""
+        problems, edits = [], []
+        try:
+            edits += self._adopted_classes()
+        except UserError as error:
+            problems.append(str(error))
+        names = {one.key: one.name for one in self.store.state.classes} | {op["key"]: op["name"] for op in edits}
+        keys = {name: key for key, name in names.items()}
+        for name, entry in self.images.entries.items():
+            path = self.folder / "strokes" / f"{entry.stem}.json"
+            if path.is_file() and entry.error is None:
+                try:
+                    edits += _adopted(name, read_json(path, "strokes"), keys)
+                except UserError as error:
+                    problems.append(f"{path}: {error}")
+        for start in range(0, len(edits), 1000):
+            change = self.store.apply(NOBODY, edits[start : start + 1000])
+            self.touch(change.images)
+        problems += self._adopt_labels()
+        return problems
+
+    def _adopted_classes(self) -> list[dict[str, Any]]:
+        """Names in classes.txt that no class has."""
+        path = self.folder / "classes.txt"
+        if not path.is_file() or not path.read_text(encoding="utf-8-sig", errors="replace").strip():
+            return []
+        have = {one.name for one in self.store.state.classes}
+        return add_classes(_names_of(path), have, len(self.store.state.classes), self.store.state.classes)
+
+    def _adopt_labels(self) -> list[str]:
+        problems = []
+        for entry in self.images.entries.values():
+            path = self.folder / "labels" / f"{entry.stem}.png"
+            if not path.is_file() or entry.error is not None:
+                continue
+            try:
+                label = foreign_label(path)
+                if label is not None and label.shape == self.images.size(entry.name):
+                    self.accept(entry.name, label, self.store.state.classes)
+                elif label is not None:
+                    problems.append(f"{path}: expected the size of {entry.name}")
+            except UserError as error:
+                problems.append(str(error))
+        return problems
+
+
+def _listable(rows: list[list[str]]) -> list[list[str]]:
+    """Rows without white space in a path, which lists cannot name."""
+    return [row for row in rows if all(len(entry.split()) == 1 for entry in row)]
+
+
+def add_classes(
+    names: Iterable[str], have: Iterable[str], start: int, classes: Sequence[Class] = ()
+) -> list[dict[str, Any]]:
+    """Edits that add classes by name, with VOC's colours from the id `start` on."""
+    have, taken = set(have), {one.key for one in classes}
+    edits = []
+    for name in names:
+        name = read_name(name)
+        if name in have:
+            continue
+        have.add(name)
+        index = start + len(edits)
+        key = next(key for key in _keys(name) if key not in taken)
+        taken.add(key)
+        edits.append({"op": "class_add", "key": key, "name": name, "color": colour_of(index, name)})
+    return edits
+
+
+def colour_of(index: int, name: str) -> str:
+    """The colour that a class begins with: VOC's, black for a background."""
+    if means_background(name):
+        return "#000000"
+    red, green, blue = (int(value) for value in class_palette()[max(1, index) % MAX_CLASSES])
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _keys(name: str) -> Iterable[str]:
+    base = hash_json(name)[:8]
+    yield base
+    for number in range(1, 1 << 20):
+        yield f"{base}-{number}"
+
+
+def _names_of(path: Path) -> tuple[str, ...]:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+    return read_class_names(path) if len([line for line in lines if line]) > 1 else tuple(filter(None, lines))
+
+
+def _drawn(drawing: Drawing, state: State) -> dict[str, Any]:
+    classes = [one.as_json(index) for index, one in enumerate(state.classes)]
+    strokes = [stroke.as_json() for stroke in drawing.strokes]
+    return {"classes": classes, "strokes": strokes, "tags": list(drawing.tags)}
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """Of what a file says; a file with another digest was written by another program."""
+    return hash_json([content.get("classes"), content.get("strokes"), content.get("tags")])
+
+
+def _adopted(name: str, content: Any, keys: dict[str, str]) -> list[dict[str, Any]]:
+    """The edits that make a foreign file the truth of an image. Classes are given by key or by name."""
+    if not isinstance(content, dict) or not isinstance(content.get("strokes"), list):
+        raise UserError("expected an object with strokes")
+    if content.get("digest") == _digest(content):
+        return []
+    known, edits = set(keys.values()), []
+    own = {one["key"]: one for one in content.get("classes") or () if isinstance(one, dict) and "key" in one}
+
+    def key_of(word: Any) -> Any:
+        named = str(own[word].get("name", word)) if isinstance(word, str) and word in own else word
+        if word in known and word not in own:
+            return word
+        if named not in keys and isinstance(named, str):
+            edits.extend(add_classes([named], keys, len(keys)))
+            keys[named] = edits[-1]["key"]
+            known.add(keys[named])
+        return keys.get(named, word)
+
+    strokes = []
+    for number, stroke in enumerate(content["strokes"]):
+        one = dict(stroke) if isinstance(stroke, dict) else {}
+        one.setdefault("id", f"{hash_json(name)[:8]}-{number}")
+        if one.get("class") is not None:
+            one["class"] = key_of(one["class"])
+        strokes.append(read_stroke(one).as_json())
+    tags = content.get("tags") or []
+    tags = [key_of(tag) for tag in tags] if isinstance(tags, list) else []
+    return [*edits, {"op": "replace", "image": name, "strokes": strokes, "tags": tags}]

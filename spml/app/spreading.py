@@ -1,0 +1,324 @@
+"""Labels of a sitting: the Spreader, fed with the strokes of all images, and features computed ahead of the user."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from spml.app.images import Images
+from spml.app.labels import resized
+from spml.app.state import Class, Drawing, State
+from spml.app.store import Store
+from spml.app.strokes import boxes, paint, scaled
+from spml.classes import MAX_CLASSES, UNLABELLED
+from spml.errors import UserError
+from spml.records import hash_array
+
+PHOTOS, RESULTS = 12, 12  # held in memory
+CANDIDATES = 24  # images that a suggestion looks at
+PATIENCE = 0.5  # seconds without a request until features are computed ahead again
+
+
+class Outdated(UserError):
+    """A request for an image that has changed since."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What an image is labelled with: ids of the classes of that time, 254 none."""
+
+    label: np.ndarray  # (h, w) uint8, of the photo's size
+    margin: np.ndarray  # (h, w) float32, 0..1
+    tag: str  # another tag, another result
+
+    @cached_property
+    def sure(self) -> float:
+        """The mean margin."""
+        return float(self.margin.mean())
+
+
+class _Recent(OrderedDict[Hashable, Any]):
+    """The last results, at most `size` of them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def put(self, key: Hashable, value: Any) -> Any:
+        self[key] = value
+        self.move_to_end(key)
+        while len(self) > self.size:
+            self.popitem(last=False)
+        return value
+
+
+class Spreading:
+    """Spreads the strokes of a store over its images. Every method works in any thread.
+
+    Args:
+        images: of the folder.
+        store: of their strokes.
+        source: of the features, as Spreader takes it.
+        cache: a folder for the features.
+        publish: called with the name of an event and its content.
+        accepted: the accepted labels of an image in ids of some classes.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        store: Store,
+        source: Any,
+        cache: str | Path | None,
+        publish: Callable[[str, dict[str, Any]], None] = lambda name, content: None,
+        accepted: Callable[[str, Sequence[Class]], np.ndarray | None] = lambda name, classes: None,
+    ) -> None:
+        self.images, self.store, self.source, self.cache, self.publish = images, store, source, cache, publish
+        self.accepted = accepted
+        self.error: str | None = None  # why there are no features
+        self.sure: dict[str, float] = {}  # of images that were labelled
+        self.done: set[str] = set()  # images with features
+        self._spreader: Any = None
+        self._ready = threading.Event()
+        self._lock = threading.RLock()  # of the Spreader and of what is remembered
+        self._slots: dict[str, int] = {}  # key of a class to the Spreader's id for it
+        self._remembered: dict[str, tuple[Drawing, tuple[str, ...]]] = {}  # by name
+        self._knowledge = 0  # counts what was remembered and forgotten
+        self._photos, self._results = _Recent(PHOTOS), _Recent(RESULTS)
+        self._busy, self._current = 0.0, ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="features", daemon=True)
+
+    def start(self) -> None:
+        """Load the network and begin to compute features ahead."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+
+    @property
+    def progress(self) -> dict[str, int]:
+        """How many images have features, and of how many."""
+        return {"done": len(self.done), "total": len(self.images.entries)}
+
+    # labels
+
+    def labels(
+        self, name: str, *, others: bool = True, crf: bool = False, version: int | None = None
+    ) -> Labels | None:
+        """The labels of an image; None where no stroke says anything.
+
+        Args:
+            others: learn from the strokes of other images, too.
+            crf: refine by the dense CRF.
+            version: of the image that is asked for; None: any.
+
+        Raises:
+            Outdated: the image has a newer version.
+            UserError: an image that cannot be used, or no features.
+        """
+        self._current, self._busy = name, time.monotonic()
+        self._check(name, version)
+        spreader = self._loaded()
+        photo = self.photo(name)
+        spreader.features(photo)  # takes longest, so outside of the lock
+        with self._lock:
+            self._check(name, version)
+            state = self.store.state
+            self._remember_all(state)
+            knowledge = self._knowledge if others else 0
+            kept = self._locked(name, state, (photo.shape[0], photo.shape[1]))
+            stamp = None if kept is None else hash_array(kept)
+            key = (name, state.drawing(name), state.classes, others, crf, knowledge, stamp)
+            if key in self._results:
+                self._results.move_to_end(key)
+                return self._results[key]
+            found = self._spread(name, photo, state, others, crf)
+            if found is not None:
+                if kept is not None:
+                    found = _with(found, kept, paint_small(state.drawing(name), state.ids, self.ratio(name), photo))
+                self.sure[name] = found.sure
+            return self._results.put(key, found)
+
+    def photo(self, name: str) -> np.ndarray:
+        """(h, w, 3) uint8, at most 2048 pixels long. Raises UserError."""
+        stamp = self.images.entry(name).stamp
+        with self._lock:
+            held = self._photos.get((name, stamp))
+        if held is None:
+            held = self.images.photo(name)
+            with self._lock:
+                self._photos.put((name, stamp), held)
+        return held
+
+    def ratio(self, name: str) -> float:
+        """The photo's width by the image's."""
+        return self.images.photo_size(name)[1] / self.images.size(name)[1]
+
+    def embedding(self, name: str) -> np.ndarray:
+        """(h, w, 3) uint8: the three main directions of an image's features as colours, enlarged to the photo."""
+        photo = self.photo(name)
+        _, field = self._loaded().features(photo)
+        size = field.size
+        planes = [cv2.resize(plane, size[::-1]) for level in field.levels[:-1] for plane in level.float().cpu().numpy()]
+        rows = np.stack(planes, -1).reshape(-1, len(planes))
+        rows = rows - rows.mean(0)
+        _, direction = np.linalg.eigh(rows.T @ rows)
+        colour = rows @ direction[:, :-4:-1]
+        low, high = np.percentile(colour, [1, 99], axis=0)
+        colour = np.clip((colour - low) / np.maximum(high - low, 1e-9), 0, 1).reshape(*size, -1)
+        return cv2.resize((255 * colour).astype(np.uint8), photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+    def suggest(self, skip: set[str], rng: np.random.Generator) -> tuple[str, float] | None:
+        """Of some images outside of `skip`, the least sure by what all strokes say; None where nothing can be said."""
+        with self._lock:
+            left = [name for name in self.images.entries if name not in skip and name in self.done]
+        if self._spreader is None or not left:
+            return None
+        chosen = [left[index] for index in rng.permutation(len(left))[:CANDIDATES]]
+        best: tuple[str, float] | None = None
+        for name in chosen:
+            try:
+                sure = self._rough(name)
+            except UserError:
+                continue
+            if best is None or sure < best[1]:
+                best = name, sure
+        return best
+
+    def _rough(self, name: str) -> float:
+        """The mean margin on the cells of an image. Raises UserError where no stroke says anything."""
+        photo = self.photo(name)
+        with self._lock:
+            self._remember_all(self.store.state)
+            _, probability = self._spreader.scores(photo)
+        if len(probability) < 2:
+            return 1.0
+        two = probability.topk(2, dim=0)[0]
+        return float((two[0] - two[1]).mean())
+
+    def _spread(self, name: str, photo: np.ndarray, state: State, others: bool, crf: bool) -> Labels | None:
+        drawing = state.drawing(name)
+        slots = {key: slot for key, slot in self._slots.items() if key in state.ids}
+        strokes = paint_small(drawing, slots, self.ratio(name), photo)
+        if not (strokes < MAX_CLASSES).any() and not (others and set(self._remembered) - {name}):
+            return None
+        small = [scaled(stroke, self.ratio(name)) for stroke in drawing.strokes]
+        within = boxes(small, slots, (photo.shape[0], photo.shape[1]))
+        found = self._spreader.spread(photo, strokes, others=others, within=within, crf=crf)
+        table = np.full(256, UNLABELLED, np.uint8)
+        for key, slot in slots.items():
+            table[slot] = state.ids[key]
+        return Labels(table[found.label], found.margin, f"{time.monotonic_ns():x}")
+
+    def _locked(self, name: str, state: State, size: tuple[int, int]) -> np.ndarray | None:
+        """(h, w) uint8: the accepted pixels of locked classes, which keep their class, else 254; None without any."""
+        locked = [index for index, one in enumerate(state.classes) if one.locked]
+        label = self.accepted(name, state.classes) if locked else None
+        return None if label is None else resized(np.where(np.isin(label, locked), label, np.uint8(UNLABELLED)), size)
+
+    def _check(self, name: str, version: int | None) -> None:
+        if version is not None and version < self.store.version(name):
+            raise Outdated(f"{name}: version {version} is asked for, but {self.store.version(name)} is there")
+
+    # what is remembered
+
+    def _remember_all(self, state: State) -> None:
+        """Bring what the Spreader knows to what the store holds."""
+        for key in [key for key in self._slots if key not in state.ids]:
+            users = [name for name, (_, keys) in self._remembered.items() if key in keys]
+            for name in users:
+                self._forget(name)
+            del self._slots[key]
+        for key in state.ids:
+            if key not in self._slots:
+                self._slots[key] = min(set(range(MAX_CLASSES)) - set(self._slots.values()))
+        changed = [name for name, drawing in state.drawings.items() if self._is_new(name, drawing)]
+        for name in changed:
+            self._remember(name, state.drawing(name))
+
+    def _is_new(self, name: str, drawing: Drawing) -> bool:
+        held = self._remembered.get(name)
+        return held[0].strokes is not drawing.strokes if held else bool(drawing.strokes)
+
+    def _remember(self, name: str, drawing: Drawing) -> None:
+        try:
+            photo = self.photo(name)
+            strokes = paint_small(drawing, self._slots, self.ratio(name), photo)
+        except UserError:  # an image that is gone, or damaged since
+            self._forget(name)
+            return
+        if not (strokes < MAX_CLASSES).any():
+            self._forget(name)
+        else:
+            self._spreader.remember(photo, strokes, name)
+            self._knowledge += 1
+        if drawing.strokes:
+            self._remembered[name] = drawing, tuple({one.key for one in drawing.strokes if one.key is not None})
+
+    def _forget(self, name: str) -> None:
+        if self._remembered.pop(name, None) is not None:
+            self._spreader.forget(name)
+            self._knowledge += 1
+
+    # ahead of the user
+
+    def _loaded(self) -> Any:
+        self._ready.wait()
+        if self.error is not None:
+            raise UserError(self.error)
+        return self._spreader
+
+    def _run(self) -> None:
+        try:
+            from spml import Spreader  # imports torch, which takes seconds
+
+            self._spreader = Spreader(self.source, cache=self.cache)
+        except UserError as error:
+            self.error = str(error)
+        except Exception as error:  # whatever a broken installation raises: the page says it, strokes go on
+            self.error = f"{type(error).__name__}: {error}".splitlines()[0]
+        self._ready.set()
+        if self.error is not None:
+            self.publish("message", {"text": self.error})
+            return
+        while not self._stop.is_set():
+            name = self._next()
+            if name is None:
+                self._stop.wait(PATIENCE)
+                continue
+            try:
+                self._spreader.features(self.images.photo(name))
+            except UserError:
+                pass  # the page lists what is wrong with it
+            self.done.add(name)
+            self.publish("features", self.progress)
+
+    def _next(self) -> str | None:
+        """The next image without features, from the one that the user looks at; None while a request is recent."""
+        if time.monotonic() - self._busy < PATIENCE:
+            return None
+        names = list(self.images.entries)
+        start = names.index(self._current) if self._current in self.images.entries else 0
+        return next((name for name in [*names[start:], *names[:start]] if name not in self.done), None)
+
+
+def paint_small(drawing: Drawing, ids: dict[str, int], ratio: float, photo: np.ndarray) -> np.ndarray:
+    """What is drawn on an image, at the photo's size."""
+    return paint([scaled(stroke, ratio) for stroke in drawing.strokes], ids, (photo.shape[0], photo.shape[1]))
+
+
+def _with(found: Labels, kept: np.ndarray, strokes: np.ndarray) -> Labels:
+    """The labels, but `kept` (h, w) where it is a class and no stroke lies."""
+    stays = (kept < MAX_CLASSES) & (strokes >= MAX_CLASSES)
+    return Labels(np.where(stays, kept, found.label), np.where(stays, np.float32(1), found.margin), found.tag)
