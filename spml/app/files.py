@@ -158,9 +158,7 @@ class Files:
         weak = {entry.name: f"weak/{entry.stem}.png" for entry in entries if state.drawing(entry.name).strokes}
         rows: dict[str, list[list[str]]] = {
             "images": [[entry.name] for entry in entries],
-            "scribble": [
-                [name, path] for name, path in weak.items() if (self.folder / path).is_file()
-            ],
+            "scribble": [[name, path] for name, path in weak.items() if (self.folder / path).is_file()],
             "accepted": [
                 [entry.name, f"labels/{entry.stem}.png"]
                 for entry in entries
@@ -172,7 +170,11 @@ class Files:
             self._write_text(f"lists/{name}.txt", list_content(f"lists/{name}.txt", _listable(found)))
         ids = state.ids
         tags = [(entry.stem.rsplit("/")[-1], state.drawing(entry.name).tags) for entry in entries]
-        lines = [f"{stem} {' '.join(str(ids[key]) for key in keys if ids[key] != state.background)}\n" for stem, keys in tags if keys]
+        lines = [
+            f"{stem} {' '.join(str(ids[key]) for key in keys if ids[key] != state.background)}\n"
+            for stem, keys in tags
+            if keys
+        ]
         self._write_text("lists/tags.txt", "".join(line for line in lines if len(line.split()) > 1))
         spaced = sum(len(entry.name.split()) != 1 for entry in entries)
         if spaced:

@@ -48,7 +48,7 @@ def read_label(path: Path, classes: Sequence[Class]) -> np.ndarray | None:
 
 
 def foreign_label(path: Path) -> np.ndarray | None:
-    """(H, W) uint8 of a label PNG that another program wrote, as it stands there; None for our own. Raises UserError."""
+    """(H, W) uint8 of a label PNG that another program wrote, as it is; None for our own. Raises UserError."""
     label, _, digest = _open(path)
     return None if digest == hash_array(label) else label
 

@@ -159,7 +159,9 @@ class Pages:
 
     def regions(self, request: Request) -> Response:
         label = self.studio.regions(request.path_params["name"]).astype(np.int64)
-        return Response(png(np.stack([label % 256, label // 256, 0 * label], -1).astype(np.uint8)), media_type="image/png")
+        return Response(
+            png(np.stack([label % 256, label // 256, 0 * label], -1).astype(np.uint8)), media_type="image/png"
+        )
 
     def embedding(self, request: Request) -> Response:
         return Response(png(self.studio.spreading.embedding(request.path_params["name"])), media_type="image/png")

@@ -113,9 +113,7 @@ class Spreading:
 
     # labels
 
-    def labels(
-        self, name: str, *, others: bool = True, crf: bool = False, version: int | None = None
-    ) -> Labels | None:
+    def labels(self, name: str, *, others: bool = True, crf: bool = False, version: int | None = None) -> Labels | None:
         """The labels of an image; None where no stroke says anything.
 
         Args:

@@ -160,7 +160,9 @@ class Store:
             else:
                 self._take_back(line, "undo" if "undo" in line else "redo")
         except (KeyError, TypeError, IndexError, UserError) as error:
-            raise UserError(f"{self.journal.path}: the line of seq {line.get('seq')} cannot be read: {error}") from error
+            raise UserError(
+                f"{self.journal.path}: the line of seq {line.get('seq')} cannot be read: {error}"
+            ) from error
 
     def _take(self, line: dict[str, Any], draft: Draft, others: tuple[str, ...], at_once: bool = True) -> Change:
         """Take a draft over, whose line is in the journal."""
@@ -201,9 +203,7 @@ class Store:
             bases = {str(op["image"]): op.get("base") for op in edits if "image" in op}
             known = {image: base for image, base in bases.items() if isinstance(base, int)}
         return {
-            image
-            for image, base in known.items()
-            if self.version(image) > base and self.changers.get(image) != client
+            image for image, base in known.items() if self.version(image) > base and self.changers.get(image) != client
         }
 
     def _compact_when_due(self) -> None:

@@ -73,7 +73,9 @@ def short(value: Any) -> str:
 def _points(content: Any, kind: str) -> tuple[tuple[float, float], ...]:
     if not isinstance(content, list) or not KINDS[kind] <= len(content) <= EXACT.get(kind, MAX_POINTS):
         got = f"{len(content)} points" if isinstance(content, list) else short(content)
-        raise UserError(f"stroke: expected {KINDS[kind]} to {EXACT.get(kind, MAX_POINTS)} points of a {kind}, got {got}")
+        raise UserError(
+            f"stroke: expected {KINDS[kind]} to {EXACT.get(kind, MAX_POINTS)} points of a {kind}, got {got}"
+        )
     for point in content:
         right = isinstance(point, list) and len(point) == 2 and all(map(_is_number, point))
         if not right or max(map(abs, point)) > MAX_PLACE:
@@ -129,9 +131,7 @@ def boxes(strokes: Sequence[Stroke], ids: Mapping[str, int], size: tuple[int, in
     return found
 
 
-def covered(
-    stroke: Stroke, size: tuple[int, int], *, whole_box: bool = False
-) -> tuple[slice, slice, np.ndarray]:
+def covered(stroke: Stroke, size: tuple[int, int], *, whole_box: bool = False) -> tuple[slice, slice, np.ndarray]:
     """The pixels of a stroke: a window, rows and columns, and (h, w) bool inside it.
 
     A brush, a line, a point, an eraser and the rim of a polygon cover the pixels whose centres lie within half the
@@ -196,7 +196,7 @@ def _thick(start: np.ndarray, end: np.ndarray, radius: float, inside: np.ndarray
 
 
 def _even_odd(points: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """(h, w) bool: from the centre of a pixel to the right, an odd number of edges of the closed `points` is crossed."""
+    """(h, w) bool: from the centre of a pixel to the right, an odd number of edges of closed `points` is crossed."""
     inside = np.zeros(size, bool)
     x = np.arange(size[1])[None, :] + 0.5
     for (x0, y0), (x1, y1) in zip(points[:-1], points[1:], strict=True):

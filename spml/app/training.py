@@ -1,29 +1,313 @@
-"""Training in one process of its own, which goes on while strokes are drawn and when the server starts anew."""
+"""Training in one process of its own, which goes on while strokes are drawn, and when the server is killed.
 
-from collections.abc import Callable
+A run is a folder `runs/<number>`: its job (`job.json`, and the annotation as it was when the button was pressed), and
+what the process says of itself (`state.json`). A new server finds both. The process holds the lock of the folder, so a
+dead one is known by a lock that is free.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import spml
 from spml.app.files import Files
 from spml.app.images import Images
+from spml.app.job import Wishes, build_config, read_wishes
+from spml.app.labels import read_label, resized
 from spml.app.spreading import Labels
+from spml.app.state import State
 from spml.app.store import Store
+from spml.app.strokes import paint, short
+from spml.classes import MAX_CLASSES
+from spml.data.samples import read_label as read_png
+from spml.errors import UserError
+from spml.files import read_json, write_atomically, write_json
+
+EVERY = 0.5  # seconds between two looks at the process
+IDLE: dict[str, Any] = {
+    **{"state": "idle", "step": 0, "steps": 0, "seconds_left": None},
+    **{"history": [], "message": "", "pictures": [], "run": None},
+}
+ACTIVE = ("running", "stopping")
+PAUSED = "paused"  # in the file `stop`: the server ended, and the next one goes on
 
 
 class Training:
-    def __init__(self, images: Images, store: Store, files: Files, publish: Callable[[str, dict[str, Any]], None]) -> None:
-        self.images, self.store, self.files, self.publish = images, store, files, publish
+    """The runs of a folder, of which the newest counts. Every method works in any thread.
 
-    def start(self) -> None: ...
-    def close(self) -> None: ...
+    Args:
+        images: of the folder.
+        store: of their strokes.
+        files: of the accepted labels.
+        publish: called with the name of an event and its content.
+    """
+
+    def __init__(
+        self, images: Images, store: Store, files: Files, publish: Callable[[str, dict[str, Any]], None]
+    ) -> None:
+        self.images, self.store, self.files, self.publish = images, store, files, publish
+        self.folder = images.folder / "runs"
+        self._process: subprocess.Popen | None = None
+        self._lock, self._stop = threading.RLock(), threading.Event()
+        self._sure: tuple[Path | None, int, dict[str, float]] = None, 0, {}
+        self._thread = threading.Thread(target=self._watch, name="training", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch, and go on with a run that the last server's end has paused."""
+        run = self._newest()
+        if run is not None and (run / "stop").is_file() and (run / "stop").read_text() == PAUSED and not _held(run):
+            self._launch(run)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ask a run to save and pause; the next server goes on with it."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        run = self._newest()
+        if run is not None and _held(run) and not (run / "stop").exists():
+            _write_text(run / "stop", PAUSED)
+
+    def begin(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a run with the settings of the page's form, or go on with the last: {"resume": true}.
+
+        Raises:
+            UserError: settings that cannot be used, nothing to learn from, or a run that is not over.
+        """
+        with self._lock:
+            if self.state()["state"] in ACTIVE:
+                raise UserError("train: a training runs already: stop it first")
+            if content.get("resume") is True:
+                run = self._newest()
+                if run is None:
+                    raise UserError("train: nothing to go on with")
+            else:
+                run = self._prepare(read_wishes({key: one for key, one in content.items() if key != "resume"}))
+            self._launch(run)
+        return self.state()
+
+    def stop(self) -> dict[str, Any]:
+        """Ask the run to end after its step and to save."""
+        run = self._newest()
+        if run is not None and self.state()["state"] in ACTIVE:
+            _write_text(run / "stop", "stopped by the page")
+        return self.state()
 
     def state(self) -> dict[str, Any]:
-        return {"state": "idle", "step": 0, "steps": 0, "seconds_left": None, "history": [], "message": "", "pictures": []}
+        """The newest run as a page sees it."""
+        with self._lock:  # a look at the lock of a run holds it for a moment
+            return self._state()
+
+    def _state(self) -> dict[str, Any]:
+        run = self._newest()
+        if run is None:
+            return dict(IDLE)
+        content = {**IDLE, **_read(run / "state.json"), "run": run.name}
+        content["pictures"] = [f"/api/train/pictures/{run.name}-{name}" for name in content["pictures"]]
+        if content["state"] in ACTIVE:
+            if not _held(run):  # it ended without a word
+                content |= {"state": "failed", "seconds_left": None, "message": _last_words(run)}
+            elif (run / "stop").exists():
+                content["state"] = "stopping"
+        return content
+
+    def picture(self, name: str) -> bytes:
+        """A picture that `state` names. Raises UserError where there is none."""
+        run, _, rest = name.partition("-")
+        if not (
+            run.isascii() and run.isdigit() and rest in _read(self.folder / run / "state.json").get("pictures", [])
+        ):
+            raise UserError(f"no picture {short(name)}")
+        try:
+            return (self.folder / run / "pictures" / rest).read_bytes()
+        except OSError as error:
+            raise UserError(f"no picture {short(name)}") from error
+
+    # predictions
 
     def sure(self) -> dict[str, float]:
-        return {}
+        """How sure the trained model is of each image, by name."""
+        run = self._predicted()
+        path = None if run is None else run / "sure.json"
+        if path is None or not path.is_file():
+            return {}
+        stamp = path.stat().st_mtime_ns
+        if self._sure[:2] != (path, stamp):
+            self._sure = path, stamp, {str(name): float(value) for name, value in _read(path).items()}
+        return self._sure[2]
 
     def has_prediction(self, name: str) -> bool:
-        return False
+        """Whether the trained model has labelled an image."""
+        return name in self.sure()
 
     def prediction(self, name: str, size: tuple[int, int]) -> Labels | None:
+        """What the trained model says of an image, at a size (h, w). Raises UserError for a damaged file."""
+        run = self._predicted()
+        if run is None or not self.has_prediction(name):
+            return None
+        stem = self.images.entry(name).stem
+        label = read_label(run / "predictions" / f"{stem}.png", self.store.state.classes)
+        margin = run / "margins" / f"{stem}.png"
+        if label is None or not margin.is_file():
+            return None
+        sure = resized(read_png(margin), size).astype(np.float32) / 255
+        return Labels(resized(label, size), sure, f"{run.name}")
+
+    def _predicted(self) -> Path | None:
+        """The newest run with predictions."""
+        return next((run for run in reversed(self._runs()) if (run / "sure.json").is_file()), None)
+
+    def _runs(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        found = [path for path in self.folder.iterdir() if path.name.isascii() and path.name.isdigit()]
+        return sorted((path for path in found if (path / "job.json").is_file()), key=lambda path: int(path.name))
+
+    def _newest(self) -> Path | None:
+        runs = self._runs()
+        return runs[-1] if runs else None
+
+    # a new run
+
+    def _prepare(self, wishes: Wishes) -> Path:
+        """Write down the job and the annotation of this moment. Raises UserError."""
+        state, runs = self.store.state, self._runs()
+        if len(state.classes) < 2:
+            raise UserError(f"train: expected at least 2 classes, got {len(state.classes)}")
+        run = self.folder / str(int(runs[-1].name) + 1 if runs else 1)
+        names = run / "classes.txt"
+        _write_text(names, "".join(f"{one.name}\n" for one in state.classes))
+        build_config(wishes, wishes.steps, names, state.background, True)
+        samples = [one for name in self.images.entries if (one := self._sample(name, state, run)) is not None]
+        learned = {index for one in samples for index in one.pop("ids")}
+        if len(learned) < 2:
+            raise UserError(f"train: expected strokes of at least 2 classes, got {len(learned)}")
+        pictures = [name for name in self.images.entries if self.images.error(name) is None]
+        classes = [one.as_json(index) for index, one in enumerate(state.classes)]
+        job = {"wishes": wishes.as_json(), "classes": classes, "background": state.background}
+        write_json(run / "job.json", {**job, "samples": samples, "images": pictures, "folder": str(self.images.folder)})
+        return run
+
+    def _sample(self, name: str, state: State, run: Path) -> dict[str, Any] | None:
+        """What is known of an image: its accepted labels with its strokes on them, and its tags; None where nothing."""
+        drawing = state.drawing(name)
+        if self.images.error(name) is not None:
+            return None
+        accepted = self.files.accepted(name, state.classes)
+        if accepted is None and not drawing.strokes and not drawing.tags:
+            return None
+        size = self.images.size(name)
+        label = paint(drawing.strokes, state.ids, size)
+        if accepted is not None and accepted.shape == size:
+            label = np.where(label < MAX_CLASSES, label, accepted)
+        found = sorted(set(np.unique(label).tolist()) - set(range(MAX_CLASSES, 256)))
+        if not found and not drawing.tags:
+            return None
+        path = run / "labels" / f"{self.images.entry(name).stem}.png"
+        content = _png(label)
+        write_atomically(path, lambda file: file.write(content))
+        tags = sorted({state.ids[key] for key in drawing.tags} | set(found)) if drawing.tags else None
+        if tags is not None and state.background in tags:
+            tags.remove(state.background)
+        return {"name": name, "label": str(path), "tags": tags, "ids": found}
+
+    def _launch(self, run: Path) -> None:
+        """Start the process, which gets the lock of the run from us, so that there is no moment without."""
+        (run / "stop").unlink(missing_ok=True)
+        write_json(run / "state.json", {**_read(run / "state.json"), "state": "running", "message": "starting"})
+        paths = [str(Path(spml.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        lock = _take(run)
+        words = [sys.executable, "-m", "spml.app.worker", str(run)]
+        try:
+            with open(run / "log.txt", "ab") as log:
+                self._process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                    pass_fds=() if lock is None else (lock.fileno(),),
+                    start_new_session=True,  # Ctrl-C is the server's, which pauses it
+                )
+        finally:
+            if lock is not None:
+                lock.close()
+
+    def _watch(self) -> None:
+        """Tell the pages what the process says."""
+        before: dict[str, Any] = {}
+        while not self._stop.wait(EVERY):
+            if self._process is not None:
+                self._process.poll()  # a process that ended would stay in the table
+            try:
+                now = self.state()
+            except (OSError, UserError):
+                continue
+            if now != before:
+                self.publish("train", now)
+                if before and now["state"] == "done" != before["state"]:
+                    self.publish("changed", {"images": [], "classes": False, "seq": self.store.seq, "client": "folder"})
+                before = now
+
+
+def _png(label: np.ndarray) -> bytes:
+    import cv2
+
+    done, content = cv2.imencode(".png", label)
+    assert done
+    return content.tobytes()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object that our process writes in one step; empty where there is none yet."""
+    try:
+        content = read_json(path)
+    except UserError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _take(run: Path) -> Any:
+    """The lock of a run; None on systems without. Raises UserError where a process has it."""
+    try:
+        import fcntl
+    except ImportError:
         return None
+    file = open(run / "lock", "a+")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise UserError("train: the last training is about to end: try again") from None
+    return file
+
+
+def _held(run: Path) -> bool:
+    """Whether a process works on a run."""
+    try:
+        lock = _take(run)
+    except (UserError, OSError):
+        return True
+    if lock is not None:
+        lock.close()
+    return False
+
+
+def _last_words(run: Path) -> str:
+    """What a process that died has said last."""
+    try:
+        lines = (run / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    said = f": {lines[-1][:200]}" if lines else ""
+    return f"the training process ended without a word{said}; it can go on from its last snapshot"
