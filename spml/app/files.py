@@ -8,23 +8,22 @@ import io
 import json
 import threading
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from spml.app.images import Images, Missing
-from spml.app.labels import foreign_label, palette, read_label, write_label
-from spml.app.state import Class, Drawing, State, read_name
-from spml.app.store import NOBODY, Store
-from spml.app.strokes import paint, read_stroke
-from spml.classes import MAX_CLASSES, means_background, read_class_names
+from spml.app.labels import palette, read_label, write_label
+from spml.app.state import Class, Drawing, State
+from spml.app.store import Store
+from spml.app.strokes import paint
+from spml.classes import MAX_CLASSES
 from spml.data.lists import list_content
 from spml.errors import UserError
 from spml.files import read_json, remove_stale, write_atomically
 from spml.records import hash_json
-from spml.visualize.palette import class_palette
 
 DELAY = 0.3  # seconds after an edit
 ACCEPTED = ".studio/accepted"  # labels that do not lose a class when it is deleted, as undo may bring it back
@@ -91,7 +90,7 @@ class Files:
             names = names | set(state.drawings)
             notes += self._try(lambda: self._write_classes(state))
         for name in sorted(names):
-            notes += self._try(lambda name=name: self._write_image(name, state))  # type: ignore[misc]
+            notes += self._try(partial(self._write_image, name, state))
         notes += self._try(lambda: self._write_lists(state))
         self.notes = notes
 
@@ -133,8 +132,8 @@ class Files:
         if drawing == Drawing():
             path.unlink(missing_ok=True)
             return
-        content = {"image": name, "width": width, "height": height, **_drawn(drawing, state)}
-        content |= {"version": self.store.version(name), "digest": _digest(content)}
+        content = {"image": name, "width": width, "height": height, **drawn(drawing, state)}
+        content |= {"version": self.store.version(name), "digest": digest_of(content)}
         text = json.dumps(content) + "\n"
         write_atomically(path, lambda file: file.write(text.encode()))
 
@@ -149,8 +148,8 @@ class Files:
             content = read_json(path)
         except UserError:
             return False
-        return isinstance(content, dict) and content.get("digest") == _digest(
-            {**content, **_drawn(self.store.state.drawing(name), self.store.state)}
+        return isinstance(content, dict) and content.get("digest") == digest_of(
+            {**content, **drawn(self.store.state.drawing(name), self.store.state)}
         )
 
     def _write_lists(self, state: State) -> None:
@@ -214,135 +213,18 @@ class Files:
                 (self.folder / folder / f"{stem}.png").unlink(missing_ok=True)
         self._wake.set()
 
-    # what other programs wrote
-
-    def adopt(self) -> list[str]:
-        """Take over what other programs wrote into the folder, as one edit. Returns what could not be read."""
-        problems, edits = [], []
-        try:
-            edits += self._adopted_classes()
-        except UserError as error:
-            problems.append(str(error))
-        names = {one.key: one.name for one in self.store.state.classes} | {op["key"]: op["name"] for op in edits}
-        keys = {name: key for key, name in names.items()}
-        for name, entry in self.images.entries.items():
-            path = self.folder / "strokes" / f"{entry.stem}.json"
-            if path.is_file() and entry.error is None:
-                try:
-                    edits += _adopted(name, read_json(path, "strokes"), keys)
-                except UserError as error:
-                    problems.append(f"{path}: {error}")
-        for start in range(0, len(edits), 1000):
-            change = self.store.apply(NOBODY, edits[start : start + 1000])
-            self.touch(change.images)
-        problems += self._adopt_labels()
-        return problems
-
-    def _adopted_classes(self) -> list[dict[str, Any]]:
-        """Names in classes.txt that no class has."""
-        path = self.folder / "classes.txt"
-        if not path.is_file() or not path.read_text(encoding="utf-8-sig", errors="replace").strip():
-            return []
-        have = {one.name for one in self.store.state.classes}
-        return add_classes(_names_of(path), have, len(self.store.state.classes), self.store.state.classes)
-
-    def _adopt_labels(self) -> list[str]:
-        problems = []
-        for entry in self.images.entries.values():
-            path = self.folder / "labels" / f"{entry.stem}.png"
-            if not path.is_file() or entry.error is not None:
-                continue
-            try:
-                label = foreign_label(path)
-                if label is not None and label.shape == self.images.size(entry.name):
-                    self.accept(entry.name, label, self.store.state.classes)
-                elif label is not None:
-                    problems.append(f"{path}: expected the size of {entry.name}")
-            except UserError as error:
-                problems.append(str(error))
-        return problems
-
 
 def _listable(rows: list[list[str]]) -> list[list[str]]:
     """Rows without white space in a path, which lists cannot name."""
     return [row for row in rows if all(len(entry.split()) == 1 for entry in row)]
 
 
-def add_classes(
-    names: Iterable[str], have: Iterable[str], start: int, classes: Sequence[Class] = ()
-) -> list[dict[str, Any]]:
-    """Edits that add classes by name, with VOC's colours from the id `start` on."""
-    have, taken = set(have), {one.key for one in classes}
-    edits = []
-    for name in names:
-        name = read_name(name)
-        if name in have:
-            continue
-        have.add(name)
-        index = start + len(edits)
-        key = next(key for key in _keys(name) if key not in taken)
-        taken.add(key)
-        edits.append({"op": "class_add", "key": key, "name": name, "color": colour_of(index, name)})
-    return edits
-
-
-def colour_of(index: int, name: str) -> str:
-    """The colour that a class begins with: VOC's, black for a background."""
-    if means_background(name):
-        return "#000000"
-    red, green, blue = (int(value) for value in class_palette()[max(1, index) % MAX_CLASSES])
-    return f"#{red:02x}{green:02x}{blue:02x}"
-
-
-def _keys(name: str) -> Iterable[str]:
-    base = hash_json(name)[:8]
-    yield base
-    for number in range(1, 1 << 20):
-        yield f"{base}-{number}"
-
-
-def _names_of(path: Path) -> tuple[str, ...]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
-    return read_class_names(path) if len([line for line in lines if line]) > 1 else tuple(filter(None, lines))
-
-
-def _drawn(drawing: Drawing, state: State) -> dict[str, Any]:
+def drawn(drawing: Drawing, state: State) -> dict[str, Any]:
     classes = [one.as_json(index) for index, one in enumerate(state.classes)]
     strokes = [stroke.as_json() for stroke in drawing.strokes]
     return {"classes": classes, "strokes": strokes, "tags": list(drawing.tags)}
 
 
-def _digest(content: dict[str, Any]) -> str:
+def digest_of(content: dict[str, Any]) -> str:
     """Of what a file says; a file with another digest was written by another program."""
     return hash_json([content.get("classes"), content.get("strokes"), content.get("tags")])
-
-
-def _adopted(name: str, content: Any, keys: dict[str, str]) -> list[dict[str, Any]]:
-    """The edits that make a foreign file the truth of an image. Classes are given by key or by name."""
-    if not isinstance(content, dict) or not isinstance(content.get("strokes"), list):
-        raise UserError("expected an object with strokes")
-    if content.get("digest") == _digest(content):
-        return []
-    known, edits = set(keys.values()), []
-    own = {one["key"]: one for one in content.get("classes") or () if isinstance(one, dict) and "key" in one}
-
-    def key_of(word: Any) -> Any:
-        named = str(own[word].get("name", word)) if isinstance(word, str) and word in own else word
-        if word in known and word not in own:
-            return word
-        if named not in keys and isinstance(named, str):
-            edits.extend(add_classes([named], keys, len(keys)))
-            keys[named] = edits[-1]["key"]
-            known.add(keys[named])
-        return keys.get(named, word)
-
-    strokes = []
-    for number, stroke in enumerate(content["strokes"]):
-        one = dict(stroke) if isinstance(stroke, dict) else {}
-        one.setdefault("id", f"{hash_json(name)[:8]}-{number}")
-        if one.get("class") is not None:
-            one["class"] = key_of(one["class"])
-        strokes.append(read_stroke(one).as_json())
-    tags = content.get("tags") or []
-    tags = [key_of(tag) for tag in tags] if isinstance(tags, list) else []
-    return [*edits, {"op": "replace", "image": name, "strokes": strokes, "tags": tags}]

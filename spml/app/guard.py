@@ -130,8 +130,8 @@ class Guard:
 
     def _asks_for_cookie(self, scope: Any) -> bool:
         """Whether this is the address that `spml studio` prints, with the right token."""
-        given = _query(scope).get("token")
-        right = bool(given) and hmac.compare_digest(given[0].encode(), str(self.token).encode())
+        given = _query(scope).get("token", [""])[0]
+        right = hmac.compare_digest(given.encode(), str(self.token).encode())
         return right and scope["path"] == "/" and scope["method"] == "GET"
 
     def _cookie(self) -> bytes:

@@ -28,7 +28,6 @@ class Wishes:
     minutes: float | None = None  # in place of steps: about so long
     size: str = "medium"  # of the images that the network learns from, of SIZES
     start: str = "pretrained"  # of STARTS
-    rounds: int = 1  # 2: the classifier once more on pseudo labels, as `spml run` does
     crf: bool = True  # refine pseudo labels
     seed: int = 0
     config: tuple[str, ...] = ()  # key=value
@@ -50,7 +49,6 @@ def read_wishes(content: Mapping[str, Any]) -> Wishes:
     right = isinstance(minutes, int | float) and not isinstance(minutes, bool) and 0 < minutes <= MAX_MINUTES
     _expect(minutes is None or right, "minutes", f"above 0 and up to {MAX_MINUTES}", minutes)
     _expect(_whole(seed, 0, 2**31), "seed", "a whole number", seed)
-    _expect(_whole(content.get("rounds", 1), 1, 2), "rounds", "1 or 2", content.get("rounds"))
     _expect(size in list(SIZES), "size", f"one of {', '.join(SIZES)}", size)
     _expect(start in (None, *STARTS), "start", f"one of {', '.join(STARTS)}", start)
     _expect(content.get("crf", True) in (True, False), "crf", "true or false", content.get("crf"))
@@ -61,7 +59,6 @@ def read_wishes(content: Mapping[str, Any]) -> Wishes:
         minutes,
         size,
         start or ("pretrained" if importlib.util.find_spec(PACKAGE) else "scratch"),
-        content.get("rounds", 1),
         bool(content.get("crf", True)),
         seed,
         tuple(words),

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spml.app.files import Files, add_classes
+from spml.app.adopt import add_classes, adopt
+from spml.app.files import Files
 from spml.app.images import Images
 from spml.app.labels import resized
 from spml.app.spreading import Labels, Spreading
@@ -59,7 +60,7 @@ class Studio:
         self.spreading = Spreading(self.images, self.store, source, cache, publish, self.files.accepted)
         self.training = Training(self.images, self.store, self.files, publish)
         first = not self.store.seq
-        self.problems = self.files.adopt()
+        self.problems = adopt(self.files)
         self._add(classes)
         if first and self.store.seq:
             self.store.begin_here()
@@ -67,8 +68,7 @@ class Studio:
         self._closing = threading.Lock()
 
     def _add(self, names: Sequence[str]) -> None:
-        held = self.store.state.classes
-        edits = add_classes(names, {one.name for one in held}, len(held), held)
+        edits = add_classes(names, self.store.state.classes)
         if edits:
             self.store.apply(NOBODY, edits)
 
@@ -178,7 +178,7 @@ class Studio:
         """Take over what another program wrote into the folder. Returns what could not be read."""
         self.images.refresh(0)
         before = self.store.seq
-        self.problems = self.files.adopt()
+        self.problems = adopt(self.files)
         changed = [name for name, version in self.store.versions.items() if version > before]
         self._tell(NOBODY, Change(self.store.seq, tuple(changed), True))
         return self.problems

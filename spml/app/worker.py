@@ -188,7 +188,7 @@ class Worker:
             self.report.write(False, message=f"pseudo labels: {number} of {len(samples)}")
             path = self.run / "pseudo" / f"{sample.name}.png"
             if not path.is_file():
-                said = read_label(sample.label)
+                said = read_label(str(sample.label))
                 label = model.predict(sample.image, crf=self.wishes.crf).label
                 label = np.where(said < MAX_CLASSES, said, label).astype(np.uint8)
                 write_atomically(path, lambda file, label=label: Image.fromarray(label).save(file, "PNG"))  # type: ignore[misc]
