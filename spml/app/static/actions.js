@@ -1,0 +1,159 @@
+// What buttons and keys do that no other file owns: undo, accept, switches, the next image.
+
+import { get, path, send } from "./api.js";
+import { byId, fill, toast } from "./dom.js";
+import { open, picture, renew, repaint } from "./picture.js";
+import { cancel, drawing } from "./pen.js";
+import { flush, standing, takeBack } from "./queue.js";
+import { penWentUp, refresh } from "./spread.js";
+import { hear, keep, kept, state, takeState, tell } from "./state.js";
+import { renewStrip } from "./strip.js";
+
+export const WIDEST = 200;
+
+/** The slider's 0..100 stands for 1..200 pixels, finer at the thin end. */
+const fromSlider = (value) => Math.max(1, Math.round(WIDEST ** (value / 100)));
+const toSlider = (width) => Math.round((100 * Math.log(width)) / Math.log(WIDEST));
+
+export function setWidth(width) {
+  const next = Math.min(WIDEST, Math.max(1, Math.round(width)));
+  keep({ width: next });
+  byId("width").value = toSlider(next);
+  fill(byId("width"));
+  byId("width-text").textContent = `${next} px`;
+  tell("tool");
+}
+
+export const wider = () => setWidth(Math.max(kept.width + 1, kept.width * 1.25));
+export const thinner = () => setWidth(Math.min(kept.width - 1, kept.width / 1.25));
+
+export function setTool(tool) {
+  if (drawing()) cancel();
+  keep({ tool });
+  for (const button of byId("tools").children) {
+    button.setAttribute("aria-checked", String(button.dataset.tool === tool));
+    button.tabIndex = button.dataset.tool === tool ? 0 : -1;
+  }
+  tell("tool");
+}
+
+export function toggle(name) {
+  keep({ [name]: !kept[name] });
+  byId(name).setAttribute("aria-pressed", String(kept[name]));
+  refresh();
+}
+
+export const freshState = async () => takeState(await get("/api/state"));
+
+/** Undo or redo over the whole sitting, by the server; without it, of what has not been sent. */
+export async function step(which) {
+  if (drawing()) return void cancel();
+  if (which === "undo" && standing().state === "offline") return undoUnsent();
+  if (!(await flush())) return;
+  try {
+    const answer = await send(`/api/${which}`, { client: state.client });
+    const changed = answer.changed ?? [];
+    if (answer.classes) await freshState();
+    countSteps(answer);
+    penWentUp();
+    if (changed.includes(picture.name) || answer.classes) await renew();
+    refresh();
+    renewStrip();
+    say(which, answer.what, changed);
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
+function countSteps({ undo, redo }) {
+  Object.assign(state, { undo, redo });
+  tell("history");
+}
+
+function undoUnsent() {
+  const edit = takeBack();
+  if (!edit) return toast("The server does not answer; what it has confirmed can be undone when it is back.");
+  if (edit.op === "stroke" && edit.image === picture.name) {
+    picture.strokes = picture.strokes.filter((stroke) => stroke.id !== edit.stroke.id);
+    repaint();
+  }
+}
+
+function say(which, what, changed) {
+  if (!what) return toast(which === "undo" ? "Nothing to undo." : "Nothing to redo.", { seconds: 2 });
+  const elsewhere = changed.find((name) => name !== picture.name);
+  const action = elsewhere && !changed.includes(picture.name) ? { text: "Show", run: () => open(elsewhere) } : null;
+  toast(`${which === "undo" ? "Undone" : "Redone"}: ${what}`, { seconds: action ? 6 : 2.5, action });
+}
+
+let accepted = false;
+
+/** Labels of the image become its pseudo labels; again takes them back. */
+export async function accept() {
+  if (!picture.ready) return;
+  try {
+    await flush();
+    if (accepted) await send(`${path(picture.name)}/accept`, {}, "DELETE");
+    else await send(`${path(picture.name)}/accept`, { others: kept.own ? 0 : 1, crf: kept.crf ? 1 : 0, from: kept.from });
+    setAccepted(!accepted);
+    toast(accepted ? "Accepted: these labels teach the model." : "No longer accepted.", { kind: accepted ? "good" : "info", seconds: 2.5 });
+    renewStrip();
+    if (kept.from === "accepted") refresh();
+  } catch (error) {
+    toast(`Not accepted: ${error.message}`, { kind: "error" });
+  }
+}
+
+function setAccepted(on) {
+  accepted = on;
+  byId("accept-text").textContent = on ? "Accepted" : "Accept";
+  byId("accept").setAttribute("aria-pressed", String(on));
+}
+
+export async function openNext() {
+  try {
+    await flush();
+    const { name, why } = await get("/api/next");
+    if (!name) return toast("No image is left to suggest.");
+    await open(name);
+    toast(`Next: ${name}${why ? ` (${why})` : ""}`, { seconds: 3 });
+  } catch (error) {
+    toast(error.message, { kind: "error" });
+  }
+}
+
+export function startActions() {
+  byId("undo").addEventListener("click", () => step("undo"));
+  byId("redo").addEventListener("click", () => step("redo"));
+  byId("own").addEventListener("click", () => toggle("own"));
+  byId("crf").addEventListener("click", () => toggle("crf"));
+  byId("accept").addEventListener("click", accept);
+  byId("next").addEventListener("click", openNext);
+  byId("width").addEventListener("input", (event) => setWidth(fromSlider(Number(event.target.value))));
+  byId("tools").addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button) setTool(button.dataset.tool);
+  });
+  byId("tools").addEventListener("keydown", walkTools);
+  for (const name of ["own", "crf"]) byId(name).setAttribute("aria-pressed", String(kept[name]));
+  setWidth(kept.width);
+  setTool(kept.tool);
+  hear("state history queue", () => {
+    byId("undo").disabled = !state.undo && !standing().count;
+    byId("redo").disabled = !state.redo;
+  });
+  hear("confirmed", countSteps);
+  hear("image renewed", () => setAccepted(picture.labels === "accepted"));
+}
+
+/** Arrow keys inside the row of tools, as in every group of radio buttons. */
+function walkTools(event) {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  event.stopPropagation();
+  const buttons = [...byId("tools").children];
+  const next = buttons[(buttons.findIndex((one) => one.dataset.tool === kept.tool) + step + buttons.length) % buttons.length];
+  setTool(next.dataset.tool);
+  next.focus();
+}

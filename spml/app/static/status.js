@@ -1,0 +1,71 @@
+// The line at the foot: which image, where the pen is, strokes, how long the last spread took, how sure, what is saved.
+
+import { byId, percent, plural } from "./dom.js";
+import { picture } from "./picture.js";
+import { pointerState } from "./pointer.js";
+import { standing } from "./queue.js";
+import { spread } from "./spread.js";
+import { hear, state } from "./state.js";
+import { magnified } from "./view.js";
+
+const put = (id, text) => { byId(id).textContent = text; };
+
+function image() {
+  put("status-image", picture.name ? `${picture.name}${picture.ready ? `   ${picture.width} × ${picture.height}` : ""}` : "");
+  put("status-strokes", picture.ready ? plural(picture.strokes.length, "stroke") : "");
+}
+
+function labels() {
+  put("status-ms", spread.ids && spread.ms !== null ? `spread in ${Math.round(spread.ms)} ms` : "");
+  byId("status-ms").title = spread.wait ? `${Math.round(spread.wait)} ms from pen up to the new picture` : "";
+  if (spread.wait) byId("status-ms").dataset.wait = spread.wait.toFixed(1);
+  put("status-sure", spread.sure !== null && spread.ids ? `${percent(spread.sure)} sure` : "");
+}
+
+function saved() {
+  const { state: how, count } = standing();
+  const words = {
+    saved: "Saved",
+    sending: "Saving",
+    offline: `Offline: ${plural(count, "edit")} kept here, sent when the server is back`,
+  };
+  byId("status-saved").dataset.state = how;
+  byId("status-saved").querySelector("b").textContent = words[how];
+}
+
+function place() {
+  put("zoom-text", `${Math.round(100 * magnified() * devicePixelRatio)} %`);
+}
+
+function pointer() {
+  const { point } = pointerState;
+  const inside = point && picture.ready && point[0] >= 0 && point[1] >= 0 && point[0] < picture.width && point[1] < picture.height;
+  put("status-place", inside ? `${Math.floor(point[0])}, ${Math.floor(point[1])}` : "");
+}
+
+function features({ done, total }) {
+  const box = byId("status-features");
+  box.hidden = !total || done >= total;
+  box.textContent = `features ${done.toLocaleString("en")} of ${total.toLocaleString("en")}`;
+  box.style.setProperty("--part", total ? done / total : 0);
+}
+
+/** A large word in the middle of the canvas, where there is no picture to see. */
+function notice() {
+  const box = byId("notice");
+  const why = picture.error ? `${picture.name}: ${picture.error}` : state.total === 0 ? "This folder has no images. Put some in and reload." : "";
+  box.hidden = !why;
+  box.textContent = why;
+  byId("stage").hidden = Boolean(why);
+}
+
+export function startStatus() {
+  hear("image strokes", image);
+  hear("opening", image);
+  hear("labels image", labels);
+  hear("queue confirmed state", saved);
+  hear("view", place);
+  hear("image state total", notice);
+  hear("features", features);
+  byId("view").addEventListener("pointermove", pointer, { passive: true });
+}
