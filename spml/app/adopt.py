@@ -22,7 +22,9 @@ def adopt(files: Files) -> list[str]:
     """Bring the store of a folder to what other programs wrote there. Returns what could not be read.
 
     Files that the studio wrote itself carry a hash of what they say, and are left alone: the journal is the truth.
+    Where it is empty, as in a copy of a folder, they are taken over, too.
     """
+    first = not files.store.seq
     problems, edits, store = list[str](), Edits(), files.store
     try:
         edits += _classes(files)
@@ -33,13 +35,13 @@ def adopt(files: Files) -> list[str]:
         path = files.folder / "strokes" / f"{entry.stem}.json"
         if path.is_file() and entry.error is None:
             try:
-                edits += _strokes(name, read_json(path, "strokes"), keys)
+                edits += _strokes(name, read_json(path, "strokes"), keys, first)
             except UserError as error:
                 problems.append(f"{path}: {error}")
     for start in range(0, len(edits), MAX_EDITS):
         change = store.apply(NOBODY, edits[start : start + MAX_EDITS])
         files.touch(change.images)
-    return problems + _labels(files)
+    return problems + _labels(files, first)
 
 
 def _classes(files: Files) -> Edits:
@@ -58,7 +60,7 @@ def _names(path: Path) -> tuple[str, ...]:
     return read_class_names(path) if len(names) > 1 else names
 
 
-def _strokes(name: str, content: Any, keys: dict[str, str]) -> Edits:
+def _strokes(name: str, content: Any, keys: dict[str, str], own_too: bool) -> Edits:
     """The edits that make a foreign file the truth of an image.
 
     Classes stand there by the key that the file's own `classes` gives a name, by our key, or by name.
@@ -68,7 +70,7 @@ def _strokes(name: str, content: Any, keys: dict[str, str]) -> Edits:
     """
     if not isinstance(content, dict) or not isinstance(content.get("strokes"), list):
         raise UserError("expected an object with strokes")
-    if content.get("digest") == digest_of(content):
+    if content.get("digest") == digest_of(content) and not own_too:
         return []
     listed = content.get("classes")
     own = {one["key"]: one.get("name") for one in listed if isinstance(one, dict) and "key" in one} if listed else {}
@@ -97,14 +99,14 @@ def _strokes(name: str, content: Any, keys: dict[str, str]) -> Edits:
     return [*edits, {"op": "replace", "image": name, "strokes": strokes, "tags": tags}]
 
 
-def _labels(files: Files) -> list[str]:
+def _labels(files: Files, own_too: bool) -> list[str]:
     problems = []
     for entry in files.images.entries.values():
         path = files.folder / "labels" / f"{entry.stem}.png"
         if not path.is_file() or entry.error is not None:
             continue
         try:
-            label, size = foreign_label(path), files.images.size(entry.name)
+            label, size = foreign_label(path, own_too), files.images.size(entry.name)
             if label is not None and label.shape == size:
                 files.accept(entry.name, label, files.store.state.classes)
             elif label is not None:

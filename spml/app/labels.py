@@ -47,10 +47,10 @@ def read_label(path: Path, classes: Sequence[Class]) -> np.ndarray | None:
     return table[label]
 
 
-def foreign_label(path: Path) -> np.ndarray | None:
-    """(H, W) uint8 of a label PNG that another program wrote, as it is; None for our own. Raises UserError."""
+def foreign_label(path: Path, own_too: bool = False) -> np.ndarray | None:
+    """(H, W) uint8 of a label PNG as it is; None for one of our own, unless `own_too`. Raises UserError."""
     label, _, digest = _open(path)
-    return None if digest == hash_array(label) else label
+    return None if digest == hash_array(label) and not own_too else label
 
 
 def _open(path: Path) -> tuple[np.ndarray, list[str], str]:
