@@ -48,7 +48,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["spml", "spml.*"]),
-    package_data={"spml": ["py.typed"]},
+    package_data={"spml": ["py.typed", "app/static/*", "app/static/**/*"]},
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["spml = spml.cli.main:entry"]},
     python_requires=">=3.10",

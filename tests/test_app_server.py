@@ -168,6 +168,23 @@ def test_accepted_labels_and_a_locked_class(page: Page, keys: dict[str, str], fo
     assert page.get("/api/images/a.png/labels?from=accepted").status_code == 204
 
 
+def test_a_bad_edit_is_named_by_its_place(page: Page, keys: dict[str, str]) -> None:
+    good = {"op": "tags", "image": "a.png", "tags": [keys["red"]]}
+    answer = page.edit(good, {**good, "image": "nothing.png"}, good)
+    assert answer.status_code == 400 and answer.json()["index"] == 1
+    assert page.get("/api/images/a.png/strokes").json()["tags"] == []
+
+
+def test_a_copy_of_an_image_gets_its_labels(page: Page, keys: dict[str, str], folder: Path) -> None:
+    (folder / "copy.png").write_bytes((folder / "a.png").read_bytes())
+    page.draw(keys["red"], 10)
+    page.draw(keys["blue"], 50)
+    time.sleep(2.1)  # the folder is listed anew after two seconds
+    assert page.get("/api/images?find=copy.png").json()["index"] == 3
+    found = pixels(page.get("/api/images/copy.png/labels"))
+    assert (found == pixels(page.get("/api/images/a.png/labels"))).all()
+
+
 def test_undo_redo_and_classes(page: Page, keys: dict[str, str]) -> None:
     page.draw(keys["red"], 10)
     assert page.get(f"/api/classes/{keys['red']}/uses").json() == {"strokes": 1, "images": 1}
@@ -293,6 +310,7 @@ def test_events_reach_every_page() -> None:
         hub = Hub()
         hub.bind()
         hub.publish("features", {"done": 1})
+        await asyncio.sleep(0)  # sent before there is a page
         pages = [hub.listen(), hub.listen()]
         found = [await anext(one) for one in pages]
         threading.Thread(target=hub.publish, args=("changed", {"seq": 3})).start()

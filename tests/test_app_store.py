@@ -112,6 +112,32 @@ def test_a_stroke_that_is_sent_again_is_not_drawn_twice(store: Store) -> None:
     assert ids(store) == ["1"] and second.seq == first.seq and second.images == ()
 
 
+def test_a_stroke_that_was_undone_does_not_come_back_by_itself(store: Store, path: Path) -> None:
+    store.apply("me", [stroke("1")])
+    store.undo("me")
+    store.apply("me", [stroke("1"), stroke("2")])
+    again = Store(path)
+    again.apply("me", [stroke("1")])
+    assert ids(store) == ids(again) == ["2"]
+
+
+def test_each_edit_of_a_request_is_undone_by_itself(store: Store) -> None:
+    change = store.apply("me", [stroke("1"), stroke("2"), stroke("3", image="b.jpg")])
+    assert change.images == ("a.jpg", "b.jpg") and change.what == "3 edits"
+    store.undo("me")
+    store.undo("me")
+    assert ids(store) == ["1"] and ids(store, "b.jpg") == []
+
+
+def test_a_locked_class_takes_no_strokes_and_stays(store: Store) -> None:
+    store.apply("me", [stroke("1"), {"op": "class_edit", "key": "cow", "locked": True}])
+    for edit in (stroke("2"), {"op": "class_delete", "key": "cow"}):
+        with pytest.raises(UserError, match="this class is locked"):
+            store.apply("me", [edit])
+    store.apply("me", [stroke("3", "sky"), {"op": "class_edit", "key": "cow", "locked": False}, stroke("2")])
+    assert ids(store) == ["1", "3", "2"]
+
+
 def test_nothing_is_confirmed_that_is_not_on_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     order = []
     monkeypatch.setattr(

@@ -37,8 +37,10 @@ def import_file(studio: Any, content: bytes, form: str, name: str) -> dict[str, 
     studio.files.flush()
     with tempfile.TemporaryDirectory() as folder:
         path = _unpacked(content, Path(folder), name)
-        formats.import_annotations(path, studio.images.folder, format=form)
-    return {"problems": studio.take_over(), "seq": studio.store.seq}
+        found = formats.import_annotations(path, studio.images.folder, format=form)
+    problems = studio.take_over()
+    counted = {name: getattr(found, name, None) for name in ("message", "images", "strokes")}
+    return {**counted, "classes": len(studio.store.state.classes), "problems": problems, "seq": studio.store.seq}
 
 
 def _unpacked(content: bytes, folder: Path, name: str) -> Path:

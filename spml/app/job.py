@@ -65,6 +65,32 @@ def read_wishes(content: Mapping[str, Any]) -> Wishes:
     )
 
 
+def form() -> list[dict[str, Any]]:
+    """The settings as a page draws them: name, words, kind, value, limits or choices."""
+    given = read_wishes({})
+    sizes = [
+        {"value": name, "label": f"{name}: {side} pixels, {slow}"}
+        for (name, (side, _)), slow in zip(SIZES.items(), ("quick", "twice the time", "four times"), strict=True)
+    ]
+    starts = [
+        {"value": "pretrained", "label": "weights that know photographs"},
+        {"value": "scratch", "label": "from nothing: for pictures that are no photographs"},
+    ]
+    number = {"kind": "number", "low": 1, "step": 1}
+    return [
+        {"key": "steps", "label": "Steps", "help": "more steps learn more", **number}
+        | {"value": given.steps, "high": MAX_STEPS},
+        {"key": "minutes", "label": "Minutes", "help": "in place of steps: about so long; empty: as the steps say"}
+        | {**number, "value": None, "high": MAX_MINUTES},
+        {"key": "size", "label": "Image size", "help": "the network sees images this large", "kind": "choice"}
+        | {"value": given.size, "choices": sizes},
+        {"key": "start", "label": "Begin with", "help": "where the network's weights come from", "kind": "choice"}
+        | {"value": given.start, "choices": starts},
+        {"key": "crf", "label": "Sharp borders", "help": "refine labels by colour before the last stage learns them"}
+        | {"kind": "switch", "value": given.crf},
+    ]
+
+
 def build_config(wishes: Wishes, steps: int, names: Path, background: int | None, regions: bool) -> Any:
     """The config of the embedding's training.
 

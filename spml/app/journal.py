@@ -52,9 +52,9 @@ class Journal:
         self.lines = len(found)
         return found
 
-    def append(self, content: dict[str, Any]) -> None:
-        """Write a line and wait until it is on disk. Raises UserError where that fails, and takes the line back."""
-        line = memoryview(encode(content))
+    def append(self, *contents: dict[str, Any]) -> None:
+        """Write lines and wait until they are on disk. Raises UserError where that fails, and takes them back."""
+        line = memoryview(b"".join(map(encode, contents)))
         try:
             if self._file is None:
                 self._file = _open(self.path)
@@ -68,7 +68,7 @@ class Journal:
                 raise
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
-        self.lines += 1
+        self.lines += len(contents)
 
     def replace(self, contents: Iterable[dict[str, Any]]) -> None:
         """Write the file anew in one step. Raises UserError."""

@@ -22,6 +22,7 @@ from spml.app.exchange import export_archive, import_file
 from spml.app.guard import Guard, Refused
 from spml.app.images import PHOTO_SIDE, THUMB_SIDE, Missing
 from spml.app.spreading import Outdated
+from spml.app.state import BadEdit
 from spml.app.strokes import short
 from spml.app.studio import Studio
 from spml.errors import UserError
@@ -38,6 +39,8 @@ def build_app(studio: Studio, hub: Hub, host: str = "127.0.0.1", token: str | No
     async def life(app: Starlette) -> Any:
         hub.bind()
         await run_in_threadpool(studio.start)
+        hub.publish("features", studio.spreading.progress)
+        hub.publish("train", studio.training.state())
         yield
         hub.close()
         await run_in_threadpool(studio.close)
@@ -45,6 +48,15 @@ def build_app(studio: Studio, hub: Hub, host: str = "127.0.0.1", token: str | No
     pages = Pages(studio, hub)
     app = Starlette(routes=pages.routes(), lifespan=life, exception_handlers={Exception: _bug, HTTPException: _http})
     return Guard(app, host, token)
+
+
+class _Static(StaticFiles):
+    """The page's own files, asked for again each time, so that an update is seen."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        found = super().file_response(*args, **kwargs)
+        found.headers["Cache-Control"] = "no-cache"
+        return found
 
 
 class Pages:
@@ -86,7 +98,7 @@ class Pages:
         routes.append(Route("/api/train", answer(self.training), methods=["GET"]))
         routes.append(Route("/api/import", self.take_in, methods=["POST"]))
         routes.append(Route("/api/events", self.events, methods=["GET"]))
-        routes.append(Mount("/static", StaticFiles(directory=STATIC, check_dir=False)))
+        routes.append(Mount("/static", _Static(directory=STATIC, check_dir=False)))
         return routes
 
     def index(self, request: Request) -> Response:
@@ -104,7 +116,7 @@ class Pages:
         order = request.query_params.get("order", "name")
         if order not in ("name", "sure", "todo"):
             raise UserError(f"order: expected name, sure or todo, got {short(order)}")
-        return self.studio.listing(start, count, order)
+        return self.studio.listing(start, count, order, request.query_params.get("find"))
 
     # one image
 
@@ -131,7 +143,8 @@ class Pages:
             drawing, version = self.studio.store.state.drawing(name), self.studio.store.version(name)
         height, width = self.studio.images.size(name)
         strokes = [stroke.as_json() for stroke in drawing.strokes]
-        return {"version": version, "strokes": strokes, "tags": list(drawing.tags), "width": width, "height": height}
+        known = {"version": version, "labels": self.studio.labelled(name), "width": width, "height": height}
+        return {**known, "strokes": strokes, "tags": list(drawing.tags)}
 
     def labels(self, request: Request) -> Response:
         return self._layer(request, lambda found: found.label)
@@ -259,7 +272,8 @@ def answer(call: Callable[..., Any], body: bool = False) -> Callable[..., Any]:
 def _told(error: UserError) -> Response:
     """One line of JSON, and the status that fits."""
     status = {Missing: 404, Outdated: 409}.get(type(error), 400)
-    return JSONResponse({"error": str(error)}, error.status if isinstance(error, Refused) else status)
+    place = {"index": error.index} if isinstance(error, BadEdit) else {}
+    return JSONResponse({"error": str(error), **place}, error.status if isinstance(error, Refused) else status)
 
 
 async def _json(request: Request) -> dict[str, Any]:

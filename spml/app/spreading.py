@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+import spml
 from spml.app.images import Images
 from spml.app.labels import resized
 from spml.app.state import Class, Drawing, State
@@ -89,7 +90,8 @@ class Spreading:
         self._ready = threading.Event()
         self._lock = threading.RLock()  # of the Spreader and of what is remembered
         self._slots: dict[str, int] = {}  # key of a class to the Spreader's id for it
-        self._remembered: dict[str, tuple[Drawing, tuple[str, ...]]] = {}  # by name
+        self._remembered: dict[str, Drawing] = {}  # what was read, by name
+        self._taught: set[str] = set()  # those of them that say anything
         self._knowledge = 0  # counts what was remembered and forgotten
         self._photos, self._results = _Recent(PHOTOS), _Recent(RESULTS)
         self._busy, self._current = 0.0, ""
@@ -209,11 +211,12 @@ class Spreading:
         drawing = state.drawing(name)
         slots = {key: slot for key, slot in self._slots.items() if key in state.ids}
         strokes = paint_small(drawing, slots, self.ratio(name), photo)
-        if not (strokes < MAX_CLASSES).any() and not (others and set(self._remembered) - {name}):
+        own = bool((strokes < MAX_CLASSES).any())
+        if not own and not (others and self._taught - {name}):
             return None
         small = [scaled(stroke, self.ratio(name)) for stroke in drawing.strokes]
         within = boxes(small, slots, (photo.shape[0], photo.shape[1]))
-        found = self._spreader.spread(photo, strokes, others=others, within=within, crf=crf)
+        found = self._spreader.spread(photo, strokes if own else None, others=others, within=within, crf=crf)
         table = np.full(256, UNLABELLED, np.uint8)
         for key, slot in slots.items():
             table[slot] = state.ids[key]
@@ -234,9 +237,9 @@ class Spreading:
     def _remember_all(self, state: State) -> None:
         """Bring what the Spreader knows to what the store holds."""
         for key in [key for key in self._slots if key not in state.ids]:
-            users = [name for name, (_, keys) in self._remembered.items() if key in keys]
-            for name in users:
-                self._forget(name)
+            for name, drawing in list(self._remembered.items()):
+                if any(one.key == key for one in drawing.strokes):
+                    self._forget(name)
             del self._slots[key]
         for key in state.ids:
             if key not in self._slots:
@@ -247,25 +250,25 @@ class Spreading:
 
     def _is_new(self, name: str, drawing: Drawing) -> bool:
         held = self._remembered.get(name)
-        return held[0].strokes is not drawing.strokes if held else bool(drawing.strokes)
+        return bool(drawing.strokes) if held is None else held.strokes is not drawing.strokes
 
     def _remember(self, name: str, drawing: Drawing) -> None:
+        self._forget(name)
         try:
             photo = self.photo(name)
             strokes = paint_small(drawing, self._slots, self.ratio(name), photo)
         except UserError:  # an image that is gone, or damaged since
-            self._forget(name)
             return
-        if not (strokes < MAX_CLASSES).any():
-            self._forget(name)
-        else:
+        if (strokes < MAX_CLASSES).any():
             self._spreader.remember(photo, strokes, name)
+            self._taught.add(name)
             self._knowledge += 1
-        if drawing.strokes:
-            self._remembered[name] = drawing, tuple({one.key for one in drawing.strokes if one.key is not None})
+        self._remembered[name] = drawing
 
     def _forget(self, name: str) -> None:
-        if self._remembered.pop(name, None) is not None:
+        self._remembered.pop(name, None)
+        if name in self._taught:
+            self._taught.remove(name)
             self._spreader.forget(name)
             self._knowledge += 1
 
@@ -279,9 +282,7 @@ class Spreading:
 
     def _run(self) -> None:
         try:
-            from spml import Spreader  # imports torch, which takes seconds
-
-            self._spreader = Spreader(self.source, cache=self.cache)
+            self._spreader = spml.Spreader(self.source, cache=self.cache)  # imports torch, which takes seconds
         except UserError as error:
             self.error = str(error)
         except Exception as error:  # whatever a broken installation raises: the page says it, strokes go on

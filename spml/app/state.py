@@ -63,6 +63,14 @@ class State:
         return sum(counts), sum(count > 0 for count in counts)
 
 
+class BadEdit(UserError):
+    """An edit that cannot be done. `index`: its place in the request."""
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
 class Draft:
     """A state with edits on it, which its owner takes over or drops as a whole.
 
@@ -124,8 +132,8 @@ class Draft:
 
 def _stroke(draft: Draft, op: Mapping[str, Any]) -> None:
     stroke, image = read_stroke(op.get("stroke")), str(op["image"])
-    if stroke.key is not None:
-        draft.find(stroke.key)
+    if stroke.key is not None and draft.find(stroke.key)[1].locked:
+        raise UserError(f"{draft.find(stroke.key)[1].name}: this class is locked: unlock it to draw with it")
     drawing = draft.state.drawing(image)
     if any(one.id == stroke.id for one in drawing.strokes):
         return  # sent once more, as its answer was lost
@@ -183,6 +191,8 @@ def _class_edit(draft: Draft, op: Mapping[str, Any]) -> None:
 
 def _class_delete(draft: Draft, op: Mapping[str, Any]) -> None:
     _, gone = draft.find(op.get("key"))
+    if gone.locked:
+        raise UserError(f"{gone.name}: this class is locked: unlock it to delete it")
     draft.set_classes(tuple(one for one in draft.state.classes if one.key != gone.key))
     for image, drawing in _using(draft.state, gone.key):
         strokes = tuple(one for one in drawing.strokes if one.key != gone.key)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spml.app.journal import Journal
-from spml.app.state import FOR_PAGES, Class, Draft, Drawing, State
+from spml.app.state import FOR_PAGES, BadEdit, Class, Draft, Drawing, State
 from spml.app.strokes import read_stroke, read_word, short
 from spml.errors import UserError
 
@@ -61,6 +61,7 @@ class Store:
         self.seq = 0
         self.versions: dict[str, int] = {}  # the seq of an image's last change
         self.changers: dict[str, str] = {}  # its client
+        self.seen: set[str] = set()  # ids of strokes that came once
         self.undone: list[Step] = []
         self.done: list[Step] = []
         for line in self.journal.read():
@@ -73,32 +74,55 @@ class Store:
         return self.versions.get(image, 0)
 
     def apply(self, client: str, edits: Any, since: int | None = None) -> Change:
-        """Do the edits of one request, all or none of them.
+        """Do the edits of one request, all or none of them; each can be undone by itself, those of files as one.
+
+        A stroke that came once is not drawn again, also after it was undone: its answer was lost, and the page sends it
+        once more.
 
         Args:
             edits: as a page sends them; see `EDITS` of spml.app.state.
             since: the last seq that the client knows; None: each edit's `base` says what it knows of its image.
 
         Raises:
-            UserError: an edit that cannot be done, or a journal that cannot be written; then nothing has changed.
+            BadEdit: an edit that cannot be done; then nothing has changed.
+            UserError: a request that is none, or a journal that cannot be written; then nothing has changed, either.
         """
         client = read_word(client, "client")
         if not isinstance(edits, list) or not 0 < len(edits) <= MAX_EDITS:
             raise UserError(f"edits: expected a list of 1 to {MAX_EDITS}, got {short(edits)}")
-        for op in edits:
-            if client != NOBODY and (not isinstance(op, Mapping) or op.get("op") not in FOR_PAGES):
-                got = short(op.get("op")) if isinstance(op, Mapping) else short(op)
-                raise UserError(f"edit: expected op to be one of {', '.join(FOR_PAGES)}, got {got}")
         with self.lock:
-            draft = Draft(self.state)
-            for op in edits:
-                draft.edit(op, self.known)
             others = tuple(sorted(self._others(client, edits, since)))
-            if not draft.changed:
+            groups = [edits] if client == NOBODY else [[op] for op in edits]
+            found: list[tuple[dict[str, Any], Draft]] = []
+            state = self.state
+            for index, group in enumerate(groups):
+                draft = self._drafted(state, group, index, client)
+                if draft.changed:
+                    line = {"seq": self.seq + 1 + len(found), "client": client, "edits": group}
+                    found.append((line, draft))
+                    state = draft.state
+            if not found:
                 return Change(self.seq, (), False, others)
-            line = {"seq": self.seq + 1, "client": client, "edits": edits}
-            self.journal.append(line)
-            return self._take(line, draft, others)
+            self.journal.append(*(line for line, _ in found))
+            changes = [self._take(line, draft) for line, draft in found]
+            self._compact_when_due()
+        images = tuple(dict.fromkeys(image for change in changes for image in change.images))
+        what = changes[0].what if len(changes) == 1 else f"{len(changes)} edits"
+        return Change(self.seq, images, any(change.classes for change in changes), others, what)
+
+    def _drafted(self, state: State, edits: Sequence[Any], index: int, client: str) -> Draft:
+        """Some edits on a state. Raises BadEdit."""
+        draft = Draft(state)
+        for op in edits:
+            kind = op.get("op") if isinstance(op, Mapping) else None
+            if client != NOBODY and kind not in FOR_PAGES:
+                raise BadEdit(f"edit: expected op to be one of {', '.join(FOR_PAGES)}, got {short(kind)}", index)
+            try:
+                if kind != "stroke" or _stroke_id(op) not in self.seen:
+                    draft.edit(op, self.known)
+            except UserError as error:
+                raise BadEdit(str(error), index) from error
+        return draft
 
     def undo(self, client: str) -> Change:
         """Take the last request back. Raises UserError where there is none."""
@@ -156,7 +180,7 @@ class Store:
                 draft = Draft(self.state)
                 for op in line["edits"]:
                     draft.edit(op, lambda name: True)
-                self._take(line, draft, (), at_once=False)
+                self._take(line, draft)
             else:
                 self._take_back(line, "undo" if "undo" in line else "redo")
         except (KeyError, TypeError, IndexError, UserError) as error:
@@ -164,19 +188,17 @@ class Store:
                 f"{self.journal.path}: the line of seq {line.get('seq')} cannot be read: {error}"
             ) from error
 
-    def _take(self, line: dict[str, Any], draft: Draft, others: tuple[str, ...], at_once: bool = True) -> Change:
+    def _take(self, line: dict[str, Any], draft: Draft) -> Change:
         """Take a draft over, whose line is in the journal."""
         classes = None if draft.classes_before is None else (draft.classes_before, draft.state.classes)
         after = {image: draft.state.drawing(image) for image in draft.before}
         what = draft.what[0] if len(draft.what) == 1 else f"{len(draft.what)} edits"
+        self.seen.update(_stroke_id(op) for op in line["edits"] if op["op"] == "stroke")
         self.done.append(Step(line, draft.before, after, classes, what))
         del self.done[:-UNDO_DEPTH]
         self.undone.clear()
         self.state = draft.state
-        change = self._changed(line, tuple(after), classes is not None, others, what)
-        if at_once:
-            self._compact_when_due()
-        return change
+        return self._changed(line, tuple(after), classes is not None, what)
 
     def _take_back(self, line: dict[str, Any], way: str) -> Change:
         come, go = (self.done, self.undone) if way == "undo" else (self.undone, self.done)
@@ -185,22 +207,21 @@ class Store:
         _revert(state, step) if way == "undo" else _repeat(state, step)
         self.state = state
         go.append(step)
-        return self._changed(line, tuple(step.after), step.classes is not None, (), step.what)
+        return self._changed(line, tuple(step.after), step.classes is not None, step.what)
 
-    def _changed(
-        self, line: Mapping[str, Any], images: tuple[str, ...], classes: bool, others: tuple[str, ...], what: str
-    ) -> Change:
+    def _changed(self, line: Mapping[str, Any], images: tuple[str, ...], classes: bool, what: str) -> Change:
         self.seq = max(self.seq, int(line["seq"]))
         for image in images:
             self.versions[image], self.changers[image] = self.seq, str(line["client"])
-        return Change(self.seq, images, classes, others, what)
+        return Change(self.seq, images, classes, what=what)
 
     def _others(self, client: str, edits: Sequence[Mapping[str, Any]], since: int | None) -> set[str]:
         """Images that another client changed and that this one does not know of."""
         if isinstance(since, int) and not isinstance(since, bool):
             known = {image: since for image in self.versions}
         else:
-            bases = {str(op["image"]): op.get("base") for op in edits if "image" in op}
+            known_ops = [op for op in edits if isinstance(op, Mapping) and "image" in op]
+            bases = {str(op["image"]): op.get("base") for op in known_ops}
             known = {image: base for image, base in bases.items() if isinstance(base, int)}
         return {
             image for image, base in known.items() if self.version(image) > base and self.changers.get(image) != client
@@ -209,6 +230,11 @@ class Store:
     def _compact_when_due(self) -> None:
         if self.journal.lines > len(self.done) + len(self.undone) + SPARE_LINES:
             self.compact()
+
+
+def _stroke_id(op: Mapping[str, Any]) -> str:
+    stroke = op.get("stroke")
+    return str(stroke.get("id")) if isinstance(stroke, Mapping) else ""
 
 
 def _revert(state: State, step: Step) -> None:

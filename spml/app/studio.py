@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+import spml
 from spml.app.adopt import add_classes, adopt
 from spml.app.files import Files
 from spml.app.images import Images
@@ -111,41 +112,39 @@ class Studio:
             "notes": [*self.problems, *self.files.notes],
         }
 
-    def listing(self, start: int, count: int, order: str) -> dict[str, Any]:
-        """The content of /api/images."""
+    def listing(self, start: int, count: int, order: str, find: str | None = None) -> dict[str, Any]:
+        """The content of /api/images. `find`: a name whose place in this order is wanted."""
         names = list(self.images.refresh())
         sure = self.sure()
         if order == "sure":
             names.sort(key=lambda name: sure.get(name, 2.0))
         elif order == "todo":
-            names.sort(key=lambda name: (self._labelled(name), bool(self.store.state.drawing(name).strokes)))
-        return {"total": len(names), "images": [self._row(name, sure) for name in names[start : start + count]]}
+            names.sort(key=lambda name: (self.files.is_accepted(name), bool(self.store.state.drawing(name).strokes)))
+        found = {"total": len(names), "images": [self._row(name, sure) for name in names[start : start + count]]}
+        return found if find is None else {**found, "index": names.index(find) if find in names else None}
 
     def sure(self) -> dict[str, float]:
         """How sure the labels of images are, by name: of the strokes, else of the trained model."""
         return {**self.training.sure(), **self.spreading.sure}
 
-    def _labelled(self, name: str) -> bool:
-        return self.files.is_accepted(name)
+    def labelled(self, name: str) -> str:
+        """What labels an image has: accepted, spread, predicted or none."""
+        if self.files.is_accepted(name):
+            return "accepted"
+        if name in self.spreading.sure:
+            return "spread"
+        return "predicted" if self.training.has_prediction(name) else "none"
 
     def _row(self, name: str, sure: dict[str, float]) -> dict[str, Any]:
         drawing, error = self.store.state.drawing(name), self.images.error(name)
         height, width = (0, 0) if error else self.images.size(name)
-        labels = "none"
-        if error is None:
-            if self._labelled(name):
-                labels = "accepted"
-            elif name in self.spreading.sure:
-                labels = "spread"
-            elif self.training.has_prediction(name):
-                labels = "predicted"
         return {
             "name": name,
             "width": width,
             "height": height,
             "strokes": len(drawing.strokes),
             "tags": list(drawing.tags),
-            "labels": labels,
+            "labels": self.labelled(name),
             "sure": sure.get(name),
             "version": self.store.version(name),
             "error": error,
@@ -177,10 +176,8 @@ class Studio:
     def take_over(self) -> list[str]:
         """Take over what another program wrote into the folder. Returns what could not be read."""
         self.images.refresh(0)
-        before = self.store.seq
         self.problems = adopt(self.files)
-        changed = [name for name, version in self.store.versions.items() if version > before]
-        self._tell(NOBODY, Change(self.store.seq, tuple(changed), True))
+        self.publish("changed", {"images": None, "classes": True, "seq": self.store.seq, "client": NOBODY})
         return self.problems
 
     # labels
@@ -230,9 +227,7 @@ class Studio:
         path = self.home / "regions" / f"{hash_array(photo)}.png"
         if path.is_file():
             return read_label(path)
-        from spml import oversegment  # slow to import
-
-        label = oversegment(photo, best_method())
+        label = spml.oversegment(photo, best_method())
         write_atomically(path, lambda file: Image.fromarray(label).save(file, "PNG"))
         return label
 
@@ -243,7 +238,7 @@ class Studio:
     def suggest(self) -> dict[str, Any]:
         """The image to label next: {name, why}; name None where there is none."""
         drawn = {name for name, drawing in self.store.state.drawings.items() if drawing.strokes}
-        finished = {name for name in self.images.entries if name in drawn or self._labelled(name)}
+        finished = {name for name in self.images.entries if name in drawn or self.files.is_accepted(name)}
         predicted = {name: sure for name, sure in self.training.sure().items() if name not in finished}
         if predicted:
             name = min(predicted, key=lambda one: predicted[one])

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 import spml
-from spml.app.files import Files
+from spml.app.files import ACCEPTED, Files
 from spml.app.images import Images
-from spml.app.job import Wishes, build_config, read_wishes
+from spml.app.job import Wishes, build_config, form, read_wishes
 from spml.app.labels import read_label, resized
 from spml.app.spreading import Labels
 from spml.app.state import State
-from spml.app.store import Store
+from spml.app.store import NOBODY, Store
 from spml.app.strokes import paint, short
 from spml.classes import MAX_CLASSES
 from spml.data.samples import read_label as read_png
@@ -32,7 +32,7 @@ from spml.files import read_json, write_atomically, write_json
 EVERY = 0.5  # seconds between two looks at the process
 IDLE: dict[str, Any] = {
     **{"state": "idle", "step": 0, "steps": 0, "seconds_left": None},
-    **{"history": [], "message": "", "pictures": [], "run": None},
+    **{"history": [], "message": "", "pictures": [], "run": None, "can_resume": False, "why_not": None},
 }
 ACTIVE = ("running", "stopping")
 PAUSED = "paused"  # in the file `stop`: the server ended, and the next one goes on
@@ -107,15 +107,27 @@ class Training:
     def _state(self) -> dict[str, Any]:
         run = self._newest()
         if run is None:
-            return dict(IDLE)
-        content = {**IDLE, **_read(run / "state.json"), "run": run.name}
+            return {**IDLE, "settings": form(), "why_not": self._why_not()}
+        content = {**IDLE, **_read(run / "state.json"), "run": run.name, "settings": form()}
         content["pictures"] = [f"/api/train/pictures/{run.name}-{name}" for name in content["pictures"]]
         if content["state"] in ACTIVE:
             if not _held(run):  # it ended without a word
                 content |= {"state": "failed", "seconds_left": None, "message": _last_words(run)}
             elif (run / "stop").exists():
                 content["state"] = "stopping"
+        content["can_resume"] = content["state"] in ("stopped", "failed")
+        content["why_not"] = None if content["state"] in ACTIVE else self._why_not()
         return content
+
+    def _why_not(self) -> str | None:
+        """Why no training can start yet; None where it can."""
+        state = self.store.state
+        if len(state.classes) < 2:
+            return f"expected at least 2 classes, got {len(state.classes)}"
+        drawn = {one.key for drawing in state.drawings.values() for one in drawing.strokes if one.key is not None}
+        if len(drawn) < 2 and not any((self.images.folder / ACCEPTED).rglob("*.png")):
+            return f"expected strokes of at least 2 classes, got {len(drawn)}"
+        return None
 
     def picture(self, name: str) -> bytes:
         """A picture that `state` names. Raises UserError where there is none."""
@@ -252,7 +264,9 @@ class Training:
             if now != before:
                 self.publish("train", now)
                 if before and now["state"] == "done" != before["state"]:
-                    self.publish("changed", {"images": [], "classes": False, "seq": self.store.seq, "client": "folder"})
+                    self.publish(
+                        "changed", {"images": None, "classes": False, "seq": self.store.seq, "client": "folder"}
+                    )
                 before = now
 
 
