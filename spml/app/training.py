@@ -264,9 +264,8 @@ class Training:
             if now != before:
                 self.publish("train", now)
                 if before and now["state"] == "done" != before["state"]:
-                    self.publish(
-                        "changed", {"images": None, "classes": False, "seq": self.store.seq, "client": "folder"}
-                    )
+                    content = {"images": None, "classes": False, "seq": self.store.seq, "client": NOBODY}
+                    self.publish("changed", content)
                 before = now
 
 

@@ -62,6 +62,7 @@ def _listen(host: str, port: int):  # noqa: ANN202
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(128)  # who comes before the server is ready waits
     except OSError as error:
         listener.close()
         raise UserError(f"--host {host} --port {port}: {error.strerror or error}; --port 0 takes a free one") from error
