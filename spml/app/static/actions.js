@@ -9,15 +9,16 @@ import { penWentUp, refresh } from "./spread.js";
 import { hear, keep, kept, state, takeState, tell } from "./state.js";
 import { renewStrip } from "./strip.js";
 
-export const WIDEST = 200;
+const WIDEST = 400;
+const SHARE = 80; // a pen that nobody set is this part of the image's longer side
 
-/** The slider's 0..100 stands for 1..200 pixels, finer at the thin end. */
+/** The slider's 0..100 stands for 1..400 pixels, finer at the thin end. */
 const fromSlider = (value) => Math.max(1, Math.round(WIDEST ** (value / 100)));
 const toSlider = (width) => Math.round((100 * Math.log(width)) / Math.log(WIDEST));
 
-export function setWidth(width) {
+export function setWidth(width, chosen = true) {
   const next = Math.min(WIDEST, Math.max(1, Math.round(width)));
-  keep({ width: next });
+  keep({ width: next, chosen: chosen || kept.chosen });
   byId("width").value = toSlider(next);
   fill(byId("width"));
   byId("width-text").textContent = `${next} px`;
@@ -45,10 +46,16 @@ export function toggle(name) {
 
 export const freshState = async () => takeState(await get("/api/state"));
 
+let steps = Promise.resolve(); // one after the other, however fast the keys come
+
 /** Undo or redo over the whole sitting, by the server; without it, of what has not been sent. */
-export async function step(which) {
+export function step(which) {
   if (drawing()) return void cancel();
   if (which === "undo" && standing().state === "offline") return undoUnsent();
+  steps = steps.then(() => stepOnServer(which));
+}
+
+async function stepOnServer(which) {
   if (!(await flush())) return;
   try {
     const answer = await send(`/api/${which}`, { client: state.client });
@@ -136,13 +143,16 @@ export function startActions() {
   });
   byId("tools").addEventListener("keydown", walkTools);
   for (const name of ["own", "crf"]) byId(name).setAttribute("aria-pressed", String(kept[name]));
-  setWidth(kept.width);
+  setWidth(kept.width, false);
   setTool(kept.tool);
   hear("state history queue", () => {
     byId("undo").disabled = !state.undo && !standing().count;
     byId("redo").disabled = !state.redo;
   });
   hear("confirmed", countSteps);
+  hear("image", () => {
+    if (picture.ready && !kept.chosen) setWidth(Math.max(3, Math.max(picture.width, picture.height) / SHARE), false);
+  });
   hear("image renewed", () => setAccepted(picture.labels === "accepted"));
 }
 

@@ -1,6 +1,6 @@
 // Files in and out: one dialog with both, and files dropped on the page.
 
-import { sendFile } from "./api.js";
+import { fetchAnswer, sendFile } from "./api.js";
 import { dialog } from "./dialogs.js";
 import { byId, make, plural, toast } from "./dom.js";
 import { tell } from "./state.js";
@@ -31,11 +31,24 @@ async function bring(files) {
   }
 }
 
+async function takeOut(format, name) {
+  toast(`Writing ${name}`, { seconds: 3 });
+  try {
+    const answer = await fetchAnswer(`/api/export?format=${format}`);
+    const told = /filename="?([^";]+)/.exec(answer.headers.get("Content-Disposition") ?? "");
+    const url = URL.createObjectURL(await answer.blob());
+    make("a", { href: url, download: told?.[1] ?? `${format}.zip` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  } catch (error) {
+    toast(`Not exported: ${error.message}`, { kind: "error" });
+  }
+}
+
 const picker = make("input", { type: "file", multiple: true, class: "hidden", id: "import-file", "aria-label": "Files to import", tabindex: "-1" });
 
 export function openFiles() {
   const links = FORMATS.map(([format, name, what]) =>
-    make("a", { class: "format", href: `/api/export?format=${format}`, download: "", id: `export-${format}` },
+    make("button", { class: "format", type: "button", id: `export-${format}`, on: { click: () => takeOut(format, name) } },
       make("b", { text: name }), make("span", { text: what })));
   const choose = make("button", { class: "button", type: "button", id: "import", text: "Choose files", on: { click: () => picker.click() } });
   return dialog("Import and export", [

@@ -24,7 +24,11 @@ export async function decode(blob, width, height) {
   return context.getImageData(0, 0, width, height).data;
 }
 
-export const firstChannel = (bytes) => Uint8Array.from({ length: bytes.length / 4 }, (_, place) => bytes[4 * place]);
+export function firstChannel(bytes) {
+  const grey = new Uint8Array(bytes.length / 4);
+  for (let place = 0; place < grey.length; place += 1) grey[place] = bytes[4 * place];
+  return grey;
+}
 
 function canvasOf(id) {
   const canvas = byId(id);
@@ -68,7 +72,7 @@ export function drawLabels(ids) {
 /** Part of the labelled pixels that each class id takes. */
 export function fractions(ids) {
   const count = new Uint32Array(256);
-  for (const id of ids) count[id] += 1;
+  for (let place = 0; place < ids.length; place += 1) count[ids[place]] += 1;
   const total = ids.length - count[NONE] - count[255];
   return Array.from(count, (number) => (total ? number / total : 0));
 }

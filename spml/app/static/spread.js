@@ -3,7 +3,7 @@
 import { fetchAnswer, path } from "./api.js";
 import { byId, toast } from "./dom.js";
 import { decode, drawEmbedding, drawLabels, drawMargin, drawRegions, firstChannel, fractions, wipe } from "./overlay.js";
-import { picture, renew } from "./picture.js";
+import { picture } from "./picture.js";
 import { standing } from "./queue.js";
 import { hear, kept, state, tell } from "./state.js";
 
@@ -22,9 +22,7 @@ let penUp = 0;
 export const penWentUp = () => { penUp = performance.now(); };
 
 function url(kind) {
-  const question = new URLSearchParams({
-    others: kept.own ? 0 : 1, crf: kept.crf ? 1 : 0, from: kept.from, version: picture.version,
-  });
+  const question = new URLSearchParams({ others: kept.own ? 0 : 1, crf: kept.crf ? 1 : 0, from: kept.from });
   return `${path(picture.name)}/${kind}?${question}`;
 }
 
@@ -49,8 +47,7 @@ export async function refresh() {
     await extras(mine.signal);
   } catch (error) {
     if (error.name === "AbortError" || mine.signal.aborted) return;
-    if (error.status === 409) await renew(); // another tab drew in between; its event asks again
-    else troubled(error);
+    troubled(error);
   } finally {
     if (mine === asked) busy(false);
   }

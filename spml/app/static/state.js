@@ -39,7 +39,8 @@ const KEPT = "spml-studio";
 const FIRST = {
   theme: null,
   tool: "brush",
-  width: 8,
+  width: 8, // pixels of the image
+  chosen: false, // whether the user set it
   own: false,
   crf: false,
   from: "spread",

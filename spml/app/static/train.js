@@ -1,4 +1,4 @@
-// The panel that trains: settings in plain words, progress, curve, pictures, stop, go on.
+// The panel that trains: settings in plain words as the server gives them, progress, curve, pictures, stop, go on.
 
 import { get, send } from "./api.js";
 import { drawCurve } from "./curve.js";
@@ -8,26 +8,7 @@ import { hear, state, tell } from "./state.js";
 import { setOrder } from "./strip.js";
 
 const panel = byId("panel-train");
-const SETTINGS = [
-  {
-    key: "steps", label: "Steps", help: "More steps: better labels, and a longer wait.",
-    kind: "number", value: 400, low: 1, high: 100000, step: 1,
-  },
-  {
-    key: "size", label: "Network", help: "A larger one draws finer edges and takes longer.", kind: "choice", value: "small",
-    choices: [{ value: "small", label: "Small" }, { value: "medium", label: "Medium" }, { value: "large", label: "Large" }],
-  },
-  {
-    key: "start", label: "Begins with", help: "Weights that know photographs already, or none.", kind: "choice", value: "pretrained",
-    choices: [{ value: "pretrained", label: "Photographs" }, { value: "scratch", label: "Nothing" }],
-  },
-  {
-    key: "rounds", label: "Rounds", help: "In each further round the model learns from its own labels, too.",
-    kind: "number", value: 1, low: 1, high: 5, step: 1,
-  },
-  { key: "crf", label: "Sharp edges", help: "Labels follow the edges of the photograph (CRF).", kind: "switch", value: true },
-  { key: "config", label: "More settings", help: "For those who know the config: key=value, one a line.", kind: "lines", value: [] },
-];
+const MORE = { key: "config", label: "More settings", help: "For those who know the config: key=value, one a line.", kind: "lines", value: [] };
 const BUSY = new Set(["running", "starting", "stopping"]);
 
 let chosen = {}; // what the user changed of the settings
@@ -48,7 +29,10 @@ export function showPanel(name) {
     byId(`tab-${one}`).setAttribute("aria-selected", String(one === name));
     byId(`tab-${one}`).tabIndex = one === name ? 0 : -1;
   }
+  if (name === "train") ask();
 }
+
+const ask = () => get("/api/train").then(take).catch(() => {});
 
 export const toggleTrain = () => showPanel(panel.hidden ? "train" : "label");
 
@@ -109,9 +93,10 @@ function field({ key, label, help, kind, value, low, high, step, choices }) {
     input.addEventListener("change", () => set(input.value.split("\n").map((line) => line.trim()).filter(Boolean)));
   } else {
     input = make("input", { id, type: "number", min: low, max: high, step: step ?? "any", value: now });
-    input.addEventListener("change", () => { if (input.checkValidity() && input.value !== "") set(Number(input.value)); });
+    input.addEventListener("change", () => { if (input.checkValidity()) set(input.value === "" ? undefined : Number(input.value)); });
   }
-  return make("div", { class: `field ${kind}` }, make("label", { for: id, text: label }), input, help ? make("p", { class: "help", text: help }) : null);
+  return make("div", { class: `field ${kind}` }, make("label", { for: id, text: label }), input,
+    help ? make("p", { class: "help", text: help }) : null);
 }
 
 function button(text, kind, name, act) {
@@ -121,7 +106,7 @@ function button(text, kind, name, act) {
 function draw() {
   const { train } = state;
   const busy = isBusy();
-  const signature = JSON.stringify([train.state, isBusy() ? "" : train.message]);
+  const signature = JSON.stringify([train.state, isBusy() || [train.message, train.settings, train.can_resume, train.why_not]]);
   if (signature !== drawn) {
     drawn = signature;
     panel.replaceChildren(...(busy ? running() : form()));
@@ -139,11 +124,12 @@ function form() {
   if (train.state === "done") parts.push(said("good", train.message || "Training is done."), button("Show the model’s labels", "", "train-show", showResult));
   if (train.state === "failed") parts.push(said("bad", train.message || "Training failed."));
   if (train.state === "stopped") parts.push(said("", train.message || "Training was stopped; it can go on from there."));
-  parts.push(make("form", { class: "fields", id: "train-form" }, ...(SETTINGS).map(field)));
+  parts.push(make("form", { class: "fields", id: "train-form" }, ...(train.settings ?? []).map(field), field(MORE)));
+  if (train.why_not) parts.push(said("", train.why_not));
   const acts = make("div", { class: "acts" });
-  const canResume = train.state === "stopped" || train.state === "failed";
-  if (canResume) acts.append(button("Go on", "primary", "train-resume", () => start(true)));
-  acts.append(button(canResume || train.state === "done" ? "Train anew" : "Start training", canResume ? "" : "primary", "train-start", () => start(false)));
+  if (train.can_resume) acts.append(button("Go on", "primary", "train-resume", () => start(true)));
+  acts.append(button(train.can_resume || train.state === "done" ? "Train anew" : "Start training", train.can_resume ? "" : "primary", "train-start", () => start(false)));
+  acts.lastChild.disabled = Boolean(train.why_not);
   parts.push(acts, ...result());
   return parts;
 }
@@ -205,6 +191,6 @@ export function startTrain() {
     toggleTrain();
     document.querySelector('.tabs [aria-selected="true"]').focus();
   });
-  get("/api/train").then(take).catch(() => {});
+  ask();
   draw();
 }
