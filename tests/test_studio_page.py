@@ -311,7 +311,7 @@ def test_strokes_cover_the_same_pixels_on_the_page_as_on_the_server(desk: Desk) 
                 """async ([strokes, height, width]) => {
                   const { Paint } = await import("/static/raster.js");
                   const paint = new Paint(width, height);
-                  for (const one of strokes) paint.stroke(one, one.kind === "erase" ? 0 : "ab".indexOf(one.class) + 1, 1);
+                  for (const one of strokes) paint.stroke(one, one.class ? "ab".indexOf(one.class) + 1 : 0, 1);
                   return [...paint.map];
                 }""",
                 [strokes, *size],
@@ -407,7 +407,8 @@ def test_strokes_wait_for_a_server_that_does_not_answer(desk: Desk) -> None:
 def test_a_refused_edit_holds_up_nothing(desk: Desk) -> None:
     desk.page.evaluate(
         """import("/static/queue.js").then(queue => {
-          queue.push({op: "stroke", image: "gone.png", stroke: {id: "x", kind: "point", class: "?", width: 1, points: [[1, 1]]}});
+          const stroke = {id: "x", kind: "point", class: "?", width: 1, points: [[1, 1]]};
+          queue.push({op: "stroke", image: "gone.png", stroke});
         })"""
     )
     desk.says("Not taken")
@@ -575,6 +576,15 @@ def test_out_and_in_again(desk: Desk, tmp_path: Path) -> None:
     desk.says("is taken in")
     assert until(lambda: len(desk.strokes()) == 2)
     assert until(lambda: desk.pixel("strokes", 100, 20)[3] == 255)
+
+
+def test_every_key_stands_in_the_docs() -> None:
+    root = Path(__file__).resolve().parents[1]
+    table = re.findall(r'\["[^"]+", "([^"]+)", ["`]([^"`]+)["`], ', (STATIC / "keys.js").read_text(encoding="utf-8"))
+    rows = (root / "docs" / "studio.md").read_text(encoding="utf-8")
+    assert len(table) > 35
+    for keys, _ in table:
+        assert f"`{keys.replace('Mod', 'Ctrl')}`" in rows, keys
 
 
 def test_every_module_is_asked_for_at_once() -> None:

@@ -101,9 +101,10 @@ export async function accept() {
   try {
     await flush();
     if (accepted) await send(`${path(picture.name)}/accept`, {}, "DELETE");
-    else await send(`${path(picture.name)}/accept`, { others: kept.own ? 0 : 1, crf: kept.crf ? 1 : 0, from: kept.from });
+    else await send(`${path(picture.name)}/accept`, { others: !kept.own, crf: kept.crf, from: kept.from });
     setAccepted(!accepted);
-    toast(accepted ? "Accepted: these labels teach the model." : "No longer accepted.", { kind: accepted ? "good" : "info", seconds: 2.5 });
+    if (accepted) toast("Accepted: these labels teach the model.", { kind: "good", seconds: 2.5 });
+    else toast("No longer accepted.", { seconds: 2.5 });
     renewStrip();
     if (kept.from === "accepted") refresh();
   } catch (error) {
@@ -163,7 +164,8 @@ function walkTools(event) {
   event.preventDefault();
   event.stopPropagation();
   const buttons = [...byId("tools").children];
-  const next = buttons[(buttons.findIndex((one) => one.dataset.tool === kept.tool) + step + buttons.length) % buttons.length];
+  const place = buttons.findIndex((one) => one.dataset.tool === kept.tool) + step;
+  const next = buttons[(place + buttons.length) % buttons.length];
   setTool(next.dataset.tool);
   next.focus();
 }

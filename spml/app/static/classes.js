@@ -28,7 +28,8 @@ export function addClass(name) {
   const text = name.trim();
   if (!text) return;
   if (state.classes.some((one) => one.name === text)) return toast(`There is a class “${text}” already.`);
-  const color = COLOURS.find((colour) => !state.classes.some((one) => one.color === colour)) ?? COLOURS[state.classes.length % 20];
+  const taken = new Set(state.classes.map((one) => one.color));
+  const color = COLOURS.find((one) => !taken.has(one)) ?? COLOURS[state.classes.length % COLOURS.length];
   const key = `c-${unique().slice(0, 13)}`;
   change({ op: "class_add", key, name: text, color }, [...state.classes, { key, name: text, color, locked: false }]);
   activate(key);
@@ -45,7 +46,8 @@ function recolour(one, color) {
 function rename(one, name) {
   const text = name.trim();
   if (!text || text === one.name) return tell("class");
-  if (state.classes.some((other) => other !== one && other.name === text)) toast(`There is a class “${text}” already.`);
+  const taken = state.classes.some((other) => other !== one && other.name === text);
+  if (taken) toast(`There is a class “${text}” already.`);
   else return change({ op: "class_edit", key: one.key, name: text }, edited(one.key, { name: text }));
   tell("class");
 }
@@ -85,7 +87,9 @@ export function startRename(one = active()) {
   if (!one || locked(one)) return;
   const row = list.querySelector(`[data-class="${CSS.escape(one.key)}"]`);
   const name = row.querySelector(".class-name");
-  const field = make("input", { type: "text", class: "class-field", "aria-label": "Name of the class", value: one.name, maxlength: "60" });
+  const field = make("input", {
+    type: "text", class: "class-field", "aria-label": "Name of the class", value: one.name, maxlength: "60",
+  });
   let left = false;
   const leave = (take) => {
     if (left) return;
@@ -103,27 +107,33 @@ export function startRename(one = active()) {
 }
 
 function row(one, place) {
-  const on = (act) => ({ click: (event) => { event.stopPropagation(); act(one); } });
-  const colour = make("input", { type: "color", class: "swatch", value: one.color, disabled: one.locked, "aria-label": `Colour of ${one.name}` });
+  const act = (name, picture, words, run) => make("button", {
+    class: `tool small act-${name}`, type: "button", "data-icon": picture, "aria-label": words,
+    on: { click: (event) => { event.stopPropagation(); run(one); } },
+  });
+  const colour = make("input", {
+    type: "color", class: "swatch", value: one.color, disabled: one.locked, "aria-label": `Colour of ${one.name}`,
+  });
   colour.addEventListener("change", () => recolour(one, colour.value));
-  const tag = make("input", { type: "checkbox", class: "tag", "aria-label": `${one.name} is in this image`, title: "In this image" });
+  const tag = make("input", {
+    type: "checkbox", class: "tag", "aria-label": `${one.name} is in this image`, title: "In this image",
+  });
   tag.checked = picture.tags.has(one.key);
   tag.addEventListener("change", () => toggleTag(one));
   const isActive = one === active();
   const pick = make("button", {
-    class: "class-name", type: "button", text: one.name, title: `${one.name}: double click renames`, "aria-pressed": String(isActive),
+    class: "class-name", type: "button", text: one.name, "aria-pressed": String(isActive),
+    title: `${one.name}: double click renames`,
     on: { click: () => activate(one.key), dblclick: () => startRename(one) },
   });
-  const item = make("li", { class: `class${isActive ? " active" : ""}${one.locked ? " locked" : ""}`, "data-class": one.key },
+  const looks = ["class", isActive ? "active" : "", one.locked ? "locked" : ""].filter(Boolean).join(" ");
+  const item = make("li", { class: looks, "data-class": one.key },
     make("kbd", { text: place < 10 ? String((place + 1) % 10) : "" }), colour, pick,
     make("span", { class: "class-part" }),
     make("span", { class: "class-acts" },
-      make("button", { class: "tool small act-rename", type: "button", "data-icon": "pencil", "aria-label": `Rename ${one.name}`, on: on(startRename) }),
-      make("button", { class: "tool small act-delete", type: "button", "data-icon": "trash", "aria-label": `Delete ${one.name}`, on: on(removeClass) }),
-      make("button", {
-        class: "tool small act-lock", type: "button", "data-icon": one.locked ? "lock" : "unlock",
-        "aria-label": `${one.locked ? "Unlock" : "Lock"} ${one.name}`, on: on(toggleLock),
-      })),
+      act("rename", "pencil", `Rename ${one.name}`, startRename),
+      act("delete", "trash", `Delete ${one.name}`, removeClass),
+      act("lock", one.locked ? "lock" : "unlock", `${one.locked ? "Unlock" : "Lock"} ${one.name}`, toggleLock)),
     tag, make("span", { class: "class-bar" }));
   item.addEventListener("click", (event) => { if (event.target === item) activate(one.key); });
   return item;

@@ -38,7 +38,8 @@ export function drawCurve(box, history, steps) {
     node.textContent = value;
     return node;
   };
-  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Loss: from ${short(soft[0])} to ${short(soft.at(-1))}` },
+  const said = `Loss: from ${short(soft[0])} to ${short(soft.at(-1))}`;
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": said },
     svg("path", { class: "axis", d: `M${LEFT},${TOP}V${HEIGHT - BOTTOM}H${WIDTH - 4}` }),
     svg("polyline", { class: "raw", points: points.map(([step, value]) => at(step, value)).join(" ") }),
     svg("polyline", { class: "soft", points: points.map(([step], place) => at(step, soft[place])).join(" ") }),

@@ -7,8 +7,10 @@ export function dialog(title, children, { wide = false, actions = [] } = {}) {
   return new Promise((resolve) => {
     const box = make("dialog", { class: wide ? "wide" : "", "aria-label": title });
     const close = (value) => box.close(value);
-    const head = make("header", {}, make("h2", { text: title }),
-      make("button", { class: "tool small", type: "button", "data-icon": "close", "aria-label": "Close", on: { click: () => close("") } }));
+    const cross = make("button", {
+      class: "tool small", type: "button", "data-icon": "close", "aria-label": "Close", on: { click: () => close("") },
+    });
+    const head = make("header", {}, make("h2", { text: title }), cross);
     const buttons = actions.map(({ text, value, kind = "" }) =>
       make("button", { class: `button ${kind}`, type: "button", text, on: { click: () => close(value) } }));
     box.append(head, make("div", { class: "dialog-body" }, ...children));

@@ -60,7 +60,8 @@ export function toast(text, { kind = "info", action = null, seconds = 5 } = {}) 
     const run = () => { gone(); action.run(); };
     node.append(make("button", { class: "link", text: action.text, on: { click: run } }));
   }
-  node.append(make("button", { class: "tool small", "data-icon": "close", "aria-label": "Close", on: { click: gone } }));
+  const click = { click: gone };
+  node.append(make("button", { class: "tool small", "data-icon": "close", "aria-label": "Close", on: click }));
   drawIcons(node);
   box.append(node);
   while (box.children.length > 4) box.firstChild.remove();

@@ -41,9 +41,13 @@ async function changed({ images, classes, client }) {
   const here = images === null || images?.includes(picture.name);
   if (classes) await freshState();
   if (here) await renew();
-  if (here && client !== FOLDER) toast("Another tab drew on this image. The strokes of both are kept.");
-  else if (classes && client !== FOLDER) toast("Another tab changed the classes.");
+  if (client !== FOLDER) say(images, classes);
   if (here || classes || !kept.own) refresh();
+}
+
+function say(images, classes) {
+  if (images?.includes(picture.name)) toast("Another tab drew on this image. The strokes of both are kept.");
+  else if (classes) toast("Another tab changed the classes.");
 }
 
 /** The strip's figures, once the stream of events pauses. */

@@ -15,6 +15,9 @@ const FORMATS = [
   ["cityscapes", "Cityscapes", "grey masks and a table of names"],
 ];
 
+const FORMATS_IN = "labelme, CVAT, COCO, VOC, YOLO or a zip of them; the format is recognised. "
+  + "Files may be dropped anywhere on the page.";
+
 async function bring(files) {
   for (const file of files) {
     toast(`Reading ${file.name}`, { seconds: 3 });
@@ -23,7 +26,9 @@ async function bring(files) {
       const problems = answer.problems ?? [];
       for (const problem of problems.slice(0, 3)) toast(problem, { kind: "error" });
       const rest = problems.length ? `, but for ${plural(problems.length, "problem")}` : "";
-      toast(`${file.name} is taken in${rest}. Undo takes it out again.`, { kind: problems.length ? "info" : "good" });
+      const what = `${plural(answer.strokes ?? 0, "stroke")} on ${plural(answer.images ?? 0, "image")}`;
+      const kind = problems.length ? "info" : "good";
+      toast(`${file.name} is taken in: ${what}${rest}. Undo takes it out again.`, { kind });
       tell("brought");
     } catch (error) {
       toast(`${file.name}: ${error.message}`, { kind: "error" });
@@ -44,16 +49,21 @@ async function takeOut(format, name) {
   }
 }
 
-const picker = make("input", { type: "file", multiple: true, class: "hidden", id: "import-file", "aria-label": "Files to import", tabindex: "-1" });
+const picker = make("input", {
+  type: "file", multiple: true, class: "hidden", id: "import-file", "aria-label": "Files to import", tabindex: "-1",
+});
 
 export function openFiles() {
   const links = FORMATS.map(([format, name, what]) =>
-    make("button", { class: "format", type: "button", id: `export-${format}`, on: { click: () => takeOut(format, name) } },
+    make("button",
+      { class: "format", type: "button", id: `export-${format}`, on: { click: () => takeOut(format, name) } },
       make("b", { text: name }), make("span", { text: what })));
-  const choose = make("button", { class: "button", type: "button", id: "import", text: "Choose files", on: { click: () => picker.click() } });
+  const choose = make("button", {
+    class: "button", type: "button", id: "import", text: "Choose files", on: { click: () => picker.click() },
+  });
   return dialog("Import and export", [
     make("h3", { text: "Import" }),
-    make("p", { class: "help", text: "labelme, CVAT, COCO, VOC, YOLO or a zip of them; the format is recognised. Files may be dropped anywhere on the page." }),
+    make("p", { class: "help", text: FORMATS_IN }),
     choose,
     make("h3", { text: "Export as a zip" }),
     make("div", { class: "formats" }, ...links),
@@ -69,7 +79,9 @@ export function startFiles() {
   });
   byId("files").addEventListener("click", openFiles);
   window.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
-  window.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+  window.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) document.body.classList.remove("dropping");
+  });
   window.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("dropping");

@@ -29,8 +29,8 @@ const ACTIONS = {
   hand: ["Draw", "H", "Move the view", () => setTool("hand")],
   thinner: ["Draw", "[", "Thinner pen", thinner],
   wider: ["Draw", "]", "Wider pen", wider],
-  remove: ["Draw", "Delete", "Remove the stroke under the pointer", () => backOne() || (pointerState.point && removeAt(pointerState.point))],
-  backspace: [null, "Backspace", "", () => ACTIONS.remove[3]()],
+  remove: ["Draw", "Delete", "Remove the stroke under the pointer", remove],
+  backspace: [null, "Backspace", "", remove],
   cancel: ["Draw", "Escape", "Give up the shape being drawn", () => cancel()],
   undo: ["Draw", "Mod+Z", "Undo", () => step("undo")],
   redo: ["Draw", "Mod+Shift+Z", "Redo", () => step("redo")],
@@ -68,6 +68,11 @@ const ACTIONS = {
   space: ["View", "Space", "Hold and drag: move (also the middle button, two fingers)", null],
 };
 
+/** The last corner of a polygon that is being drawn, else the stroke under the pointer. */
+function remove() {
+  if (!backOne() && pointerState.point) removeAt(pointerState.point);
+}
+
 /** Zoom goes to the pen where it stands in sight. */
 function aim() {
   if (!hud.pointer) return undefined;
@@ -86,9 +91,10 @@ function nextSource() {
 }
 
 export function switchTheme() {
-  const dark = (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  document.documentElement.dataset.theme = dark ? "light" : "dark";
-  keep({ theme: document.documentElement.dataset.theme });
+  const page = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  page.dataset.theme = (page.dataset.theme ?? system) === "dark" ? "light" : "dark";
+  keep({ theme: page.dataset.theme });
 }
 
 const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
@@ -117,6 +123,8 @@ function nameOf(event) {
 
 const BY_KEY = new Map(Object.values(ACTIONS).filter(([, , , run]) => run).map(([, keys, , run]) => [keys, run]));
 
+const REPEATED = new Set(["[", "]", "+", "-", "=", "PageUp", "PageDown", "Mod+Z", "Mod+Shift+Z"]); // while held
+
 const isText = (node) => node.matches("input[type=text], input[type=number], select, textarea");
 
 function press(event) {
@@ -136,9 +144,8 @@ function handled(event) {
   if (event.key === " " && onCanvas) return hold(() => holdSpace(true));
   if (nameOf(event) === "V") return hold(() => peek(true));
   const run = BY_KEY.get(nameOf(event));
-  if (!run || (event.repeat && !["[", "]", "+", "-", "=", "PageUp", "PageDown", "Mod+Z", "Mod+Shift+Z"].includes(nameOf(event)))) return Boolean(run);
-  run();
-  return true;
+  if (run && (!event.repeat || REPEATED.has(nameOf(event)))) run();
+  return Boolean(run);
 }
 
 function hold(act) {

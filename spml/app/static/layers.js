@@ -42,9 +42,11 @@ export function showLabelsFrom(from) {
 
 function row(name, place) {
   const switcher = make("button", {
-    class: "tool small", type: "button", id: `layer-${name}`, title: `Alt+${place + 1}`, on: { click: () => toggleLayer(name) },
+    class: "tool small", type: "button", id: `layer-${name}`, title: `Alt+${place + 1}`,
+    on: { click: () => toggleLayer(name) },
   });
-  const slider = make("input", { type: "range", min: "0", max: "100", "aria-label": `Opacity of ${NAMES[name].toLowerCase()}` });
+  const words = `Opacity of ${NAMES[name].toLowerCase()}`;
+  const slider = make("input", { type: "range", min: "0", max: "100", "aria-label": words });
   slider.value = Math.round(100 * kept.layers[name].opacity);
   fill(slider);
   slider.addEventListener("input", () => {
@@ -53,7 +55,8 @@ function row(name, place) {
     setOpacity(name, slider.value / 100);
     if (!was) showLayer(name);
   });
-  return make("li", { class: "layer-row", "data-layer": name }, switcher, make("span", { class: "layer-name", text: NAMES[name] }), slider);
+  const title = make("span", { class: "layer-name", text: NAMES[name] });
+  return make("li", { class: "layer-row", "data-layer": name }, switcher, title, slider);
 }
 
 function draw() {

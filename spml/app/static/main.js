@@ -55,7 +55,8 @@ async function begin() {
   startStrip();
   startTrain();
   startEvents();
-  for (const note of [state.source_error, ...(state.notes ?? [])].filter(Boolean).slice(0, 3)) toast(note, { kind: "error" });
+  const notes = [state.source_error, ...(state.notes ?? [])].filter(Boolean);
+  for (const note of notes.slice(0, 3)) toast(note, { kind: "error" });
   if (state.features) tell("features", state.features);
   const count = adopt();
   if (count) toast(`${plural(count, "edit")} of last time sent again.`, { kind: "good" });

@@ -55,7 +55,7 @@ export function drawLabels(ids) {
   const colour = new Uint32Array(256);
   const edge = new Uint32Array(256);
   for (const one of state.classes) {
-    colour[one.id] = pack(rgb(one.color), one.id === state.background ? 80 : 190); // the background stays in the background
+    colour[one.id] = pack(rgb(one.color), one.id === state.background ? 80 : 190); // what is sought stands out
     edge[one.id] = pack(lighter(rgb(one.color), 0.25), 255);
   }
   put("labels", (out, width, height) => {
@@ -96,7 +96,8 @@ export function drawStrokes() {
 
 /** First minus second probability as 0..255: the less sure, the hotter. */
 export function drawMargin(bytes) {
-  const colour = Uint32Array.from({ length: 256 }, (_, margin) => pack(HOT, Math.round(235 * (1 - margin / 255) ** 1.5)));
+  const alpha = (margin) => Math.round(235 * (1 - margin / 255) ** 1.5);
+  const colour = Uint32Array.from({ length: 256 }, (_, margin) => pack(HOT, alpha(margin)));
   put("margin", (out) => {
     for (let place = 0; place < out.length; place += 1) out[place] = colour[bytes[4 * place]];
   });
@@ -109,7 +110,8 @@ export function drawRegions(bytes) {
   put("regions", (out, width, height) => {
     for (let y = 0, place = 0; y < height; y += 1) {
       for (let x = 0; x < width; x += 1, place += 1) {
-        const meets = (x + 1 < width && id[place + 1] !== id[place]) || (y + 1 < height && id[place + width] !== id[place]);
+        const own = id[place];
+        const meets = (x + 1 < width && id[place + 1] !== own) || (y + 1 < height && id[place + width] !== own);
         if (meets) out[place] = line;
       }
     }

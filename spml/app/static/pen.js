@@ -45,7 +45,8 @@ export function down(point, tool = kept.tool) {
   if (stroke?.kind === "polygon") return corner(point);
   const kind = tool;
   const width = kind === "box" || kind === "polygon" ? 1 : kept.width; // a shape's rim is a thin line
-  stroke = { id: unique(), kind, class: kind === "erase" ? null : active().key, width, points: [], filled: kind === "polygon" };
+  const key = kind === "erase" ? null : active().key;
+  stroke = { id: unique(), kind, class: key, width, points: [], filled: kind === "polygon" };
   stroke.points.push(tidy(point));
   if (isPaint()) paint(stroke.points[0], stroke.points[0]);
   if (kind === "point") return finish();
@@ -58,7 +59,7 @@ const isPaint = () => stroke.kind === "brush" || stroke.kind === "erase";
 function paint(a, b) {
   const { scale } = picture;
   const at = ([x, y]) => [x * scale, y * scale];
-  picture.paint.segment(at(a), at(b), scaledWidth(stroke.width, scale), stroke.kind === "erase" ? 0 : valueOf(stroke.class));
+  picture.paint.segment(at(a), at(b), scaledWidth(stroke.width, scale), valueOf(stroke.class));
   drawStrokes();
 }
 
@@ -137,8 +138,9 @@ export function finish() {
 
 function isShape({ kind, points }) {
   if (kind === "polygon") return points.length > 2;
-  if (kind !== "box") return true;
-  return points.length === 2 && Math.abs(points[0][0] - points[1][0]) >= 1 && Math.abs(points[0][1] - points[1][1]) >= 1;
+  if (kind !== "box") return kind !== "line" || points.length === 2;
+  const [[ax, ay], [bx, by]] = [points[0], points.at(-1)];
+  return Math.abs(ax - bx) >= 1 && Math.abs(ay - by) >= 1;
 }
 
 /** Takes the last corner of a polygon back; with one corner left, the polygon. */
@@ -198,7 +200,8 @@ function near({ kind, points, width }, [x, y]) {
     return inside && !(x > left + reach && x < right - reach && y > top + reach && y < bottom - reach);
   }
   const ring = kind === "polygon" ? [...points, points[0]] : points;
-  return ring.some((point, place) => distance([x, y], ring[Math.max(0, place - 1)], point) < Math.max(reach, width / 2));
+  const far = Math.max(reach, width / 2);
+  return ring.some((point, place) => distance([x, y], ring[Math.max(0, place - 1)], point) < far);
 }
 
 function distance([x, y], [ax, ay], [bx, by]) {

@@ -74,14 +74,15 @@ export async function renew() {
   if (known && name === picture.name && picture.ready) take(known);
 }
 
-export const valueOf = (key) => state.classes.findIndex((one) => one.key === key) + 1; // 0: erased, or no such class
+/** A class's number in paint; 0 for none: what an eraser paints. */
+export const valueOf = (key) => state.classes.findIndex((one) => one.key === key) + 1;
 
 /** Paints all strokes anew. */
 export function repaint() {
   const { paint } = picture;
   if (!paint) return;
   paint.clear();
-  for (const stroke of picture.strokes) paint.stroke(stroke, stroke.kind === "erase" ? 0 : valueOf(stroke.class), picture.scale);
+  for (const stroke of picture.strokes) paint.stroke(stroke, valueOf(stroke.class), picture.scale);
   tell("strokes");
 }
 

@@ -1,5 +1,5 @@
 // Edits on their way to the server. Each is kept by the browser before it is sent and forgotten once the server has
-// confirmed it, so that a lost connection or a reload loses nothing. Sending twice is harmless: the server knows the ids.
+// confirmed it: a lost connection or a reload loses nothing. Sending twice is harmless, as the server knows the ids.
 
 import { send } from "./api.js";
 import { toast } from "./dom.js";

@@ -1,8 +1,9 @@
-// What the server makes of the strokes: labels, how sure they are, regions, embedding. Asked for again after each stroke.
+// What the server makes of the strokes: labels, how sure they are, regions, embedding. Asked for after each stroke.
 
 import { fetchAnswer, path } from "./api.js";
 import { byId, toast } from "./dom.js";
-import { decode, drawEmbedding, drawLabels, drawMargin, drawRegions, firstChannel, fractions, wipe } from "./overlay.js";
+import { decode, drawEmbedding, drawLabels, drawMargin, drawRegions, firstChannel, fractions } from "./overlay.js";
+import { wipe } from "./overlay.js";
 import { picture } from "./picture.js";
 import { standing } from "./queue.js";
 import { hear, kept, state, tell } from "./state.js";

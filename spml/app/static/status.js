@@ -11,7 +11,8 @@ import { magnified } from "./view.js";
 const put = (id, text) => { byId(id).textContent = text; };
 
 function image() {
-  put("status-image", picture.name ? `${picture.name}${picture.ready ? `   ${picture.width} × ${picture.height}` : ""}` : "");
+  const size = picture.ready ? `   ${picture.width} × ${picture.height}` : "";
+  put("status-image", picture.name ? picture.name + size : "");
   put("status-strokes", picture.ready ? plural(picture.strokes.length, "stroke") : "");
 }
 
@@ -38,9 +39,9 @@ function place() {
 }
 
 function pointer() {
-  const { point } = pointerState;
-  const inside = point && picture.ready && point[0] >= 0 && point[1] >= 0 && point[0] < picture.width && point[1] < picture.height;
-  put("status-place", inside ? `${Math.floor(point[0])}, ${Math.floor(point[1])}` : "");
+  const [x, y] = pointerState.point ?? [-1, -1];
+  const inside = picture.ready && x >= 0 && y >= 0 && x < picture.width && y < picture.height;
+  put("status-place", inside ? `${Math.floor(x)}, ${Math.floor(y)}` : "");
 }
 
 function features({ done, total }) {
@@ -53,7 +54,8 @@ function features({ done, total }) {
 /** A large word in the middle of the canvas, where there is no picture to see. */
 function notice() {
   const box = byId("notice");
-  const why = picture.error ? `${picture.name}: ${picture.error}` : state.total === 0 ? "This folder has no images. Put some in and reload." : "";
+  const empty = state.total === 0 ? "This folder has no images. Put some in and reload." : "";
+  const why = picture.error ? `${picture.name}: ${picture.error}` : empty;
   box.hidden = !why;
   box.textContent = why;
   byId("stage").hidden = Boolean(why);

@@ -90,7 +90,12 @@ function shell(place) {
   return node;
 }
 
-const LABELS = { spread: "labelled from strokes", accepted: "accepted", predicted: "labelled by the model", none: "no labels yet" };
+const LABELS = {
+  spread: "labelled from strokes",
+  accepted: "accepted",
+  predicted: "labelled by the model",
+  none: "no labels yet",
+};
 
 function fill(node, one, place) {
   const current = one.name === state.image;

@@ -8,7 +8,12 @@ import { hear, state, tell } from "./state.js";
 import { setOrder } from "./strip.js";
 
 const panel = byId("panel-train");
-const MORE = { key: "config", label: "More settings", help: "For those who know the config: key=value, one a line.", kind: "lines", value: [] };
+const MORE = {
+  key: "config", label: "More settings", help: "For those who know the config: key=value, one a line.",
+  kind: "lines", value: [],
+};
+const WHAT = "A network learns from all strokes of the folder, and then labels every image. "
+  + "You can go on drawing meanwhile.";
 const BUSY = new Set(["running", "starting", "stopping"]);
 
 let chosen = {}; // what the user changed of the settings
@@ -65,7 +70,8 @@ function take(train) {
 
 function done() {
   setOrder("sure");
-  toast("Training is done: every image has labels from the model.", { seconds: 20, action: { text: "Show them", run: showResult } });
+  const action = { text: "Show them", run: showResult };
+  toast("Training is done: every image has labels from the model.", { seconds: 20, action });
 }
 
 export function showResult() {
@@ -93,7 +99,9 @@ function field({ key, label, help, kind, value, low, high, step, choices }) {
     input.addEventListener("change", () => set(input.value.split("\n").map((line) => line.trim()).filter(Boolean)));
   } else {
     input = make("input", { id, type: "number", min: low, max: high, step: step ?? "any", value: now });
-    input.addEventListener("change", () => { if (input.checkValidity()) set(input.value === "" ? undefined : Number(input.value)); });
+    input.addEventListener("change", () => {
+      if (input.checkValidity()) set(input.value === "" ? undefined : Number(input.value));
+    });
   }
   return make("div", { class: `field ${kind}` }, make("label", { for: id, text: label }), input,
     help ? make("p", { class: "help", text: help }) : null);
@@ -106,7 +114,8 @@ function button(text, kind, name, act) {
 function draw() {
   const { train } = state;
   const busy = isBusy();
-  const signature = JSON.stringify([train.state, isBusy() || [train.message, train.settings, train.can_resume, train.why_not]]);
+  const asked = [train.message, train.settings, train.can_resume, train.why_not];
+  const signature = JSON.stringify([train.state, busy || asked]);
   if (signature !== drawn) {
     drawn = signature;
     panel.replaceChildren(...(busy ? running() : form()));
@@ -119,16 +128,20 @@ function form() {
   const { train } = state;
   const parts = [
     make("h2", { text: "Train a model" }),
-    make("p", { class: "help", text: "A network learns from all strokes of the folder and then labels every image. You can go on drawing meanwhile." }),
+    make("p", { class: "help", text: WHAT }),
   ];
-  if (train.state === "done") parts.push(said("good", train.message || "Training is done."), button("Show the model’s labels", "", "train-show", showResult));
+  if (train.state === "done") {
+    parts.push(said("good", train.message || "Training is done."));
+    parts.push(button("Show the model’s labels", "", "train-show", showResult));
+  }
   if (train.state === "failed") parts.push(said("bad", train.message || "Training failed."));
-  if (train.state === "stopped") parts.push(said("", train.message || "Training was stopped; it can go on from there."));
+  if (train.state === "stopped") parts.push(said("", train.message || "Stopped. It can go on from there."));
   parts.push(make("form", { class: "fields", id: "train-form" }, ...(train.settings ?? []).map(field), field(MORE)));
   if (train.why_not) parts.push(said("", train.why_not));
   const acts = make("div", { class: "acts" });
   if (train.can_resume) acts.append(button("Go on", "primary", "train-resume", () => start(true)));
-  acts.append(button(train.can_resume || train.state === "done" ? "Train anew" : "Start training", train.can_resume ? "" : "primary", "train-start", () => start(false)));
+  const words = train.can_resume || train.state === "done" ? "Train anew" : "Start training";
+  acts.append(button(words, train.can_resume ? "" : "primary", "train-start", () => start(false)));
   acts.lastChild.disabled = Boolean(train.why_not);
   parts.push(acts, ...result());
   return parts;
@@ -142,12 +155,16 @@ function running() {
     make("p", { class: "help", id: "train-message" }),
     make("progress", { id: "train-progress", max: "1", value: "0", "aria-label": "Progress of the training" }),
     make("p", { class: "train-line" }, make("span", { id: "train-step" }), make("span", { id: "train-left" })),
-    make("div", { class: "acts" }, button(state.train.state === "stopping" ? "Stopping" : "Stop", "", "train-stop", stop)),
+    make("div", { class: "acts" },
+      button(state.train.state === "stopping" ? "Stopping" : "Stop", "", "train-stop", stop)),
     ...result(),
   ];
 }
 
-const result = () => [make("figure", { class: "curve", id: "train-curve" }), make("div", { class: "pictures", id: "train-pictures" })];
+const result = () => [
+  make("figure", { class: "curve", id: "train-curve" }),
+  make("div", { class: "pictures", id: "train-pictures" }),
+];
 
 function progress() {
   const { train } = state;
@@ -155,7 +172,7 @@ function progress() {
     byId("train-progress").value = train.steps ? train.step / train.steps : 0;
     byId("train-step").textContent = train.steps ? `step ${train.step} of ${train.steps}` : "";
     byId("train-left").textContent = left(train.seconds_left);
-    byId("train-message").textContent = train.message || "Drawing goes on meanwhile: new strokes count from the next training.";
+    byId("train-message").textContent = train.message || "";
     byId("train-stop").disabled = train.state === "stopping";
   }
   drawCurve(byId("train-curve"), train.history ?? [], train.steps);
