@@ -100,8 +100,9 @@ export async function accept() {
   if (!picture.ready) return;
   try {
     await flush();
+    const wish = { others: !kept.own, crf: kept.crf, from: kept.from === "prediction" ? "prediction" : "spread" };
     if (accepted) await send(`${path(picture.name)}/accept`, {}, "DELETE");
-    else await send(`${path(picture.name)}/accept`, { others: !kept.own, crf: kept.crf, from: kept.from });
+    else await send(`${path(picture.name)}/accept`, wish);
     setAccepted(!accepted);
     if (accepted) toast("Accepted: these labels teach the model.", { kind: "good", seconds: 2.5 });
     else toast("No longer accepted.", { seconds: 2.5 });
@@ -151,6 +152,9 @@ export function startActions() {
     byId("redo").disabled = !state.redo;
   });
   hear("confirmed", countSteps);
+  hear("confirmed", ({ edits }) => { // labels that were accepted before a stroke can be accepted anew
+    if (edits.some((edit) => edit.op === "stroke" && edit.image === picture.name)) setAccepted(false);
+  });
   hear("image", () => {
     if (picture.ready && !kept.chosen) setWidth(Math.max(3, Math.max(picture.width, picture.height) / SHARE), false);
   });

@@ -11,7 +11,9 @@ import { renewStrip } from "./strip.js";
 
 const HIDDEN = 20_000; // ms out of sight before a tab stops listening
 const FOLDER = "folder"; // who changed what no page did: files, accepted labels
+const SELDOM = 5_000; // ms between two looks at the strip's figures while features are computed
 let source = null;
+let calm = 0;
 let timer = 0;
 let missed = false; // something may have happened while nobody listened
 
@@ -31,7 +33,7 @@ let wasReady = null;
 
 function features(progress) {
   tell("features", progress);
-  if (wasReady !== null && wasReady !== progress.done) soon();
+  if (wasReady !== null && wasReady !== progress.done) calm ||= setTimeout(() => { calm = 0; renewStrip(); }, SELDOM);
   wasReady = progress.done;
 }
 

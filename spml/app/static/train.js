@@ -9,7 +9,7 @@ import { setOrder } from "./strip.js";
 
 const panel = byId("panel-train");
 const MORE = {
-  key: "config", label: "More settings", help: "For those who know the config: key=value, one a line.",
+  key: "config", label: "More settings", help: "Of the config: key=value, one a line.",
   kind: "lines", value: [],
 };
 const WHAT = "A network learns from all strokes of the folder, and then labels every image. "
@@ -94,7 +94,8 @@ function field({ key, label, help, kind, value, low, high, step, choices }) {
     input.checked = now;
     input.addEventListener("change", () => set(input.checked));
   } else if (kind === "lines") {
-    input = make("textarea", { id, rows: "2", spellcheck: "false", placeholder: "train.batch_size=4" });
+    const example = "train.batch_size=4";
+    input = make("textarea", { id, rows: "3", spellcheck: "false", placeholder: example, "aria-label": label });
     input.value = now.join("\n");
     input.addEventListener("change", () => set(input.value.split("\n").map((line) => line.trim()).filter(Boolean)));
   } else {
@@ -105,6 +106,12 @@ function field({ key, label, help, kind, value, low, high, step, choices }) {
   }
   return make("div", { class: `field ${kind}` }, make("label", { for: id, text: label }), input,
     help ? make("p", { class: "help", text: help }) : null);
+}
+
+function more() {
+  const box = make("details", { class: "more" }, make("summary", { text: MORE.label }), field(MORE));
+  box.open = Boolean(chosen.config?.length);
+  return box;
 }
 
 function button(text, kind, name, act) {
@@ -136,7 +143,7 @@ function form() {
   }
   if (train.state === "failed") parts.push(said("bad", train.message || "Training failed."));
   if (train.state === "stopped") parts.push(said("", train.message || "Stopped. It can go on from there."));
-  parts.push(make("form", { class: "fields", id: "train-form" }, ...(train.settings ?? []).map(field), field(MORE)));
+  parts.push(make("form", { class: "fields", id: "train-form" }, ...(train.settings ?? []).map(field), more()));
   if (train.why_not) parts.push(said("", train.why_not));
   const acts = make("div", { class: "acts" });
   if (train.can_resume) acts.append(button("Go on", "primary", "train-resume", () => start(true)));

@@ -64,9 +64,18 @@ export const toView = ([x, y]) => [x * picture.scale * view.zoom + view.x, y * p
 /** CSS pixels in one pixel of the image. */
 export const magnified = () => view.zoom * picture.scale;
 
+let padAt = 0; // when a touch pad was last seen
+
+/** A wheel goes in steps of 120, a touch pad in any. */
+function isMouse(event) {
+  if (event.deltaMode !== 0) return true;
+  if (event.deltaX !== 0 || Math.abs(event.wheelDeltaY ?? 0) % 120 !== 0) padAt = event.timeStamp;
+  return event.timeStamp - padAt > 400 || padAt === 0;
+}
+
 function wheel(event) {
   event.preventDefault();
-  const mouse = event.deltaMode !== 0 || (event.deltaX === 0 && Math.abs(event.wheelDeltaY ?? 0) % 120 === 0);
+  const mouse = isMouse(event);
   if (event.ctrlKey && !mouse) zoom(Math.exp(-event.deltaY / 100), inView(event)); // a pinch on a touch pad
   else if (mouse || event.ctrlKey) zoom(event.deltaY > 0 ? 1 / 1.2 : 1.2, inView(event));
   else pan(-event.deltaX, -event.deltaY);
