@@ -21,6 +21,7 @@ EXTRAS = {
 DEVELOPMENT = [
     *("pytest>=8", "ruff==0.17.5", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"),
     *("build", "setuptools>=68", "wheel"),  # a test builds the wheel without the network
+    *(*EXTRAS["studio"], "httpx"),  # tests ask the studio's server through its framework's client
 ]
 
 

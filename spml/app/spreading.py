@@ -93,7 +93,7 @@ class Spreading:
         self._remembered: dict[str, Drawing] = {}  # what was read, by name
         self._taught: set[str] = set()  # those of them that say anything
         self._knowledge = 0  # counts what was remembered and forgotten
-        self._photos, self._results = _Recent(PHOTOS), _Recent(RESULTS)
+        self._photos, self._results, self._paint = _Recent(PHOTOS), _Recent(RESULTS), _Recent(PHOTOS)
         self._busy, self._current = 0.0, ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="features", daemon=True)
@@ -210,13 +210,11 @@ class Spreading:
     def _spread(self, name: str, photo: np.ndarray, state: State, others: bool, crf: bool) -> Labels | None:
         drawing = state.drawing(name)
         slots = {key: slot for key, slot in self._slots.items() if key in state.ids}
-        strokes = paint_small(drawing, slots, self.ratio(name), photo)
-        own = bool((strokes < MAX_CLASSES).any())
-        if not own and not (others and self._taught - {name}):
+        if name not in self._taught and not (others and self._taught):
             return None
         small = [scaled(stroke, self.ratio(name)) for stroke in drawing.strokes]
         within = boxes(small, slots, (photo.shape[0], photo.shape[1]))
-        found = self._spreader.spread(photo, strokes if own else None, others=others, within=within, crf=crf)
+        found = self._spreader.spread(photo, others=others, within=within, crf=crf)  # its strokes are remembered
         table = np.full(256, UNLABELLED, np.uint8)
         for key, slot in slots.items():
             table[slot] = state.ids[key]
@@ -256,7 +254,7 @@ class Spreading:
         self._forget(name)
         try:
             photo = self.photo(name)
-            strokes = paint_small(drawing, self._slots, self.ratio(name), photo)
+            strokes = self._painted(name, drawing, photo)
         except UserError:  # an image that is gone, or damaged since
             return
         if (strokes < MAX_CLASSES).any():
@@ -264,6 +262,17 @@ class Spreading:
             self._taught.add(name)
             self._knowledge += 1
         self._remembered[name] = drawing
+
+    def _painted(self, name: str, drawing: Drawing, photo: np.ndarray) -> np.ndarray:
+        """The strokes in the Spreader's ids. Where strokes have come to those of before, these alone are painted."""
+        size, ids = (photo.shape[0], photo.shape[1]), dict(self._slots)
+        before = self._paint.get(name)
+        onto, new = None, drawing.strokes
+        if before is not None and before[1:3] == (ids, size) and drawing.strokes[: len(before[0])] == before[0]:
+            onto, new = before[3], drawing.strokes[len(before[0]) :]
+        label = paint([scaled(stroke, self.ratio(name)) for stroke in new], ids, size, onto)
+        self._paint.put(name, (drawing.strokes, ids, size, label))
+        return label
 
     def _forget(self, name: str) -> None:
         self._remembered.pop(name, None)

@@ -18,6 +18,7 @@ KINDS = {"brush": 1, "line": 2, "point": 1, "box": 2, "polygon": 3, "erase": 1} 
 EXACT = {"line": 2, "point": 1, "box": 2}  # kinds with just so many points
 MAX_POINTS, MAX_WIDTH, MAX_PLACE = 20_000, 1_000.0, 100_000.0
 MAX_WORD = 100  # characters of an id or a key
+REACH, CELLS = 16, 1 << 20  # pixels of the shortest pieces' windows; cells that are computed at once, about
 BOX_SHARE = 0.5  # of a box's width and height, the axes of the ellipse that teaches its class
 
 
@@ -152,9 +153,7 @@ def covered(stroke: Stroke, size: tuple[int, int], *, whole_box: bool = False) -
     local = points - origin
     _thin(points, inside, (columns.start, rows.start))
     if stroke.width > 1:
-        starts, ends = (local[:-1], local[1:]) if len(local) > 1 else (local, local)
-        for start, end in zip(starts, ends, strict=True):
-            _thick(start, end, stroke.width / 2, inside)
+        _thick(local, stroke.width / 2, inside)
     if stroke.kind == "polygon" and stroke.filled:
         inside |= _even_odd(local, inside.shape)
     return rows, columns, inside
@@ -183,16 +182,37 @@ def _thin(points: np.ndarray, inside: np.ndarray, origin: tuple[int, int]) -> No
         inside[y[within], x[within]] = True
 
 
-def _thick(start: np.ndarray, end: np.ndarray, radius: float, inside: np.ndarray) -> None:
-    """The pixels whose centres lie within `radius` of the line from `start` to `end`, both (x, y)."""
-    size = inside.shape[0], inside.shape[1]
-    rows, columns = _window(np.minimum(start, end) - radius, np.maximum(start, end) + radius, size)
-    x = np.arange(columns.start, columns.stop)[None, :] + 0.5 - start[0]
-    y = np.arange(rows.start, rows.stop)[:, None] + 0.5 - start[1]
-    step = end - start
-    length = float(step @ step)
-    place = np.clip((x * step[0] + y * step[1]) / length, 0, 1) if length else 0.0
-    inside[rows, columns] |= (x - place * step[0]) ** 2 + (y - place * step[1]) ** 2 <= radius**2
+def _thick(points: np.ndarray, radius: float, inside: np.ndarray) -> None:
+    """The pixels whose centres lie within `radius` of a line through points (x, y).
+
+    All pieces of about one length are computed at once, each in a window of its own: a hand's brush has hundreds.
+    """
+    start, end = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
+    reach = np.abs(end - start).max(1)
+    order = np.argsort(reach, kind="stable")
+    while len(order):
+        side = int(2 * max(reach[order[0]], REACH) + 2 * radius) + 3
+        count = max(
+            1, min(int(np.searchsorted(reach[order], max(2 * reach[order[0]], REACH), "right")), CELLS // side**2)
+        )
+        _windows(start[order[:count]], end[order[:count]], radius, side, inside)
+        order = order[count:]
+
+
+def _windows(start: np.ndarray, end: np.ndarray, radius: float, side: int, inside: np.ndarray) -> None:
+    """The pixels near pieces (n, 2) of a line, each looked for in a window of `side` pixels."""
+    corner = np.floor(np.minimum(start, end) - radius).astype(np.int64)
+    column, row = (corner[:, axis, None] + np.arange(side) for axis in (0, 1))  # (n, side)
+    x, y = (column + 0.5 - start[:, :1])[:, None, :], (row + 0.5 - start[:, 1:])[:, :, None]
+    step_x, step_y = ((end - start)[:, axis, None, None] for axis in (0, 1))
+    length = np.square(step_x) + np.square(step_y)
+    place = np.clip((x * step_x + y * step_y) / np.where(length > 0, length, 1), 0, 1)
+    near = np.square(x - place * step_x) + np.square(y - place * step_y) <= radius**2
+    near &= ((row >= 0) & (row < inside.shape[0]))[:, :, None] & ((column >= 0) & (column < inside.shape[1]))[
+        :, None, :
+    ]
+    piece, down, right = near.nonzero()
+    inside[row[piece, down], column[piece, right]] = True
 
 
 def _even_odd(points: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -102,6 +102,7 @@ class FeatureCache:
         self.held: OrderedDict[str, Field] = OrderedDict()
         self.bytes = 0
         self._lock = threading.Lock()  # of what is held, and never while features are computed
+        self._working: dict[str, threading.Lock] = {}  # of what is being computed
         if self.folder is not None:
             settings = {"levels": LEVEL_WEIGHTS, "position": POSITION, "whole": WHOLE, "stride": STRIDE}
             records.start(
@@ -115,6 +116,15 @@ class FeatureCache:
             if key in self.held:
                 self.held.move_to_end(key)
                 return key, self.held[key]
+            working = self._working.setdefault(key, threading.Lock())
+        with working:  # another thread that asks for the same waits for it
+            return key, self._found(key, image)
+
+    def _found(self, key: str, image: np.ndarray) -> Field:
+        """Read or computed, and held from now on."""
+        with self._lock:
+            if key in self.held:
+                return self.held[key]
         path = None if self.folder is None else self.folder / f"{key}.features"
         field = None if path is None else _read(path, self.extract.device)
         if field is None:
@@ -122,12 +132,12 @@ class FeatureCache:
             if path is not None:
                 _write(path, field)
         with self._lock:
-            if key not in self.held:  # another thread may have computed it meanwhile
-                self.held[key] = field
-                self.bytes += _bytes(field)
+            self._working.pop(key, None)
+            self.held[key] = field
+            self.bytes += _bytes(field)
             while self.bytes > MEMORY_BYTES and len(self.held) > 1:
                 self.bytes -= _bytes(self.held.popitem(last=False)[1])
-        return key, field
+        return field
 
 
 def _bytes(field: Field) -> int:

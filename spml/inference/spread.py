@@ -50,10 +50,6 @@ class _Known:
     def classes(self) -> frozenset[int]:
         return frozenset(self.label.tolist())
 
-    @property
-    def evidence(self) -> dict[int, Tensor]:
-        return gather(self.feature, self.label)
-
 
 class Spreader:
     """Labels that spread from strokes by frozen features, in closed form.
@@ -88,6 +84,7 @@ class Spreader:
         self.features = FeatureCache(extractor, cache)
         self._known: dict[str, _Known] = {}
         self._total: Evidence = {}
+        self._latest: tuple[_Known, Evidence] | None = None
 
     def remember(self, image: Picture, strokes: str | Path | np.ndarray, name: str | None = None) -> None:
         """Learn from the strokes on an image, in place of what was remembered under its name before.
@@ -106,7 +103,7 @@ class Spreader:
         assert known is not None
         if len(known.label):
             self._known[name] = known
-            self._total = add(self._total, known.evidence)
+            self._total = add(self._total, self._evidence(known))
 
     def forget(self, name: str) -> None:
         """Take back what was remembered under a name, if there is anything."""
@@ -165,7 +162,7 @@ class Spreader:
         same = [one for one in self._known.values() if one.key == key]
         if known is None and same:
             known = same[-1]
-        own = known.evidence if known is not None else {}
+        own = self._evidence(known) if known is not None else {}
         elsewhere = self._without(same) if others else {}
         if not own and not elsewhere:
             where = "on this image or another" if others else "on this image, as others=False"
@@ -192,6 +189,12 @@ class Spreader:
         cell, label = thin(cell, label, EXAMPLES)
         return key, field, _Known(key, field.at(cell).half(), label, strokes)
 
+    def _evidence(self, known: _Known) -> Evidence:
+        """What an image's examples say. That of the latest is held: of all it would be gigabytes."""
+        if self._latest is None or self._latest[0] is not known:
+            self._latest = known, gather(known.feature, known.label)
+        return self._latest[1]
+
     @property
     def _limit(self) -> int:
         """Ids from here on say nothing."""
@@ -205,7 +208,7 @@ class Spreader:
         left = {key for one in self._known.values() if id(one) not in gone for key in one.classes}
         total = self._total
         for one in some:
-            total = add(total, one.evidence, -1)
+            total = add(total, self._evidence(one), -1)
         return {key: product for key, product in total.items() if key in left}
 
     def _prediction(
