@@ -55,8 +55,8 @@ async function begin() {
   startStrip();
   startTrain();
   startEvents();
-  const notes = [state.source_error, ...(state.notes ?? [])].filter(Boolean);
-  for (const note of notes.slice(0, 3)) toast(note, { kind: "error" });
+  if (state.source_error) toast(state.source_error, { kind: "error" });
+  for (const note of (state.notes ?? []).slice(0, 3)) toast(note, { seconds: 8 });
   if (state.features) tell("features", state.features);
   const count = adopt();
   if (count) toast(`${plural(count, "edit")} of last time sent again.`, { kind: "good" });
