@@ -382,6 +382,20 @@ def test_a_reload_in_the_middle_of_a_stroke_loses_nothing(desk: Desk) -> None:
     assert desk.pixel("labels", 100, 80)[3] > 0
 
 
+def test_a_polygon_waits_for_its_last_corner_over_a_reload(desk: Desk) -> None:
+    desk.keys("2", "g")
+    for corner in ((70, 10), (110, 10)):
+        desk.page.mouse.click(*desk.at(*corner))
+    desk.page.reload()
+    desk.page.wait_for_selector('#view[data-image="a.png"]')
+    desk.page.mouse.click(*desk.at(90, 80))
+    desk.keys("Enter")
+    desk.rest()
+    (stroke,) = desk.strokes()
+    assert np.allclose(stroke["points"], [(70, 10), (110, 10), (90, 80)], atol=0.6)
+    assert desk.pixel("strokes", 90, 40)[3] == 255
+
+
 def test_strokes_wait_for_a_server_that_does_not_answer(desk: Desk) -> None:
     page = desk.page
     page.route("**/api/edits", lambda route: route.abort())
@@ -553,6 +567,15 @@ def test_thousands_of_images_cost_no_more_than_a_few(desk: Desk) -> None:
     page.locator("#strip").evaluate("node => { node.scrollTop = 134 * 3000; }")
     page.wait_for_selector('.thumb[title="3000.png"]')
     assert page.locator(".thumb").count() < 40
+
+
+def test_what_to_label_next(desk: Desk) -> None:
+    draw_halves(desk)
+    desk.page.select_option("#order", "todo")
+    expect(desk.page.locator('.thumb[aria-selected="true"]')).to_have_attribute("title", "a.png")
+    desk.keys("Escape", "n")
+    desk.says("Next: ")
+    assert desk.page.locator("#view").get_attribute("data-image") != "a.png"
 
 
 def test_out_and_in_again(desk: Desk, tmp_path: Path) -> None:
