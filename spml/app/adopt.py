@@ -78,7 +78,7 @@ def _strokes(name: str, content: Any, keys: dict[str, str], own_too: bool) -> Ed
 
     def key_of(word: Any) -> str:
         found = own.get(word, word) if isinstance(word, str) else word
-        if found in keys.values():
+        if found not in keys and found in keys.values():
             return str(found)
         named = read_name(found)
         if named not in keys:

@@ -5,15 +5,18 @@ import io
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from spml.app.strokes import short
+from spml.app.studio import Studio
 from spml.errors import UserError
 
-FORMATS = ("labelme", "cvat", "coco", "voc", "yolo", "cityscapes", "folder")
-MAX_FILES, MAX_UNPACKED = 20_000, 1 << 30  # of an archive
-KEPT = ("strokes", "labels", "weak", "lists", "classes.txt")  # of the folder as it is
+FORMATS = ("labelme", "cvat", "coco", "coco_panoptic", "voc", "yolo", "cityscapes")
+FOLDER = "folder"  # the files as they are
+KEPT = ("strokes", "labels", "weak", "lists", "classes.txt")
+SUFFIXES = {b"PK": ".zip", b"<": ".xml", b"{": ".json", b"[": ".json", b"\x89PNG": ".png"}  # by how files begin
 
 
 def _formats() -> Any:
@@ -23,65 +26,61 @@ def _formats() -> Any:
         raise UserError("this version has no import and export of formats yet") from error
 
 
-def import_file(studio: Any, content: bytes, form: str, name: str) -> dict[str, Any]:
-    """Take annotations in, one file or a zip of them; it adds to what is there. Raises UserError.
+def import_file(studio: Studio, content: bytes, form: str, name: str) -> dict[str, Any]:
+    """Take annotations in, one file or a zip of them.
+
+    They replace the strokes of their images, as one edit, which undo takes back. Edits of that time wait.
 
     Args:
         name: of the file, for formats that name no image.
+
+    Raises:
+        UserError: a file that cannot be used; then nothing has changed.
     """
     if form not in ("auto", *FORMATS):
         raise UserError(f"format: expected one of auto, {', '.join(FORMATS)}, got {short(form)}")
     if not content:
         raise UserError("import: expected a file, got nothing")
     formats = _formats()
-    studio.files.flush()
-    with tempfile.TemporaryDirectory() as folder:
-        path = _unpacked(content, Path(folder), name)
-        found = formats.import_annotations(path, studio.images.folder, format=form)
-    problems = studio.take_over()
-    counted = {name: getattr(found, name, None) for name in ("message", "images", "strokes")}
-    return {**counted, "classes": len(studio.store.state.classes), "problems": problems, "seq": studio.store.seq}
-
-
-def _unpacked(content: bytes, folder: Path, name: str) -> Path:
-    """The file, or the folder that a zip was unpacked to."""
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        path = folder / (_safe(name) or "annotations")
+    with tempfile.TemporaryDirectory() as folder, studio.files.writing, studio.store.lock:
+        studio.files.flush()
+        path = Path(folder) / _file_name(name, content)
         path.write_bytes(content)
-        return path
-    place = folder / "unpacked"
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            if len(members) > MAX_FILES or sum(one.file_size for one in members) > MAX_UNPACKED:
-                raise UserError(f"import: expected at most {MAX_FILES} files of {MAX_UNPACKED} bytes in all")
-            for one in members:
-                archive.extract(one, place)  # it drops .. and absolute paths
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
-        raise UserError(f"import: a zip that cannot be read: {str(error)[:100]}") from error
-    return place
+        found = formats.import_annotations(path, studio.images.folder, format=form, overwrite=True)
+        problems = studio.take_over()
+    told = {name: getattr(found, name, None) for name in ("message", "images", "strokes", "labels", "notes")}
+    return {**told, "classes": len(studio.store.state.classes), "problems": problems, "seq": studio.store.seq}
 
 
-def _safe(name: str) -> str:
-    """A file name without folders."""
+def _file_name(name: str, content: bytes) -> str:
+    """A name without folders, with the suffix that the content has."""
     base = os.path.basename(name.replace("\\", "/"))
-    return base if base.isprintable() and base.strip(".") and len(base.encode()) < 200 else ""
+    good = base.isprintable() and bool(base.strip(". ")) and len(base.encode()) < 200
+    if good and "." in base.strip("."):
+        return base
+    start = content.lstrip()[:4]
+    suffix = next((suffix for begin, suffix in SUFFIXES.items() if start.startswith(begin)), ".txt")
+    return f"{base if good else 'annotations'}{suffix}"
 
 
-def export_archive(studio: Any, form: str) -> bytes:
-    """A zip of the annotations in a format. Raises UserError."""
-    if form not in FORMATS:
-        raise UserError(f"format: expected one of {', '.join(FORMATS)}, got {short(form)}")
+def export_archive(studio: Studio, form: str, images: bool = False) -> bytes:
+    """A zip of the annotations in a format. Raises UserError.
+
+    Args:
+        images: with the photographs, where the format has them beside.
+    """
+    if form not in (*FORMATS, FOLDER):
+        raise UserError(f"format: expected one of {', '.join(FORMATS)}, {FOLDER}, got {short(form)}")
     studio.files.flush()
-    if form == "folder":
+    if form == FOLDER:
         return _zipped(studio.images.folder, KEPT)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / form
-        _formats().export_annotations(studio.images.folder, out, form)
+        _formats().export_annotations(studio.images.folder, out, form, images=images)
         return _zipped(out, [path.name for path in sorted(out.iterdir())])
 
 
-def _zipped(folder: Path, names: Any) -> bytes:
+def _zipped(folder: Path, names: Iterable[str]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:

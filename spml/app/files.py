@@ -42,7 +42,7 @@ class Files:
         self.notes: list[str] = []  # what could not be written, for the page
         self._dirty: set[str] = set()
         self._classes: tuple[Class, ...] | None = None  # as the files have them
-        self._wake, self._stop, self._writing = threading.Event(), threading.Event(), threading.Lock()
+        self._wake, self._stop, self.writing = threading.Event(), threading.Event(), threading.RLock()
         self._thread = threading.Thread(target=self._run, name="files", daemon=True)
         for kind in ("strokes", "weak", "labels", "lists"):
             remove_stale(self.folder / kind)
@@ -60,7 +60,7 @@ class Files:
 
     def flush(self) -> None:
         """Write everything now."""
-        with self._writing:
+        with self.writing:
             self._write()
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ class Files:
     def accept(self, name: str, label: np.ndarray, classes: Sequence[Class]) -> None:
         """Take labels (H, W) as those of an image."""
         stem = self.images.entry(name).stem
-        with self._writing:
+        with self.writing:
             write_label(self.folder / ACCEPTED / f"{stem}.png", label, classes)
             write_label(self.folder / "labels" / f"{stem}.png", label, classes)
         self._wake.set()
@@ -208,7 +208,7 @@ class Files:
     def take_back(self, name: str) -> None:
         """Forget the accepted labels of an image."""
         stem = self.images.entry(name).stem
-        with self._writing:
+        with self.writing:
             for folder in ("labels", ACCEPTED):  # in this order: a kill in between leaves the labels accepted
                 (self.folder / folder / f"{stem}.png").unlink(missing_ok=True)
         self._wake.set()

@@ -238,7 +238,7 @@ class Pages:
 
     def export(self, request: Request) -> Response:
         form = request.query_params.get("format", "folder")
-        content = export_archive(self.studio, form)
+        content = export_archive(self.studio, form, _flag(request, "images", False))
         name = f"{self.studio.images.folder.name}-{form}.zip".encode("ascii", "replace").decode().replace('"', "_")
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(content, media_type="application/zip", headers=headers)

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,6 +28,11 @@ from spml.classes import MAX_CLASSES
 from spml.data.samples import read_label as read_png
 from spml.errors import UserError
 from spml.files import read_json, write_atomically, write_json
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 EVERY = 0.5  # seconds between two looks at the process
 IDLE: dict[str, Any] = {
@@ -61,7 +66,12 @@ class Training:
     def start(self) -> None:
         """Begin to watch, and go on with a run that the last server's end has paused."""
         run = self._newest()
-        if run is not None and (run / "stop").is_file() and (run / "stop").read_text() == PAUSED and not _held(run):
+        if (
+            run is not None
+            and (run / "stop").is_file()
+            and (run / "stop").read_text() == PAUSED
+            and not self._works(run)
+        ):
             self._launch(run)
         self._thread.start()
 
@@ -71,7 +81,7 @@ class Training:
         if self._thread.is_alive():
             self._thread.join(timeout=5)
         run = self._newest()
-        if run is not None and _held(run) and not (run / "stop").exists():
+        if run is not None and self._works(run) and not (run / "stop").exists():
             _write_text(run / "stop", PAUSED)
 
     def begin(self, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,14 +120,25 @@ class Training:
             return {**IDLE, "settings": form(), "why_not": self._why_not()}
         content = {**IDLE, **_read(run / "state.json"), "run": run.name, "settings": form()}
         content["pictures"] = [f"/api/train/pictures/{run.name}-{name}" for name in content["pictures"]]
-        if content["state"] in ACTIVE:
-            if not _held(run):  # it ended without a word
-                content |= {"state": "failed", "seconds_left": None, "message": _last_words(run)}
-            elif (run / "stop").exists():
-                content["state"] = "stopping"
+        if self._works(run):
+            content["state"] = "stopping" if (run / "stop").exists() else "running"
+        elif content["state"] in ACTIVE:  # it ended without a word
+            content |= {"state": "failed", "seconds_left": None, "message": _last_words(run)}
         content["can_resume"] = content["state"] in ("stopped", "failed")
         content["why_not"] = None if content["state"] in ACTIVE else self._why_not()
         return content
+
+    def _works(self, run: Path) -> bool:
+        """Whether a process works on a run, which it does until it is gone, whatever it has written."""
+        if fcntl is None:
+            return self._process is not None and self._process.poll() is None
+        try:
+            lock = _take(run)
+        except (UserError, OSError):
+            return True
+        assert lock is not None
+        lock.close()
+        return False
 
     def _why_not(self) -> str | None:
         """Why no training can start yet; None where it can."""
@@ -290,30 +311,17 @@ def _write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def _take(run: Path) -> Any:
+def _take(run: Path) -> IO[str] | None:
     """The lock of a run; None on systems without. Raises UserError where a process has it."""
-    try:
-        import fcntl
-    except ImportError:
+    if fcntl is None:
         return None
     file = open(run / "lock", "a+")  # noqa: SIM115
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
-        raise UserError("train: the last training is about to end: try again") from None
+        raise UserError("train: a training runs already: stop it first") from None
     return file
-
-
-def _held(run: Path) -> bool:
-    """Whether a process works on a run."""
-    try:
-        lock = _take(run)
-    except (UserError, OSError):
-        return True
-    if lock is not None:
-        lock.close()
-    return False
 
 
 def _last_words(run: Path) -> str:
