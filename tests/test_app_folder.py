@@ -223,6 +223,18 @@ def test_a_killed_server_leaves_nothing_behind_the_journal(opened: Opened, folde
     assert len(json.loads((folder / "strokes" / "a.json").read_text())["strokes"]) == 2
 
 
+def test_a_class_that_was_deleted_does_not_come_back_by_an_old_file(opened: Opened, folder: Path) -> None:
+    opened.files.flush()
+    opened.store.apply("me", [{"op": "class_delete", "key": opened.keys["cow"]}])  # and killed before a file is written
+    opened.store.close()
+    again = Opened(folder)
+    assert list(again.keys) == ["background", "sky"] and not again.problems
+    again.files.flush()
+    (folder / "classes.txt").write_text("background\nsky\ndog\n")
+    again.store.close()
+    assert list(Opened(folder).keys) == ["background", "sky", "dog"]
+
+
 # what other programs wrote
 
 

@@ -1,7 +1,6 @@
 """Takes over what other programs wrote into the folder: classes, strokes and accepted labels, as edits of the store."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from spml.app.files import Files, digest_of
@@ -47,17 +46,16 @@ def adopt(files: Files) -> list[str]:
 def _classes(files: Files) -> Edits:
     """Names in classes.txt that no class has."""
     path, held = files.folder / "classes.txt", files.store.state.classes
-    return add_classes(_names(path), held) if path.is_file() else []
-
-
-def _names(path: Path) -> tuple[str, ...]:
-    """Of a file of class names, which may hold a single one or none while a studio begins."""
+    if not path.is_file():
+        return []
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
-        return read_class_names(path)  # says what is wrong
-    names = tuple(filter(None, lines))
-    return read_class_names(path) if len(names) > 1 else names
+        return add_classes(read_class_names(path), held)  # says what is wrong
+    if files.store.seq and hash_json(text) in files.own_classes():  # from before the last edits, which no file has yet
+        return []
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
+    return add_classes(read_class_names(path) if len(names) > 1 else names, held)
 
 
 def _strokes(name: str, content: Any, keys: dict[str, str], own_too: bool) -> Edits:

@@ -22,10 +22,11 @@ from spml.app.strokes import paint
 from spml.classes import MAX_CLASSES
 from spml.data.lists import list_content
 from spml.errors import UserError
-from spml.files import read_json, remove_stale, write_atomically
+from spml.files import read_json, remove_stale, write_atomically, write_json
 from spml.records import hash_json
 
 DELAY = 0.3  # seconds after an edit
+OWN_CLASSES, KEPT_HASHES = ".studio/classes.json", 100
 ACCEPTED = ".studio/accepted"  # labels that do not lose a class when it is deleted, as undo may bring it back
 
 
@@ -107,12 +108,21 @@ class Files:
         """The names, and the accepted labels in the ids of today."""
         content = "".join(f"{one.name}\n" for one in state.classes)
         if state.classes or (self.folder / "classes.txt").is_file():
+            hashes = [one for one in self.own_classes() if one != hash_json(content)]
+            write_json(self.folder / OWN_CLASSES, [*hashes, hash_json(content)][-KEPT_HASHES:])
             write_atomically(self.folder / "classes.txt", lambda file: file.write(content.encode()))
         for path in sorted((self.folder / ACCEPTED).rglob("*.png")):
             label = read_label(path, state.classes)
             assert label is not None
             write_label(self.folder / "labels" / path.relative_to(self.folder / ACCEPTED), label, state.classes)
         self._classes = state.classes
+
+    def own_classes(self) -> list[str]:
+        """Hashes of what this program wrote into classes.txt, so that an old file is not taken for a user's."""
+        try:
+            return [str(one) for one in read_json(self.folder / OWN_CLASSES)]
+        except (UserError, TypeError):
+            return []
 
     def _write_image(self, name: str, state: State) -> None:
         """Weak labels, then strokes, whose version says that both are there."""

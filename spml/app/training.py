@@ -60,19 +60,15 @@ class Training:
         self.folder = images.folder / "runs"
         self._process: subprocess.Popen | None = None
         self._lock, self._stop = threading.RLock(), threading.Event()
+        self._waiting: Path | None = None  # a paused run that is to go on
         self._sure: tuple[Path | None, int, dict[str, float]] = None, 0, {}
         self._thread = threading.Thread(target=self._watch, name="training", daemon=True)
 
     def start(self) -> None:
         """Begin to watch, and go on with a run that the last server's end has paused."""
         run = self._newest()
-        if (
-            run is not None
-            and (run / "stop").is_file()
-            and (run / "stop").read_text() == PAUSED
-            and not self._works(run)
-        ):
-            self._launch(run)
+        if run is not None and (run / "stop").is_file() and (run / "stop").read_text() == PAUSED:
+            self._waiting = run
         self._thread.start()
 
     def close(self) -> None:
@@ -104,7 +100,7 @@ class Training:
 
     def stop(self) -> dict[str, Any]:
         """Ask the run to end after its step and to save."""
-        run = self._newest()
+        run, self._waiting = self._newest(), None
         if run is not None and self.state()["state"] in ACTIVE:
             _write_text(run / "stop", "stopped by the page")
         return self.state()
@@ -272,12 +268,20 @@ class Training:
             if lock is not None:
                 lock.close()
 
+    def _go_on(self) -> None:
+        """Start a paused run again, once its last process is gone."""
+        with self._lock:
+            if self._waiting is not None and not self._works(self._waiting):
+                run, self._waiting = self._waiting, None
+                self._launch(run)
+
     def _watch(self) -> None:
         """Tell the pages what the process says."""
         before: dict[str, Any] = {}
         while not self._stop.wait(EVERY):
             if self._process is not None:
                 self._process.poll()  # a process that ended would stay in the table
+            self._go_on()
             try:
                 now = self.state()
             except (OSError, UserError):
