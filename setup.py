@@ -19,7 +19,7 @@ EXTRAS = {
     "tensorboard": ["tensorboard"],
 }
 DEVELOPMENT = [
-    *("pytest>=8", "ruff==0.17.5", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"),
+    *("pytest>=8", "pytest-xdist", "ruff==0.17.5", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit", "pycocotools"),
     *("build", "setuptools>=68", "wheel"),  # a test builds the wheel without the network
     *(*EXTRAS["studio"], "httpx"),  # tests ask the studio's server through its framework's client
 ]

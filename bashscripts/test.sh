@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Sets up on the first call, then runs the tests; arguments go to pytest: bash bashscripts/test.sh -k kmeans
+# Sets up on the first call, then runs the tests, a process a core; arguments go to pytest: bash bashscripts/test.sh -k kmeans
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 # shellcheck source=bashscripts/setup.sh
 source bashscripts/setup.sh
 spml_setup dev
-exec "$SPML_PYTHON" -m pytest "$@"
+export OMP_NUM_THREADS=1 # the processes share the cores
+exec "$SPML_PYTHON" -m pytest -n "$(nproc 2>/dev/null || echo 2)" --dist worksteal "$@"

@@ -1,15 +1,25 @@
-"""Compares the dense-CRF loss by the lattice with one by a matrix of pixels x pixels; times tree energy over sizes."""
+"""Compares the dense-CRF loss by the lattice with one by a matrix of pixels x pixels; times tree energy over sizes.
 
+With --steps: time and memory of a whole training step of every loss that needs no segments, of SPML, and of networks of
+class activation maps on the same backbone, beside a step of partial cross-entropy on the same batch.
+"""
+
+import argparse
 from collections.abc import Sequence
 
 import torch
-from _measure import Cost, Row, alternate, measure, parse, print_table
+from _measure import MB, Cost, Row, alternate, measure, parse, print_table
+from step import Trainer, make_batch
 from torch import Tensor
 
 from spml.cli.exits import run
+from spml.config.settings import defaults_of
+from spml.losses import TABLE
 from spml.losses.dense_crf import dense_crf
 from spml.losses.tree_energy import tree_energy
+from spml.models.cam import CAM_TASKS
 
+PARTIAL = ["train.task=segmentation", "losses=none", "losses.cross_entropy.weight=1"]
 CLASSES, CHANNELS, SIGMA_XY, SIGMA_RGB = 21, 64, 50.0, 15.0  # ranges of the recipe at half the crop's size
 ALIKE = 0.95  # correlation of both gradients, below which the comparison would mean nothing
 
@@ -74,8 +84,54 @@ def measure_tree(side: int, options) -> Row:
     return Row(f"tree energy {side} x {side}", measure(call, options.device, options.repeat), Cost(0))
 
 
+def step_rows(options, backbone: str, count: int, crop: int) -> list[Row]:
+    """A row for each method: its step, and in turns with it one of partial cross-entropy alone."""
+    batch = make_batch(count, crop, options.device)
+    images = torch.cat([photo(crop, options.device)[0] for _ in range(count)])  # a lattice of noise would be too large
+    batch["image"] = (images / 255 - 0.45) / 0.225
+    common = [
+        f"network.backbone_types={backbone}",
+        f"train.crop_size=[{crop},{crop}]",
+        f"train.amp={'bf16' if options.device.type == 'cuda' else 'off'}",
+        "train.freeze_stem=false",
+        "train.classifier_gradient=true",
+    ]
+    methods = {"SPML, the released relations": common}
+    for name, loss in TABLE.items():
+        if name != "cross_entropy" and "segments" not in loss.inputs:
+            weight = defaults_of(loss.settings)["weight"]
+            methods[name] = [*common, *PARTIAL, f"losses.{name}.weight={weight}"]
+    methods |= {f"maps by {task}": [*common, f"train.task={task}", "losses=none"] for task in CAM_TASKS}
+    plain, rows = Trainer([*common, *PARTIAL], batch), []
+    plain()  # the optimizer's memory comes with the first step
+    for name, overrides in methods.items():
+        ours = Trainer(overrides, batch)
+        ours()
+        rows.append(Row(name, *alternate(ours, plain, options.device, options.repeat)))
+    return rows
+
+
+def print_steps(options) -> None:
+    """The table of steps, and what each method adds to partial cross-entropy."""
+    gpu = options.device.type == "cuda"
+    backbone = options.backbone or ("panoptic_deeplab_101" if gpu else "panoptic_deeplab_tiny")
+    count, crop = (2, 64) if options.quick else (4, 512) if gpu else (4, 256)
+    rows = step_rows(options, backbone, count, crop)
+    print_table(f"a step, {backbone}, batch {count}, crop {crop} (plain: partial cross-entropy alone)", rows)
+    for row in rows:
+        seconds, size = row.ours.seconds - row.plain.seconds, (row.ours.bytes - row.plain.bytes) / MB
+        print(f"{row.name}: {1e3 * seconds:+.0f} ms, {size:+.1f} MB")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(__doc__ or "", arguments)
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--steps", action="store_true", help="whole training steps instead")
+        parser.add_argument("--backbone", default="", help="with --steps; empty: the tiny one, on CUDA ResNet-101")
+
+    options = parse(__doc__ or "", arguments, more)
+    if options.steps:
+        print_steps(options)
+        return
     crf, tree = ((16, 24), (8, 16)) if options.quick else ((32, 64, 96), (32, 64, 128, 256))
     rows = [compare_crf(side, options) for side in crf]
     print_table(f"dense-CRF loss, {CLASSES} classes, forward + backward (plain: N x N)", rows)

@@ -29,7 +29,8 @@ def make_batch(batch: int, crop: int, device: torch.device) -> dict[str, Tensor]
     region = (cell[:, None] * 12 + cell).expand(batch, crop, crop).contiguous()
     image = torch.randn(batch, 3, crop, crop) + label[:, None] / 10
     label[torch.rand(label.shape) > 0.3] = 254
-    made = {"image": image, "semantic_label": label, "instance_label": region, "semantic_tag": tag}
+    inside = torch.ones(batch, crop, crop, dtype=torch.bool)
+    made = {"image": image, "semantic_label": label, "instance_label": region, "semantic_tag": tag, "inside": inside}
     return {name: value.to(device) for name, value in made.items()}
 
 
@@ -45,11 +46,9 @@ class Trainer:
     ) -> None:
         config = load_config(None, overrides)
         device = batch["image"].device
-        task = build_task(config)
-        assert isinstance(task, SpmlTask)
-        self.task = task.to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
+        self.task = build_task(config).to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
         if compiled:
-            self.task.embedding_model.compile()
+            self.task.parts["embedding_model"].compile()
         self.batch, self.rate = batch, 1e-4
         self.optimizer = build_optimizer(self.task, 0.9)
 
@@ -59,6 +58,7 @@ class Trainer:
     def own_parts(self) -> Cost:
         """Segments, relations, losses and their gradients up to the embedding, without the network."""
         task, batch = self.task, self.batch
+        assert isinstance(task, SpmlTask)
         with torch.no_grad(), torch.autocast(batch["image"].device.type, torch.bfloat16, enabled=False):
             embedding = task.embedding_model(batch["image"])
         leaf = embedding.float().requires_grad_()
@@ -107,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     if options.compile:
         rows.append(Row("stage 1, backbone by torch.compile, against not", _compiled(overrides, batch, options), a))
+    assert isinstance(spml.task, SpmlTask)
     segments = spml.task.bank.steps[-1][0].prototype
     print_table(f"step, {backbone}, batch {count}, crop {crop}, {len(segments)} segments", rows)
     print(f"{count / a.seconds:.2f} images/s; {count / b.seconds:.2f} by cross-entropy alone")

@@ -32,6 +32,22 @@ def test_runs(benchmark, capsys, name):
 
 
 @pytest.mark.slow
+def test_steps_of_every_regulariser(benchmark, capsys):
+    benchmark("regularisers").main([*QUICK, "--steps"])
+    printed = capsys.readouterr().out
+    for name in (
+        "SPML, the released relations",
+        "entropy",
+        "gated_crf",
+        "kernel_cut",
+        "gaussian_mixture",
+        "maps by ppc",
+    ):
+        assert len([line for line in printed.splitlines() if line.startswith(name)]) == 2, name
+    assert "cross_entropy  " not in printed and "image_similarity" not in printed  # these need segments, or are plain
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ("crf", "exchange", "inference"))
 def test_runs_with_processes(benchmark, capsys, name):
     if name == "crf":

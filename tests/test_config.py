@@ -130,7 +130,17 @@ def test_defaults_are_complete_valid_and_the_scribble_recipe():
         "image_similarity": {"weight": 0.1, "concentration": 16.0},
     }
     assert config.train.base_lr == 3e-3 and config.network.kmeans_num_clusters == [6, 6]
-    assert set(config) == {"gpus", "num_threads", "dataset", "network", "train", "losses", "test", "expected"}
+    assert set(config) == {
+        "gpus",
+        "num_threads",
+        "dataset",
+        "network",
+        "train",
+        "losses",
+        "test",
+        "pipeline",
+        "expected",
+    }
     assert config.expected is None and config.dataset.background == 0 and config.test.scales == []
     assert issubclass(ConfigError, UserError)
 

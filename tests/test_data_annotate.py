@@ -223,8 +223,8 @@ def test_list_from_a_linked_data_folder_and_another_length(data: Path, tmp_path:
 
 def test_mistakes_are_named(data: Path, tmp_path: Path) -> None:
     listed = data / "list.txt"
-    with pytest.raises(UserError, match="must not be empty or hold spaces"):
-        annotate_list(data, listed, tmp_path / "my out", "point")
+    with pytest.raises(UserError, match="must not be empty or hold a tab"):
+        annotate_list(data, listed, tmp_path / "my\tout", "point")
     with pytest.raises(UserError, match="line 1: no over-segmentation .*nowhere/one.png"):
         annotate_list(data, listed, tmp_path, "point", instance_dir=tmp_path / "nowhere")
     with pytest.raises(UserError, match="--kind: expected one of scribble.*got 'line'"):

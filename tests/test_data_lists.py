@@ -73,7 +73,7 @@ def test_windows_text_blank_lines_tabs_and_leading_slash(folder):
         (
             "im/my cat on mat.png\n",
             0,
-            "line 1: expected at most 3 columns .* got 4; paths in a list cannot hold spaces",
+            "line 1: expected at most 3 columns .* got 4; where paths hold spaces, separate the columns by tabs",
         ),
         (b"\xff\xfe\x00i", 0, "not UTF-8 text"),
     ],
@@ -97,10 +97,17 @@ def test_write_list_reads_back(folder):
     )
     assert (folder / "new/out.txt").read_text() == "im/a.png gt/a.png\nim/b.png gt/b.png\n"
     assert len(read_list(folder / "new/out.txt", folder, 2)) == 2
-    for row in (("a b.png",), ("a.png", ""), (), ("a", "b", "c", "d")):
+    for row in (("a\tb.png",), ("a.png", ""), (), ("a", "b", "c", "d")):
         with pytest.raises(UserError, match="cannot write"):
             write_list(folder / "bad.txt", [row])
     assert not (folder / "bad.txt").exists()
+
+
+@pytest.mark.parametrize("row", [("my cat.jpg", "gt/my cat.png"), ("my cat.jpg",), ("a.jpg", "b c.png", "d.png")])
+def test_names_with_spaces_are_separated_by_tabs(tmp_path, row):
+    write_list(tmp_path / "list.txt", [row, row])
+    for sample in read_list(tmp_path / "list.txt", tmp_path, len(row)):
+        assert [str(file.relative_to(tmp_path)) for file in sample.files] == list(row)
 
 
 def test_write_atomically_leaves_nothing_behind(tmp_path):

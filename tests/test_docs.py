@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from spml import losses
+from spml.config import load_config
+from spml.models import HEADS
+from spml.models.cam import CAM_TASKS
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -79,11 +84,33 @@ def test_added_methods(tmp_path: Path, tiny_config_file: Path) -> None:
     assert len(list((work / "predicted" / "semantic_gray").glob("*.png"))) == 8
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+@pytest.mark.parametrize("page", sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
 def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-        assert target.startswith("http") or (ROOT / "docs" / target).exists(), f"{page}: {target}"
+        assert target.startswith("http") or ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs" / "methods").glob("*.md")))
+def test_a_page_of_a_method_says_all(page: str, tmp_path: Path) -> None:
+    """A text first, a formula, a config that loads, a source, figures, and where we differ."""
+    text = (ROOT / "docs" / "methods" / page).read_text(encoding="utf-8")
+    first = text.split("\n\n")[1]
+    assert 4 <= len(re.findall(r"[.](?=\s|$)", first)) <= 6, "about five sentences"
+    assert re.search(r"^    \S.*=", text, re.MULTILINE), "a formula, indented by four"
+    for part in ("Source", "Figures", "Where we differ"):
+        assert text.count(f"**{part}.**") == 1, part
+    for _, example in blocks(f"methods/{page}", "yaml"):
+        (tmp_path / "example.yaml").write_text(example)
+        load_config(tmp_path / "example.yaml")
+
+
+def test_every_method_has_a_page() -> None:
+    """Losses that need no segments, tasks of maps, and decoders; SPML's own relations have docs/training.md."""
+    names = {name for name, loss in losses.TABLE.items() if "segments" not in loss.inputs} | {*CAM_TASKS}
+    assert names <= {path.stem for path in (ROOT / "docs" / "methods").glob("*.md")}
+    text = (ROOT / "docs" / "methods" / "decoders.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in HEADS)
 
 
 def test_the_readme_is_one_page_whose_links_lead_somewhere() -> None:

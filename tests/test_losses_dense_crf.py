@@ -121,6 +121,22 @@ def test_values_and_gradients_are_those_of_the_formulas():
         assert not gradient[0].flatten(1)[:, ~inside].any()
 
 
+@pytest.mark.parametrize("sigma_xy, sigma_rgb, noise", ((20, 15, 6), (50, 15, 6), (5, 30, 6), (10, 30, 20)))
+def test_the_cut_is_near_that_of_the_exact_gaussian(sigma_xy, sigma_rgb, noise):
+    """By the formula, from weights of a pair at a time."""
+    probability, rgb, valid = photo(16, 18, noise=noise)
+    probability.requires_grad_()
+    weights = torch.tensor(exact_weights(rgb[0], valid[0], sigma_xy, sigma_rgb), dtype=torch.float64)
+    inside = valid[0].flatten()
+    flat = probability.detach()[0].flatten(1)[:, inside]
+    _, (exact, exact_slope) = by_formula(flat, weights[inside][:, inside])
+    value = normalised_cut(probability, rgb, valid, sigma_xy, sigma_rgb)
+    (gradient,) = torch.autograd.grad(value.sum(), probability)
+    assert value.item() == pytest.approx(exact.item(), rel=0.02)
+    pairs = torch.stack([gradient[0].flatten(1)[:, inside].flatten(), exact_slope.flatten()])
+    assert torch.corrcoef(pairs)[0, 1] > 0.99
+
+
 @pytest.mark.parametrize("loss", CUTS.values(), ids=CUTS.keys())
 def test_gradcheck(loss):
     probability, rgb, valid = photo(4, 5, batch=2)

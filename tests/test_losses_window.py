@@ -68,6 +68,15 @@ def test_gated_crf_equals_loops(radius):
     assert value.tolist() == pytest.approx(expected, rel=1e-9)
 
 
+def test_entropy_equals_loops():
+    score, _, valid = problem()
+    expected = [
+        sum(-p[y, x].item() * math.log(p[y, x].item()) for y, x in pixels_of(v) for p in s)
+        for s, v in zip(score.softmax(1), valid, strict=True)
+    ]
+    assert entropy(score, valid).tolist() == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize("loss", ("neighbour", "gated_crf", "entropy"))
 def test_gradcheck(loss):
     score, rgb, valid = problem(height=3, width=4)

@@ -66,7 +66,8 @@ def test_the_wheel_trains_outside_the_checkout(installed: Path, tmp_path: Path) 
     spml_command("shapes", "--save_dir", "data", "--num_train", 4, "--num_val", 2)
     data = {"train_data_list": "train.txt", "test_data_list": "val.txt", "classes": "classes.txt"}
     own = [f"dataset.{key}=data/{name}" for key, name in data.items()]
-    spml_command("train", "--config", "quickstart", "--data_dir", "data", "--snapshot_dir", "snapshots", *own, *TINY)
+    train = ["--config", "quickstart_scratch", "--data_dir", "data", "--snapshot_dir", "snapshots"]
+    spml_command("train", *train, *own, *TINY)
     assert (tmp_path / "snapshots" / "model-1.pth").is_file()
     where = subprocess.run(
         [sys.executable, "-c", "import spml; print(spml.__file__)"],

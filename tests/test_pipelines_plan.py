@@ -330,3 +330,41 @@ def test_shellcheck() -> None:
     scripts = [str(path.relative_to(ROOT)) for path in (ROOT / "bashscripts").rglob("*.sh")]
     done = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def stages_of(*words: str, annotation: str, folder: Path, classes: str = "a\nb\n") -> list[str]:
+    (folder / "classes.txt").write_text(classes)
+    names = ["dataset.classes=" + str(folder / "classes.txt")]
+    return [stage.name for stage in plan(Settings(annotation, data_dir=str(folder), overrides=(*names, *words)))]
+
+
+def test_own_data_needs_no_config(tmp_path: Path) -> None:
+    own = {"annotation": "scribble", "folder": tmp_path}
+    assert stages_of(**own) == ["lists", "oversegment", "spread", "train", "predict"]
+    assert stages_of("losses.image_similarity=none", **own) == ["lists", "spread", "train", "predict"]
+    stage2 = ["lists", "oversegment", "train", "pseudo", "classifier", "predict"]
+    assert stages_of("pipeline.spread=false", "pipeline.classifier=true", **own) == stage2
+    assert stages_of(annotation="mask", folder=tmp_path) == ["lists", "train", "predict"]
+    (tmp_path / "train.txt").write_text("a.png b.png c.png\n")
+    (tmp_path / "val.txt").write_text("a.png b.png\n")
+    assert stages_of(**own) == ["spread", "train", "retrieval", "evaluate"]
+
+
+def test_box_labels_spread_without_cams(tmp_path: Path) -> None:
+    assert stages_of(annotation="box", folder=tmp_path) == ["lists", "oversegment", "spread", "train", "predict"]
+
+
+def test_own_data_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for words, message in (
+        ([], "expected --data_dir, the folder of your images"),
+        (["--data_dir", str(tmp_path)], f"--classes: expected a file of class names, one a line, or {tmp_path}"),
+    ):
+        with pytest.raises(UserError, match=message):
+            main(["run", "scribble", *words])
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    with pytest.raises(UserError, match="no image"):
+        main(["run", "scribble", "--data_dir", str(tmp_path)])
+    assert main(["run", "scribble", "--data_dir", str(tmp_path), "--dry"]) == 0
+    printed = capsys.readouterr().out
+    assert f"dataset.classes={tmp_path / 'classes.txt'}" in printed
+    assert f"snapshots/{tmp_path.name}_scribble/stage1" in printed

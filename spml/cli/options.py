@@ -94,6 +94,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "source_dir": {"required": True, "help": "folder of the files to read"},
     "image_dir": {"help": "VOC2012/JPEGImages"},
     "box_dir": {"help": "for boxes: VOC2012/Annotations"},
+    "format": {"help": "of the annotations"},
+    "images": {**FLAG, "help": "copy the photographs beside the annotations"},
     "core": {"type": float, "default": 0.4, "help": "part of each box, an ellipse, that gets its class"},
     "every": {"type": int, "default": 6, "help": "one line in this many goes to the list for choosing"},
     "dataset": {"required": True, "help": "which layout and lists"},

@@ -10,8 +10,6 @@ from easydict import EasyDict
 from spml.cli import options
 from spml.cli.parser import Parser
 from spml.config import load_config
-from spml.data.annotate_list import relative_path
-from spml.data.samples import DataError
 from spml.device import resolve_device
 from spml.inference.views import MAX_PIXELS, ViewPlan
 from spml.propagate import DenseCRF
@@ -78,20 +76,6 @@ def crf_of(args: argparse.Namespace, device: torch.device | None = None) -> Dens
         backend=args.crf_backend,
         device=device,
     )
-
-
-def check_listable(save_dir: str | Path, data_dir: str | Path, option: str = "--save_dir") -> None:
-    """Refuse, before any work, a folder that the lines of a data list cannot name.
-
-    Raises:
-        DataError: its path, seen from the data folder, holds a space.
-    """
-    entry = relative_path(Path(save_dir), Path(data_dir).expanduser())
-    if len(entry.split()) != 1:
-        raise DataError(
-            f"{option} {save_dir}: seen from the data folder it is {entry!r}, and a data list cannot hold spaces: "
-            "expected a folder without them, or one inside the data folder"
-        )
 
 
 def data_of(config: Any, args: argparse.Namespace, use: str) -> str:

@@ -16,7 +16,7 @@ from spml.tasks import TABLE
 
 PAGE = "data.txt"  # beside the snapshots
 # Tasks that do not learn by the config's losses.
-OWN_LOSSES: dict[str, dict[str, float]] = {"classifier": {"cross_entropy": 1.0}, "cam": {}, "seam": {}}
+OWN_LOSSES: dict[str, dict[str, float]] = {"classifier": {"cross_entropy": 1.0}, "cam": {}, "seam": {}, "ppc": {}}
 MADE = ("pseudo labels", "labels of CAMs")  # kinds of records
 WEAK = ("spml",)  # tasks whose labels are said to be weak; cross-entropy alone learns from any
 

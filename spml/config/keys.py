@@ -147,6 +147,17 @@ class Test:
 
 
 @dataclass
+class Pipeline:
+    """`pipeline:`, the stages of `spml run`."""
+
+    spread: bool = setting(
+        False, BOOLEAN, "points, scribbles, boxes: train on labels that frozen features spread from the weak ones"
+    )
+    classifier: bool = setting(True, BOOLEAN, "stage 2; false: the classifier of stage 1 makes the result")
+    grid: list[int] | None = setting(None, optional(pair(1)), "of k-means outside training; empty: as released")
+
+
+@dataclass
 class Expected:
     """`expected:`, the figure that a run of this file should give; None if there is none. No file inherits it."""
 
@@ -155,7 +166,13 @@ class Expected:
     tolerance: float = setting(2.0, number(low=0, below=100), "how far a run may be from it")
 
 
-SECTIONS: dict[str, type] = {"dataset": Dataset, "network": Network, "train": Train, "test": Test}
+SECTIONS: dict[str, type] = {
+    "dataset": Dataset,
+    "network": Network,
+    "train": Train,
+    "test": Test,
+    "pipeline": Pipeline,
+}
 KEYS: dict[str, Key] = dict(keys_of(Top))
 for _section, _settings in SECTIONS.items():
     KEYS |= {f"{_section}.{_name}": _key for _name, _key in keys_of(_settings).items()}

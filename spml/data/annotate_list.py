@@ -170,17 +170,9 @@ def label_rows(samples: Sequence[Sample], folder: str | Path, data_dir: str | Pa
 
     Args:
         samples: their entries of image and instance stay as in their own lists.
-
-    Raises:
-        DataError: a folder whose path a list cannot hold.
     """
     data_dir = Path(data_dir).expanduser()
     entry = relative_path(Path(folder), data_dir)
-    if len(entry.split()) != 1:
-        raise DataError(
-            f"--save_dir {Path(folder).parent}: seen from data_dir it is {entry!r}, and a data list cannot hold "
-            "spaces: expected a folder without them, or one inside data_dir"
-        )
     rows = []
     for sample in samples:
         image, *instance = given_entries(sample, data_dir, "image", "regions")

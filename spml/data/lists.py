@@ -17,9 +17,9 @@ COLUMNS = ("image", "semantic label", "instance label")
 def read_list(list_path: str | Path, data_dir: str | Path, columns: int = 0) -> list[Sample]:
     """Read a data list: `image [semantic [instance]]` on each line, separated by white space, relative to `data_dir`.
 
-    It drops a leading slash, as the released lists need (`/JPEGImages/x.jpg`), unless the file exists at the absolute
-    path. `data_dir` may hold spaces, entries may not. A byte order mark, Windows line ends and blank lines are fine. It
-    does not open the files of the list.
+    A line with a tab is separated by tabs alone, so that its entries may hold spaces. It drops a leading slash, as the
+    released lists need (`/JPEGImages/x.jpg`), unless the file exists at the absolute path. A byte order mark, Windows
+    line ends and blank lines are fine. It does not open the files of the list.
 
     Args:
         columns: how many columns the caller needs, 0 to 3.
@@ -33,7 +33,7 @@ def read_list(list_path: str | Path, data_dir: str | Path, columns: int = 0) -> 
     samples: list[Sample] = []
     width = 0
     for number, line in enumerate(_read_text(list_path).split("\n"), start=1):
-        entries = line.split()
+        entries = split_line(line)
         if not entries:
             continue
         where = f"{list_path} line {number}"
@@ -47,6 +47,18 @@ def read_list(list_path: str | Path, data_dir: str | Path, columns: int = 0) -> 
     if not samples:
         raise DataError(f"the data list {list_path} is empty: expected `image [semantic [instance]]` on each line")
     return samples
+
+
+def split_line(line: str) -> list[str]:
+    """The entries of a line: separated by tabs where it has one, else by white space."""
+    return [entry.strip() for entry in line.split("\t") if entry.strip()] if "\t" in line.strip("\n") else line.split()
+
+
+def join_entries(entries: Sequence[str]) -> str:
+    """A line of which `split_line` makes the same entries; with tabs where one holds a space."""
+    if any(" " in entry for entry in entries):
+        return "\t".join(entries) + ("\t" if len(entries) == 1 else "")
+    return " ".join(entries)
 
 
 def _read_text(list_path: Path) -> str:
@@ -67,7 +79,11 @@ def _resolve(entry: str, data_dir: Path) -> Path:
 def _check_commas(where: str, line: str, data_dir: Path) -> None:
     """Raise DataError where commas or semicolons separate file names. They may also be part of a file name."""
     parts = [part.strip() for part in re.split("[,;]", line) if part.strip()]
-    if len(parts) > 1 and all(Path(part).suffix for part in parts) and not _resolve(line.split()[0], data_dir).exists():
+    if (
+        len(parts) > 1
+        and all(Path(part).suffix for part in parts)
+        and not _resolve(split_line(line)[0], data_dir).exists()
+    ):
         raise DataError(f"{where}: columns are separated by white space, not by commas; expected `{' '.join(parts)}`")
 
 
@@ -76,7 +92,7 @@ def _check_width(where: str, entries: Sequence[str], columns: int, width: int) -
     if len(entries) > len(COLUMNS):
         raise DataError(
             f"{where}: expected at most 3 columns (image semantic instance), got {len(entries)}; "
-            "paths in a list cannot hold spaces (--data_dir can)"
+            "where paths hold spaces, separate the columns by tabs"
         )
     if len(entries) < columns:
         raise DataError(f"{where}: no {COLUMNS[len(entries)]}: expected {columns} columns, got {len(entries)}")
@@ -103,7 +119,7 @@ def write_list(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> None:
     """Write a data list atomically: one line for each row of one to three paths relative to the data folder.
 
     Raises:
-        DataError: a path that is empty or holds white space, or a row of the wrong width.
+        DataError: a path that is empty or holds a tab or a line's end, or a row of the wrong width.
     """
     content = list_content(path, rows)
     write_atomically(path, lambda file: file.write(content.encode()))
@@ -117,9 +133,9 @@ def list_content(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> str:
         if not 1 <= len(entries) <= len(COLUMNS):
             raise DataError(f"cannot write {path}: expected 1 to 3 columns, got {len(entries)}: {' '.join(entries)}")
         for entry in entries:
-            if len(entry.split()) != 1 or entry != entry.strip():
-                raise DataError(f"cannot write {path}: a path in a list must not be empty or hold spaces: {entry!r}")
-        lines.append(" ".join(entries) + "\n")
+            if not entry or entry != entry.strip() or re.search(r"[\t\r\n]", entry):
+                raise DataError(f"cannot write {path}: a path in a list must not be empty or hold a tab: {entry!r}")
+        lines.append(join_entries(entries) + "\n")
     return "".join(lines)
 
 
@@ -137,14 +153,14 @@ def split_list(list_path: str | Path, save_dir: str | Path | None = None, every:
     Raises: DataError for a list that cannot be read, or with fewer than `every` lines.
     """
     list_path = Path(list_path)
-    lines = sorted(" ".join(line.split()) for line in _read_text(list_path).split("\n") if line.strip())
+    lines = sorted(join_entries(split_line(line)) for line in _read_text(list_path).split("\n") if line.strip())
     if not 2 <= every <= len(lines):
         raise DataError(f"--every: expected 2 to {len(lines)}, the lines of {list_path}, got {every}")
     folder = list_path.parent if save_dir is None else Path(save_dir)
     parts = {"dev": lines[::every], "fit": [line for place, line in enumerate(lines) if place % every]}
     paths = {name: folder / f"{list_path.stem}_{name}.txt" for name in parts}
     for name, part in parts.items():
-        write_list(paths[name], [line.split() for line in part])
+        write_list(paths[name], [split_line(line) for line in part])
     return paths["dev"], paths["fit"]
 
 

@@ -1,4 +1,4 @@
-"""Several processes: joining them, exchanging segments, and batch norm over all. Pixels never leave their process."""
+"""Several processes: joining them, exchanging segments, and batch norm over all. Images never leave their process."""
 
 import os
 import sys
@@ -91,6 +91,9 @@ class _AllProcesses:
         columns["batch_index"] = columns["batch_index"] + sum(images[: rank()])
         everybody = {name: gather_rows(column, sizes) for name, column in columns.items()}
         return Gathered(Prototypes(**everybody), sum(sizes[: rank()]), sum(images))
+
+    def stack(self, rows: Tensor) -> tuple[Tensor, int]:
+        return _gather(rows.detach(), [len(rows)] * world_size()), rank() * len(rows)
 
     def total(self, number: Tensor) -> Tensor:
         number = number.detach().clone()

@@ -20,7 +20,7 @@ NEUTRAL = {
     "dataset": ("data_dir", "train_data_list", "test_data_list", "classes", "tags", "color_map_path"),
     "network": ("pretrained",),
 }
-NEUTRAL_TOP = ("gpus", "num_threads", "test", "expected")
+NEUTRAL_TOP = ("gpus", "num_threads", "test", "pipeline", "expected")
 
 
 def training_record(config: Any, dataset: TrainingDataset, processes: int) -> Record:

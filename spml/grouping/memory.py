@@ -52,7 +52,7 @@ class Gathered:
 
 
 class Exchange(Protocol):
-    """How the processes of a distributed run exchange segments; each process keeps its own pixels."""
+    """How the processes of a distributed run exchange segments, and rows of other kinds."""
 
     @property
     def processes(self) -> int:
@@ -60,6 +60,9 @@ class Exchange(Protocol):
 
     def gather(self, rows: Prototypes, num_images: int) -> Gathered:
         """Return the rows of all processes, given those of this one and its images; prototypes keep their gradient."""
+
+    def stack(self, rows: Tensor) -> tuple[Tensor, int]:
+        """Return the rows of all processes, without gradient, and where this one's start; all have equally many."""
 
     def total(self, number: Tensor) -> Tensor:
         """Return the sum of a number over all processes, without gradient."""
@@ -72,6 +75,9 @@ class _Alone:
 
     def gather(self, rows: Prototypes, num_images: int) -> Gathered:
         return Gathered(rows, 0, num_images)
+
+    def stack(self, rows: Tensor) -> tuple[Tensor, int]:
+        return rows.detach(), 0
 
     def total(self, number: Tensor) -> Tensor:
         return number

@@ -46,6 +46,7 @@ from spml.inference.predictors import (
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import MAX_PIXELS, ViewPlan, resize_image, resize_label, to_pixels
 from spml.models import build_classifier, build_embedding_model, load_checkpoint, save_checkpoint
+from spml.models.cam import CAM_TASKS
 from spml.models.checkpoint import find_snapshot, held_parts, list_snapshots
 from spml.models.layers import resize
 from spml.propagate import DenseCRF
@@ -87,7 +88,7 @@ def load(
         config = load_config(config)
     device = resolve_device(device) if isinstance(device, str) else device
     held = held_parts(snapshot)
-    if "embedding_model" not in held or config.train.task in ("cam", "seam"):
+    if "embedding_model" not in held or config.train.task in CAM_TASKS:
         raise UserError(f"{snapshot}: expected a snapshot of an embedding network, got {', '.join(held) or 'none'}")
     embedding = build_embedding_model(config)
     classifier = build_classifier(config) if "prediction_model" in held else None

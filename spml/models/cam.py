@@ -16,7 +16,8 @@ from spml.models.layers import convolution
 from spml.models.pixel_correlation import PixelCorrelation
 from spml.propagate.cam import foreground_classes
 
-CAM_KINDS = ("cam", "seam")
+CAM_TASKS = ("cam", "seam", "ppc")  # that train one; the last has one of the first two kinds
+PROJECTION_WIDTH = 128
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,16 @@ class CamOutput:
     activation: Tensor  # (B, K - 1, h, w), raw, of the backbone's stride: 8 as released
     logit: Tensor  # (B, K - 1), the mean of the activation
     refined: Tensor | None  # (B, K - 1, h, w) in [0, 1]: SEAM's pixel correlation; None in plain CAM
+    feature: Tensor  # (B, C, h, w), the backbone's last map, of which the activation is made
+
+
+class Projection(nn.Sequential):
+    """1x1 convolution of the last map to 128 channels, then ReLU: the features that PPC contrasts; key `0.weight`."""
+
+    def __init__(self, in_channels: int) -> None:
+        layer = convolution(in_channels, PROJECTION_WIDTH, kernel=1)
+        nn.init.xavier_uniform_(layer.weight)
+        super().__init__(layer, nn.ReLU())
 
 
 class CamModel(nn.Module):
@@ -63,7 +74,7 @@ class CamModel(nn.Module):
         if self.pixel_correlation is not None:
             competing = activation if tag is None else activation * tag[:, :, None, None]
             refined = self.pixel_correlation(competing, image, middle, late)
-        return CamOutput(activation, activation.mean((2, 3)), refined)
+        return CamOutput(activation, activation.mean((2, 3)), refined, last)
 
     @torch.no_grad()
     def maps(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
@@ -76,16 +87,18 @@ def build_cam_model(config: Any, bn_momentum: float | None = None) -> CamModel:
     """The CAM network of a config, with fresh weights drawn from torch's global generator.
 
     Args:
-        config: as `spml.config.load_config` returns it. It reads train.task (cam or seam), network.backbone_types
-            (without its head), dataset.num_classes and .background; every class but the background gets a map.
+        config: as `spml.config.load_config` returns it. It reads train.task (cam, seam, or ppc, whose kind ppc.cams
+            says), network.backbone_types (without its head), dataset.num_classes and .background; every class but the
+            background gets a map.
         bn_momentum: of the batch norms, as in `build_embedding_model`.
 
     Raises:
         UserError: a config of another task, or an unknown backbone.
     """
-    kind = config.train.task
-    if kind not in CAM_KINDS:
-        raise UserError(f"train.task: expected {' or '.join(CAM_KINDS)} for a CAM network, got {kind!r}")
+    task = config.train.task
+    if task not in CAM_TASKS:
+        raise UserError(f"train.task: expected {' or '.join(CAM_TASKS)} for a CAM network, got {task!r}")
+    kind = config.ppc.cams if task == "ppc" else task
     backbone = build_backbone(config, bn_momentum)
     objects = foreground_classes(int(config.dataset.num_classes), config.dataset.background)
     return CamModel(backbone, len(objects) + 1, seam=kind == "seam")
@@ -95,7 +108,7 @@ def load_cam_model(config: Any, path: str | Path) -> CamModel:
     """The CAM network of a config with the weights of a snapshot, in eval mode, on the CPU.
 
     Args:
-        path: `model-<i>.pth` of the task cam or seam.
+        path: `model-<i>.pth` of the task cam, seam or ppc.
 
     Raises:
         UserError: see `build_cam_model`.

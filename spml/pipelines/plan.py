@@ -50,41 +50,75 @@ class Pipeline:
         self.settings = settings
         self.folder = settings.folder
         self.regions = self.folder / "oversegment" if settings.lacks_regions() else None
-        self.weak = self._weak_labels()
+        self.weak = self._weak_labels()  # the list of weak labels, if it is not the config's
 
     def stages(self) -> Iterator[Stage]:
         """Each with the name of its kind."""
-        settings, place = self.settings, Place(self.folder, self.weak)
+        settings, labels = self.settings, self.weak
+        if settings.pairs:
+            yield self.lists()
         if self.regions is not None:
             yield self.oversegment(self.regions)
         if settings.makes_cams:
             yield self.train_cam()
             yield self.make_cams()
-        if settings.annotation == "mask":
-            yield self.train(place)
-            yield self.evaluate(place, place / "stage1")
-            return
+        if settings.spreads:
+            yield self.spread()
+            labels = str(self.folder / "spread" / "list.txt")
+        place = Place(self.folder, labels)
         for number in range(1, settings.rounds + 1):
-            yield self.train(place)
-            yield self.retrieval(place)
-            if number == 1 and settings.annotation == "tag":
-                yield from self.rounds_of_tags(place)
-                labels = place / "pseudo2"
-            else:
-                yield self.pseudo(place)
-                labels = place / "pseudo"
-                yield self.train_classifier(place / "stage2", place / "stage1", labels)
-            yield self.evaluate(place, place / "stage2")
+            yield from self.round(place, number)
+            made = "pseudo2" if number == 1 and settings.annotation == "tag" else "pseudo"
             title = f"training {number + 1}: "
-            place = Place(self.folder / f"round{number + 1}", str(labels / "list.txt"), title)
+            place = Place(self.folder / f"round{number + 1}", str(place / made / "list.txt"), title)
+
+    def round(self, place: Place, number: int) -> Iterator[Stage]:
+        """One training, the labels that it makes of the training images, and its result."""
+        settings, last = self.settings, place / "stage1"
+        yield self.train(place)
+        if settings.test_list and settings.annotation != "mask":
+            yield self.retrieval(place)
+        if number == 1 and settings.annotation == "tag":
+            yield from self.rounds_of_tags(place)
+            last = place / "stage2"
+        elif settings.annotation != "mask" and (settings.loaded.pipeline.classifier or number < settings.rounds):
+            yield self.pseudo(place)
+            if settings.loaded.pipeline.classifier:
+                yield self.train_classifier(place / "stage2", place / "stage1", place / "pseudo")
+                last = place / "stage2"
+        yield self.evaluate(place, last) if settings.test_list else self.predict(place, last)
 
     def _weak_labels(self) -> str | None:
-        """The list of weak labels, if it is not the config's."""
         if self.settings.makes_cams:
             return str(self.folder / "cams" / f"list_{self.settings.annotation}.txt")
-        return str(self.regions / "list.txt") if self.regions is not None else None
+        if self.regions is not None:
+            return str(self.regions / "list.txt")
+        return self.settings.training_list if self.settings.own is not None else None
 
     # stages
+
+    def lists(self) -> Stage:
+        settings, folder = self.settings, self.folder / "lists"
+        words = (
+            "prepare",
+            "pairs",
+            "--data_dir",
+            settings.root,
+            "--kind",
+            settings.annotation,
+            "--save_dir",
+            str(folder),
+        )
+        step = Step(words, (), (folder / "train.txt", folder / "all.txt"), shared=False)
+        return Stage("lists", "lists of the images and labels in the data folder", (step,))
+
+    def spread(self) -> Stage:
+        folder = self.folder / "spread"
+        words = ["--source", "spread", "--save_dir", str(folder), *self._list(self.weak), *self.settings.words]
+        outputs = (folder / "semantic_gray", folder / "list.txt")
+        steps = [self._network("pseudo-label", words, self._listed(self.weak), outputs)]
+        steps += self._quality("labels", f"spread={folder / 'semantic_gray'}", folder)
+        return Stage("spread", "the weak labels, spread over their images by frozen features", tuple(steps))
 
     def oversegment(self, folder: Path) -> Stage:
         settings = self.settings
@@ -98,7 +132,7 @@ class Pipeline:
 
     def train_cam(self) -> Stage:
         settings, network = self.settings, self.folder / "cam_network"
-        words = ["--snapshot_dir", str(network), "--resume", *settings.overrides, *settings.cam]
+        words = ["--snapshot_dir", str(network), "--resume", *settings.words, *settings.cam]
         step = self._network("train", words, (settings.training_list,), (network,), settings.cam_config_file)
         return Stage("train_cam", "a classification network, from tags", (step,))
 
@@ -113,7 +147,7 @@ class Pipeline:
         labels = folder / f"{settings.annotation}_label"
         outputs = (folder / "cam", labels, Path(str(self.weak)))
         inputs = (network, *([self.regions] if self.regions else []))
-        step = self._network("cam", [*words, *settings.overrides], inputs, outputs, settings.cam_config_file)
+        step = self._network("cam", [*words, *settings.words], inputs, outputs, settings.cam_config_file)
         quality = self._quality("labels", f"CAM={labels}", labels)
         return Stage("cam", "its class activation maps, and labels of them", (step, *quality))
 
@@ -122,7 +156,7 @@ class Pipeline:
         recipe: tuple[str, ...] = ()
         if settings.annotation == "mask" and settings.loaded.train.task != "segmentation":
             recipe = SUPERVISED
-        words = ["--snapshot_dir", str(network), "--resume", *self._list(place.labels), *recipe, *settings.overrides]
+        words = ["--snapshot_dir", str(network), "--resume", *self._list(place.labels), *recipe, *settings.words]
         step = self._network("train", words, self._listed(place.labels), (network,))
         what = "embedding and classifier on full masks" if recipe else "the embedding under the relations"
         return Stage("train", f"{what}{' anew, on pseudo labels' if place.title else ''}", (step,))
@@ -174,7 +208,7 @@ class Pipeline:
         batch = -(-CLASSIFIER_BATCH // settings.gpus)
         recipe = (f"train.batch_size={batch}", f"train.max_iteration={CLASSIFIER_STEPS}")
         words = ["--snapshot_dir", str(network), "--data_list", str(listed), "--resume", *recipe]
-        words += [*settings.overrides, *settings.classifier, f"network.pretrained={embedding}"]
+        words += [*settings.words, *settings.classifier, f"network.pretrained={embedding}"]
         step = self._network("classifier", words, (listed, embedding), (network,))
         return Stage("classifier", "the softmax classifier on the frozen embedding, from pseudo labels", (step,))
 
@@ -188,6 +222,13 @@ class Pipeline:
         steps.append(self._evaluate(folder, "mIoU.json", *expect))
         steps += self._quality("results", f"{place.title}test images: classifier={folder / 'mIoU.json'}", folder)
         return Stage("evaluate", "mIoU of the classifier on the test images", tuple(steps))
+
+    def predict(self, place: Place, network: Path) -> Stage:
+        """Label all images, where no test images have masks."""
+        listed = self.settings.all_images
+        views = ["--data_list", listed, "--predictor", "softmax", *SCALES]
+        step = self._predict(place / "predictions", network, views, (Path(listed),))
+        return Stage("predict", "labels of all images", (step,))
 
     # steps
 
@@ -210,16 +251,16 @@ class Pipeline:
         return ["--data_list", labels] if labels else []
 
     def _listed(self, labels: str | None) -> tuple[str, ...]:
-        return (labels or self.settings.loaded.dataset.train_data_list,)
+        return (labels or self.settings.training_list,)
 
     def _memory(self, place: Place, folder: Path, labels: str | None, views: tuple[str, ...] = ()) -> Step:
         network, settings = place / "stage1", self.settings
         words = ["--snapshot_dir", str(network), "--save_dir", str(folder)]
-        words += ["--kmeans_num_clusters", settings.kmeans_grid, *self._list(labels), *views, *settings.overrides]
+        words += ["--kmeans_num_clusters", settings.kmeans_grid, *self._list(labels), *views, *settings.words]
         return self._network("memory", words, (network, *self._listed(labels)), (folder,))
 
     def _predict(self, folder: Path, network: Path, views: list[str], inputs: tuple[Path, ...] = ()) -> Step:
-        words = ["--save_dir", str(folder), "--snapshot_dir", str(network), *views, *self.settings.overrides]
+        words = ["--save_dir", str(folder), "--snapshot_dir", str(network), *views, *self.settings.words]
         return self._network("predict", words, (network, *inputs), (folder / "semantic_gray",))
 
     def _pseudo(self, folder: Path, network: Path, source: list[str], inputs: tuple[Path, ...] = ()) -> Step:
@@ -228,13 +269,14 @@ class Pipeline:
         words += ["--kmeans_num_clusters", self.settings.kmeans_grid, *self._list(self.weak), *source]
         outputs = (folder / "semantic_gray", folder / "list.txt")
         inputs = (network, *map(Path, self._listed(self.weak)), *inputs)
-        return self._network("pseudo-label", [*words, *self.settings.overrides], inputs, outputs)
+        return self._network("pseudo-label", [*words, *self.settings.words], inputs, outputs)
 
     def _evaluate(self, folder: Path, name: str, *options: str) -> Step:
         data, predicted, result = self.settings.loaded.dataset, folder / "semantic_gray", folder / name
-        words = ["evaluate", "--pred_dir", str(predicted), *self._masks(data.test_data_list), "--json", str(result)]
+        listed = self.settings.test_list
+        words = ["evaluate", "--pred_dir", str(predicted), *self._masks(listed), "--json", str(result)]
         words += ["--dataset", data.dataset] if data.dataset in KNOWN_CLASSES and not data.classes else []
-        inputs = (predicted, Path(data.test_data_list))
+        inputs = (predicted, Path(listed))
         return Step((*words, *options), inputs, (result,), shared=False, verdict="--expect" in options)
 
     def _quality(self, kind: str, row: str, source: Path) -> list[Step]:

@@ -7,10 +7,13 @@ from typing import Any
 
 from spml.config import load_config
 from spml.data.lists import read_list
+from spml.data.pairs import OwnLists, find_lists, find_pairs
 from spml.errors import UserError
 
 ANNOTATIONS = ("tag", "box", "scribble", "point", "mask")
 OF_CAMS = ("tag", "box")  # labels start from class activation maps
+SPREAD = ("box", "scribble", "point")  # labels of some pixels, which pipeline.spread spreads to the others
+OWN_DATA = "own_data"  # the config of a user who names none
 GRID, DENSEPOSE_GRID = (12, 12), (24, 24)  # of k-means outside training, as released
 
 
@@ -22,9 +25,10 @@ class Settings:
         annotation: one of ANNOTATIONS.
         config: a file, or a shipped config's name.
         overrides: `key=value` for every command with a network.
-        data_dir: the folder that paths in lists are relative to; None: dataset.data_dir.
+        data_dir: the folder that paths in lists are relative to; None: dataset.data_dir. Where the config names no
+            lists, its own are taken, or made of its images and labels: see `spml.data.pairs`.
         snapshots: gets everything; None: snapshots/<name of the config>.
-        grid: of k-means outside training; None: the released one.
+        grid: of k-means outside training; None: pipeline.grid, or the released one.
         classifier, cam: overrides for the training of the classifier, or of the CAM network, alone.
         cam_config: of the CAM network; None: `config` with `cam` for the annotation in its name.
         cam_dir: existing CAMs; None: the pipeline makes them from tags.
@@ -39,7 +43,7 @@ class Settings:
     """
 
     annotation: str
-    config: str
+    config: str = OWN_DATA
     overrides: tuple[str, ...] = ()
     data_dir: str | None = None
     snapshots: str | None = None
@@ -62,6 +66,8 @@ class Settings:
             raise UserError(f"annotation: expected one of {', '.join(ANNOTATIONS)}, got {self.annotation!r}")
         if self.annotation == "mask" and self.rounds > 1:
             raise UserError("--rounds: expected 1 for masks, which leave nothing to label")
+        if self.config == OWN_DATA and not self.data_dir:
+            raise UserError("expected --data_dir, the folder of your images and labels, or --config, an experiment")
         if self.makes_cams and self.annotation == "box" and not self.boxes:
             raise UserError("--boxes: expected boxes.json or a folder of VOC's XML, got nothing")
 
@@ -72,7 +78,9 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """The name of the config, with its folder inside `configs`: `voc12_tag`."""
+        """The name of the config, with its folder inside `configs`: `voc12_tag`; for own data, of the folder."""
+        if self.config == OWN_DATA:
+            return f"{Path(str(self.data_dir)).resolve().name}_{self.annotation}"
         path = Path(self.config).with_suffix("")
         parts = path.parts[-1:] if path.is_absolute() else [part for part in path.parts if part not in ("..", ".")]
         return "_".join(parts[1:] if len(parts) > 1 and parts[0] == "configs" else parts)
@@ -89,7 +97,40 @@ class Settings:
 
     @property
     def makes_cams(self) -> bool:
-        return self.annotation in OF_CAMS and not self.cam_dir
+        return self.annotation in OF_CAMS and not self.cam_dir and not self.spreads
+
+    @property
+    def spreads(self) -> bool:
+        """Whether the weak labels spread before the training."""
+        return self.loaded.pipeline.spread and self.annotation in SPREAD
+
+    @cached_property
+    def own(self) -> OwnLists | None:
+        """The lists that the data folder has itself; None where the config names a list."""
+        return None if self._configured else find_lists(self.root, self.annotation)
+
+    @cached_property
+    def _configured(self) -> str:
+        """The training list of the config, or of the CAM network's if the pipeline makes CAMs."""
+        if self.makes_cams:
+            return load_config(self.cam_config_file, self.overrides).dataset.train_data_list
+        return self.loaded.dataset.train_data_list
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the pipeline makes lists of the images and labels of the data folder."""
+        return self.own is not None and self.own.train is None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """`key=value` for every command with a network: the overrides, and lists that the config does not name."""
+        if self.own is None:
+            return self.overrides
+        return (
+            *self.overrides,
+            f"dataset.train_data_list={self.training_list}",
+            f"dataset.test_data_list={self.test_list}",
+        )
 
     @cached_property
     def cam_config_file(self) -> str:
@@ -111,25 +152,43 @@ class Settings:
     @property
     def kmeans_grid(self) -> str:
         """H,W."""
-        return ",".join(map(str, self.grid or (DENSEPOSE_GRID if self.densepose else GRID)))
+        return ",".join(
+            map(str, self.grid or self.loaded.pipeline.grid or (DENSEPOSE_GRID if self.densepose else GRID))
+        )
 
     @property
     def training_list(self) -> str:
-        """The list that the user gives: the config's, or the CAM network's if the pipeline makes CAMs."""
-        if self.makes_cams:
-            return load_config(self.cam_config_file, self.overrides).dataset.train_data_list
-        return self.loaded.dataset.train_data_list
+        """The list of the weak labels that the user gives."""
+        if self.own is None:
+            return self._configured
+        return str(self.own.train or self.folder / "lists" / "train.txt")
+
+    @property
+    def test_list(self) -> str:
+        """The list of test images with masks; "" where there is none."""
+        configured = self.loaded.dataset.test_data_list
+        return configured or (str(self.own.test) if self.own is not None and self.own.test else "")
+
+    @property
+    def all_images(self) -> str:
+        """The list of all images, for the prediction where there are no test images."""
+        return str(self.folder / "lists" / "all.txt") if self.pairs else self.training_list
 
     def lacks_regions(self) -> bool:
         """Whether image similarity is on without over-segmentations, so that the pipeline must make them."""
         listed = Path(self.training_list)
         if self.annotation == "mask" or self.instance_dir or "image_similarity" not in self.loaded.losses:
             return False
+        if self.pairs:
+            return True
         return listed.is_file() and all(sample.regions is None for sample in read_list(listed, self.root))
 
     def check_lists(self) -> None:
         """Raise UserError for a missing list that no stage makes."""
-        for path in (self.training_list, self.loaded.dataset.test_data_list):
+        if self.pairs:
+            find_pairs(self.root, self.annotation)
+        given = [] if self.pairs else [self.training_list]
+        for path in [*given, *([self.test_list] if self.test_list else [])]:
             if not Path(path).is_file():
                 raise UserError(
                     f"no data list {path}, which {self.config} names; `spml prepare lists` makes the released ones"

@@ -11,6 +11,7 @@ TABLE: Table[type[Task]] = Table(
         "classifier": "classifier:ClassifierTask",
         "cam": "cam:CamTask",
         "seam": "seam:SeamTask",
+        "ppc": "ppc:PpcTask",
     },
 )
 

@@ -66,7 +66,7 @@ class CamTask(Task):
         with self.autocast(image.device):
             output = self.cam_model(image, tag)
         refined = None if output.refined is None else output.refined.float()
-        return CamOutput(output.activation.float(), output.logit.float(), refined)
+        return CamOutput(output.activation.float(), output.logit.float(), refined, output.feature)
 
     def check_batch(self, images: int) -> None:
         if images == 1 and max(self.config.train.crop_size) * self.smallest_view <= 8:  # one cell of the map

@@ -11,6 +11,7 @@ from spml.config.kinds import number
 from spml.config.settings import setting
 from spml.losses.seam import classification_loss, cross_refinement_loss, equivariance_loss, min_pool_loss
 from spml.models import CamModel
+from spml.models.cam import CamOutput
 from spml.tasks.cam import CamTask
 
 
@@ -39,17 +40,27 @@ class SeamTask(CamTask):
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         image, tag = batch["image"], self.object_tag(batch)  # (B, 3, H, W), (B, C)
-        first = self.run(image, tag)
-        small = F.interpolate(image, scale_factor=self.smallest_view, mode="bilinear", antialias=True)
-        second = self.run(small, tag)
-        assert first.refined is not None and second.refined is not None
-        return self.shares(
-            {
-                "classification": (classification_loss(first.logit, tag) + classification_loss(second.logit, tag)) / 2,
-                "min_pool": (min_pool_loss(first.refined, tag) + min_pool_loss(second.refined, tag)) / 2,
-                "equivariance": equivariance_loss(first.activation, second.activation, tag),
-                "cross_refinement": cross_refinement_loss(
-                    first.activation, second.activation, (first.refined, second.refined), tag
-                ),
-            }
-        )
+        return self.shares(seam_terms(self.run(image, tag), self.run(small_view(image, self.smallest_view), tag), tag))
+
+
+def small_view(image: Tensor, scale: float) -> Tensor:
+    """(B, 3, H, W) at `scale` of its size."""
+    return F.interpolate(image, scale_factor=scale, mode="bilinear", antialias=True)
+
+
+def seam_terms(first: CamOutput, second: CamOutput, tag: Tensor) -> dict[str, Tensor]:
+    """SEAM's means over the images, of the outputs for both views and tags (B, C); see `SeamTask.terms`."""
+    assert first.refined is not None and second.refined is not None
+    return {
+        "classification": both_views(first, second, tag),
+        "min_pool": (min_pool_loss(first.refined, tag) + min_pool_loss(second.refined, tag)) / 2,
+        "equivariance": equivariance_loss(first.activation, second.activation, tag),
+        "cross_refinement": cross_refinement_loss(
+            first.activation, second.activation, (first.refined, second.refined), tag
+        ),
+    }
+
+
+def both_views(first: CamOutput, second: CamOutput, tag: Tensor) -> Tensor:
+    """The classification loss, the mean of both views."""
+    return (classification_loss(first.logit, tag) + classification_loss(second.logit, tag)) / 2

@@ -5,7 +5,6 @@ import argparse
 from spml.classes import class_names, means_background
 from spml.cli.options import add
 from spml.cli.parser import Parser
-from spml.cli.settings import check_listable
 from spml.data.annotate_list import BESIDE, KINDS, annotate_list
 
 
@@ -27,8 +26,6 @@ def add_arguments(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.kind != "tag":  # whose list names images alone
-        check_listable(args.save_dir, args.data_dir)
     names = class_names(path=args.classes) if args.classes else ()
     written = annotate_list(
         *(args.data_dir, args.data_list, args.save_dir, args.kind),

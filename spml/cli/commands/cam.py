@@ -18,13 +18,11 @@ from spml.data.prepare.boxes import boxes_of
 from spml.errors import UserError
 from spml.evaluation.cams import sweep_list, write_sweep
 from spml.inference.cams import cam_list, cam_plan, present_classes
-from spml.models.cam import load_cam_model
+from spml.models.cam import CAM_TASKS, load_cam_model
 from spml.models.checkpoint import find_snapshot
 from spml.processes import rank, say, shared_work
 from spml.propagate.cam import ALPHA, BOX_THRESHOLD, TAG_THRESHOLD
 from spml.pseudo.cam_labels import LabelRule, label_and_draw, with_instances
-
-TASKS = ("cam", "seam")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -44,8 +42,8 @@ def add_arguments(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     config, device = settings.read_config(args)
-    if config.train.task not in TASKS:
-        raise UserError(f"train.task: expected {' or '.join(TASKS)}, got {config.train.task}, in {args.config}")
+    if config.train.task not in CAM_TASKS:
+        raise UserError(f"train.task: expected {' or '.join(CAM_TASKS)}, got {config.train.task}, in {args.config}")
     with shared_work(device) as device:
         make_cams(args, config, device)
 
@@ -53,7 +51,6 @@ def main(args: argparse.Namespace) -> None:
 def make_cams(args: argparse.Namespace, config: EasyDict, device: torch.device) -> None:
     """Make CAMs and labels from them, and with masks the mIoU over thresholds."""
     data, save_dir = config.dataset, Path(args.save_dir)
-    settings.check_listable(save_dir, data.data_dir)
     classes = data.class_names or class_names(data.num_classes)
     rules = [LabelRule("tag", len(classes), args.alpha, args.threshold, data.background)]
     samples, boxes = read_list(settings.data_of(config, args, "train"), data.data_dir), None

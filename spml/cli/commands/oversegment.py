@@ -4,7 +4,6 @@ import argparse
 
 from spml.cli.options import add
 from spml.cli.parser import Parser
-from spml.cli.settings import check_listable
 from spml.data.oversegment import MAX_SEGMENTS, METHODS
 from spml.data.oversegment_list import oversegment_list
 
@@ -21,8 +20,6 @@ def add_arguments(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.list_out:
-        check_listable(args.save_dir, args.data_dir)
     made = oversegment_list(
         *(args.data_dir, args.data_list, args.save_dir),
         method=args.method,

@@ -27,7 +27,6 @@ def add_arguments(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     config, device = settings.read_config(args)
-    settings.check_listable(args.save_dir, config.dataset.data_dir)
     recipe = choose_recipe(args.source, args.scales, args.flip, args.walk_steps, args.crf)
     args.crf = recipe.crf
     columns = 2 if "label" in SOURCES[args.source].needs else 1

@@ -1,10 +1,12 @@
 """Run a whole pipeline, from tags, boxes, scribbles, points or full masks to a segmenter and its mIoU.
 
-The same command continues an interrupted run. key=value applies to all commands with a network.
+On a folder of your own, `spml run scribble --data_dir FOLDER --classes FILE` needs nothing else. The same command
+continues an interrupted run. key=value applies to all commands with a network.
 """
 
 import argparse
 from dataclasses import fields
+from pathlib import Path
 
 from spml.cli.main import main as execute
 from spml.cli.options import add, add_config
@@ -12,14 +14,16 @@ from spml.cli.parser import Parser
 from spml.errors import UserError
 from spml.pipelines.plan import plan
 from spml.pipelines.run import run
-from spml.pipelines.settings import ANNOTATIONS, Settings
+from spml.pipelines.settings import ANNOTATIONS, OWN_DATA, Settings
 from spml.pipelines.stage import choose
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("annotation", choices=ANNOTATIONS, help="what the training images are labelled with")
-    add_config(parser)
-    add(parser, "data_dir", "snapshots", "grid", "gpus", "dry", "from", "only", "rounds")
+    add_config(parser, required=False, default=OWN_DATA)
+    add(parser, "classes", help="for data of your own: file of class names, one a line (dataset.classes)")
+    add(parser, "data_dir", help="folder of the data: of its lists, or of images and labels (dataset.data_dir)")
+    add(parser, "snapshots", "grid", "gpus", "dry", "from", "only", "rounds")
     add(parser, "classifier", "cam", "cam_config")
     add(parser, "cam_dir", help="for tags and boxes: folder of existing CAMs; left out: make them")
     add(parser, "boxes", help="for boxes: boxes.json, or a folder of VOC annotations <name>.xml")
@@ -30,7 +34,8 @@ def add_arguments(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    overrides = [*(word for word in args.only or [] if "=" in word), *args.overrides]  # `--only train key=value`
+    behind = [word for word in args.only or [] if "=" in word]  # `--only train key=value`
+    overrides = [*_classes(args), *behind, *args.overrides]
     only = [word for word in args.only or [] if "=" not in word]
     given = {field.name: getattr(args, field.name) for field in fields(Settings)}
     given |= {"overrides": tuple(overrides), "classifier": tuple(args.classifier), "cam": tuple(args.cam)}
@@ -44,3 +49,17 @@ def main(args: argparse.Namespace) -> int:
     if not args.dry:
         settings.check_lists()
     return run(chosen, execute, title=settings.name, everything=stages, processes=args.gpus, dry=args.dry)
+
+
+def _classes(args: argparse.Namespace) -> list[str]:
+    """The override for --classes; for own data, for classes.txt in the data folder. Raises UserError for neither."""
+    if args.classes:
+        return [f"dataset.classes={args.classes}"]
+    if args.config != OWN_DATA or not args.data_dir:
+        return []
+    beside = Path(args.data_dir) / "classes.txt"
+    if beside.is_file():
+        return [f"dataset.classes={beside}"]
+    if any(word.startswith(("dataset.classes=", "dataset.num_classes=")) for word in args.overrides):
+        return []
+    raise UserError(f"--classes: expected a file of class names, one a line, or {beside}")

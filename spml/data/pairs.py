@@ -1,0 +1,77 @@
+"""Lists of a user's own folder: its own lists where it has some, else its images beside label PNGs of the same name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from spml.data.lists import write_list
+from spml.data.samples import DataError
+
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+IMAGE_FOLDERS = ("images", "JPEGImages", "photos", ".")  # the first that has images
+LABEL_FOLDERS = ("{kind}s", "{kind}", "weak", "labels", "masks")
+LISTS = ("lists/{kind}.txt", "train_{kind}.txt", "train.txt")
+TEST_LISTS = ("val.txt", "test.txt", "lists/val.txt")
+
+
+@dataclass(frozen=True)
+class OwnLists:
+    """What a folder has of lists; None where it has none."""
+
+    train: Path | None
+    test: Path | None
+
+
+def find_lists(folder: str | Path, kind: str) -> OwnLists:
+    """The lists of a folder, of annotations of this kind (scribble, point, box, tag, mask).
+
+    Training: lists/<kind>.txt, train_<kind>.txt or train.txt. Test: val.txt, test.txt or lists/val.txt.
+    """
+    folder = Path(folder)
+    found = [
+        next((path for name in names if (path := folder / name.format(kind=kind)).is_file()), None)
+        for names in (LISTS, TEST_LISTS)
+    ]
+    return OwnLists(*found)
+
+
+def find_pairs(folder: str | Path, kind: str) -> tuple[list[Path], list[tuple[Path, Path]]]:
+    """The images of a folder, and those of them that have a label PNG, with it; paths relative to `folder`.
+
+    Images are in images/, JPEGImages/, photos/ or the folder itself; labels in <kind>s/, <kind>/, weak/, labels/ or
+    masks/, under the name of their image with the suffix .png.
+
+    Raises:
+        DataError: no image; no folder of labels; or no label that has the name of an image.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"no folder {folder}")
+    names = [name.format(kind=kind) for name in LABEL_FOLDERS]
+    images = next((found for name in IMAGE_FOLDERS if (found := _images(root, root / name, names))), [])
+    if not images:
+        raise DataError(f"{folder}: no image (.jpg, .png, ..) in it or in {', '.join(IMAGE_FOLDERS[:-1])}")
+    for name in names:
+        labels = {path.stem: path.relative_to(root) for path in sorted((root / name).glob("*.png"))}
+        pairs = [(image, labels[image.stem]) for image in images if image.stem in labels]
+        if pairs:
+            return images, pairs
+    raise DataError(
+        f"{folder}: none of its {len(images)} images has a label: expected PNGs of class ids (254 unlabelled, 255 "
+        f"void), named as the images, in one of {', '.join(names)}, or a list {LISTS[0].format(kind=kind)}"
+    )
+
+
+def write_pairs(folder: str | Path, kind: str, train_list: str | Path, all_list: str | Path) -> tuple[int, int]:
+    """Write the list of images with labels and the list of all images, and return their lengths. Raises DataError."""
+    images, pairs = find_pairs(folder, kind)
+    write_list(train_list, pairs)
+    write_list(all_list, [(image,) for image in images])
+    return len(pairs), len(images)
+
+
+def _images(root: Path, folder: Path, labels: list[str]) -> list[Path]:
+    """The images straight in a folder, relative to the root, sorted."""
+    if not folder.is_dir() or folder.name in labels:
+        return []
+    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGES and path.is_file())
+    return sorted(path.relative_to(root) for path in found if not path.name.startswith("."))
