@@ -348,6 +348,7 @@ def test_keyboard_alone(desk: Desk) -> None:
     desk.keys("PageUp", "Alt+2")
     page.wait_for_selector('#view[data-image="a.png"]')
     expect(page.locator("#layer-labels")).to_have_attribute("aria-pressed", "false")
+    expect(page.locator("#accept")).to_have_attribute("aria-pressed", "true")  # it was accepted, and still is
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
     desk.keys("d")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before

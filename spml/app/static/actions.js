@@ -83,6 +83,8 @@ function undoUnsent() {
   if (edit.op === "stroke" && edit.image === picture.name) {
     picture.strokes = picture.strokes.filter((stroke) => stroke.id !== edit.stroke.id);
     repaint();
+  } else {
+    freshState().then(renew).catch(() => {}); // as the server has it, now or when it is back
   }
 }
 

@@ -62,6 +62,7 @@ export function push(edit) {
 export function takeBack() {
   if (!failures || sending || !waiting.length) return null;
   const edit = waiting.pop();
+  if (!waiting.length) failures = 0;
   store();
   tell("queue");
   return edit;
