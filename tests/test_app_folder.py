@@ -17,7 +17,9 @@ from spml.app.store import Store
 from spml.app.strokes import paint
 from spml.classes import read_class_names
 from spml.data.lists import check_samples, read_list
+from spml.data.pairs import find_lists
 from spml.data.samples import read_label
+from spml.data.tags import read_tags
 from spml.errors import UserError
 
 
@@ -168,10 +170,14 @@ def test_the_command_line_reads_the_folder(opened: Opened, folder: Path) -> None
     state = opened.store.state
     assert (label == paint(state.drawing("a.jpg").strokes, state.ids, (20, 30))).all()
     assert set(np.unique(label)) == {0, 1, 254}
-    (accepted,) = read_list(folder / "lists" / "accepted.txt", folder, columns=2)
+    (accepted,) = read_list(folder / "lists" / "mask.txt", folder, columns=2)
+    assert find_lists(folder, "scribble").train == folder / "lists" / "scribble.txt"
+    assert [sample.name for sample in read_list(folder / "lists" / "point.txt", folder, columns=2)] == ["b"]
     assert (read_label(str(accepted.label)) == 2).all()
     assert len(read_list(folder / "lists" / "images.txt", folder)) == 3
-    assert (folder / "lists" / "tags.txt").read_text() == "c 2\n"
+    assert (folder / "tags.txt").read_text() == "a 1\nc 2\nb 2\n"
+    tagged = read_list(folder / "lists" / "tag.txt", folder)
+    assert list(read_tags(folder / "tags.txt", tagged, 3)["c"]) == [False, False, True]
     content = json.loads((folder / "strokes" / "deep" / "b.json").read_text())
     assert (content["width"], content["height"], content["strokes"][0]["kind"]) == (30, 20, "point")
 
@@ -200,14 +206,35 @@ def test_labels_follow_their_classes(opened: Opened, folder: Path) -> None:
     assert (read_label(folder / "labels" / "c.png") == label).all()
 
 
-def test_names_with_spaces_are_left_out_of_lists_and_said(folder: Path) -> None:
+def test_names_with_spaces_are_listed_with_tabs(folder: Path) -> None:
     photo(folder / "a cow.jpg")
     opened = Opened(folder)
     opened.classes("background", "cow")
     opened.draw("a cow.jpg", opened.keys["cow"], (2, 5), (20, 5))
     opened.files.flush()
-    assert "1 images have white space" in opened.files.notes[0]
-    assert (folder / "weak" / "a cow.png").is_file() and not (folder / "lists" / "scribble.txt").exists()
+    (sample,) = read_list(folder / "lists" / "scribble.txt", folder, columns=2)
+    assert sample.image == folder / "a cow.jpg" and not opened.files.notes
+
+
+def test_boxes_are_listed(opened: Opened, folder: Path) -> None:
+    opened.draw("a.jpg", opened.keys["cow"], (20, 15), (4, 5), kind="box")
+    opened.draw("a.jpg", opened.keys["background"], (20, 15), (4, 5), kind="box")
+    opened.files.flush()
+    boxes = json.loads((folder / "boxes.json").read_text())
+    assert boxes == {"a": [{"class": 1, "x0": 4, "y0": 5, "x1": 20, "y1": 15}]}
+    assert read_list(folder / "lists" / "box.txt", folder, columns=2)[0].name == "a"
+
+
+def test_void_stays_void(opened: Opened, folder: Path) -> None:
+    label = np.full((20, 30), 1, np.uint8)
+    label[:5], label[5:8] = 255, 254
+    (folder / "labels").mkdir()
+    Image.fromarray(label).save(folder / "labels" / "a.png")
+    assert adopt(opened.files) == []
+    opened.store.apply("me", [{"op": "class_delete", "key": opened.keys["background"]}])
+    opened.files.flush()
+    found = read_label(folder / "labels" / "a.png")
+    assert (found[:5] == 255).all() and (found[5:8] == 254).all() and (found[8:] == 0).all()
 
 
 def test_a_killed_server_leaves_nothing_behind_the_journal(opened: Opened, folder: Path) -> None:

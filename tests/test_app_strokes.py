@@ -5,7 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from spml.app.strokes import KINDS, Stroke, boxes, covered, paint, read_stroke, scaled
+from spml.app.strokes import Stroke, boxes, paint, read_stroke, scaled
+from spml.data.raster import KINDS
 from spml.errors import UserError
 
 SIZE = (23, 31)
@@ -76,9 +77,8 @@ def test_pixels_are_those_of_the_reference(kind: str) -> None:
             points = tuple((float(round(x)), float(round(y))) for x, y in points)  # on the grid: ties
         width = float(rng.choice([0.4, 1, 1.2, 2, 3.7, 9]))
         stroke = Stroke("a", kind, None if kind == "erase" else "k", width, points, trial % 2 == 0)
-        rows, columns, inside = covered(stroke, SIZE)
-        found = np.zeros(SIZE, bool)
-        found[rows, columns] = inside
+        onto = np.full(SIZE, 254 if stroke.key else 7, np.uint8)
+        found = paint([stroke], {"k": 7}, SIZE, onto) != onto
         assert (found == reference(stroke)).all(), stroke
 
 
@@ -116,7 +116,7 @@ def test_scaling_keeps_a_pixel() -> None:
 
 
 def test_json_comes_back() -> None:
-    stroke = Stroke("a", "polygon", "k", 2.5, ((1, 2), (3, 4.5), (5, 0)), True)
+    stroke = Stroke("a", "polygon", "k", 2.5, ((1, 2), (3, 4.5), (5, 0)), True, 4)
     assert read_stroke(stroke.as_json()) == stroke
 
 
@@ -151,6 +151,10 @@ GOOD = {"id": "a", "kind": "brush", "class": "k", "width": 2, "points": [[1, 2]]
         {"kind": "box", "points": [[1, 2]]},
         {"kind": "polygon", "points": [[1, 2], [3, 4]]},
         {"filled": 1},
+        {"points": [[0, 0], [90_000, 0]] * 20},
+        {"points": [[1, 2]] * 2_000, "width": 900},
+        {"group": "a"},
+        {"group": True},
     ],
 )
 def test_what_is_no_stroke(change: dict) -> None:

@@ -15,7 +15,8 @@ from spml.errors import UserError
 
 FORMATS = ("labelme", "cvat", "coco", "coco_panoptic", "voc", "yolo", "cityscapes")
 FOLDER = "folder"  # the files as they are
-KEPT = ("strokes", "labels", "weak", "lists", "classes.txt")
+KEPT = ("strokes", "labels", "weak", "lists", "classes.txt", "tags.txt", "boxes.json")
+BESIDE = "Unpack this into the folder of the photographs: annotations name them by their file names.\n"
 SUFFIXES = {b"PK": ".zip", b"<": ".xml", b"{": ".json", b"[": ".json", b"\x89PNG": ".png"}  # by how files begin
 
 
@@ -46,7 +47,8 @@ def import_file(studio: Studio, content: bytes, form: str, name: str) -> dict[st
         studio.files.flush()
         path = Path(folder) / _file_name(name, content)
         path.write_bytes(content)
-        found = formats.import_annotations(path, studio.images.folder, format=form, overwrite=True)
+        images = studio.images.folder
+        found = formats.import_annotations(path, images, format=form, image_dir=images, overwrite=True)
         problems = studio.take_over()
     told = {name: getattr(found, name, None) for name in ("message", "images", "strokes", "labels", "notes")}
     return {**told, "classes": len(studio.store.state.classes), "problems": problems, "seq": studio.store.seq}
@@ -77,6 +79,8 @@ def export_archive(studio: Studio, form: str, images: bool = False) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / form
         _formats().export_annotations(studio.images.folder, out, form, images=images)
+        if not images:
+            (out / "README.txt").write_text(BESIDE, encoding="utf-8")
         return _zipped(out, [path.name for path in sorted(out.iterdir())])
 
 

@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spml.app.images import Images, Missing
+from spml.app.images import Entry, Images, Missing
 from spml.app.labels import palette, read_label, write_label
 from spml.app.state import Class, Drawing, State
 from spml.app.store import Store
-from spml.app.strokes import paint
+from spml.app.strokes import paint, shape_of
 from spml.classes import MAX_CLASSES
 from spml.data.lists import list_content
+from spml.data.raster import box_pixels
 from spml.errors import UserError
 from spml.files import read_json, remove_stale, write_atomically, write_json
 from spml.records import hash_json
 
+KINDS_OF_LISTS = ("images", "scribble", "point", "box", "mask", "tag")
 DELAY = 0.3  # seconds after an edit
 OWN_CLASSES, KEPT_HASHES = ".studio/classes.json", 100
 ACCEPTED = ".studio/accepted"  # labels that do not lose a class when it is deleted, as undo may bring it back
@@ -163,31 +165,36 @@ class Files:
         )
 
     def _write_lists(self, state: State) -> None:
+        """The lists that `spml run KIND` takes, tags.txt and boxes.json; see spml.data.formats.folder."""
         entries = [entry for entry in self.images.entries.values() if entry.error is None]
-        weak = {entry.name: f"weak/{entry.stem}.png" for entry in entries if state.drawing(entry.name).strokes}
-        rows: dict[str, list[list[str]]] = {
-            "images": [[entry.name] for entry in entries],
-            "scribble": [[name, path] for name, path in weak.items() if (self.folder / path).is_file()],
-            "accepted": [
-                [entry.name, f"labels/{entry.stem}.png"]
-                for entry in entries
-                if (self.folder / f"labels/{entry.stem}.png").is_file()
-            ],
-            "tagged": [[entry.name] for entry in entries if state.drawing(entry.name).tags],
-        }
-        for name, found in rows.items():
-            self._write_text(f"lists/{name}.txt", list_content(f"lists/{name}.txt", _listable(found)))
-        ids = state.ids
-        tags = [(entry.stem.rsplit("/")[-1], state.drawing(entry.name).tags) for entry in entries]
-        lines = [
-            f"{stem} {' '.join(str(ids[key]) for key in keys if ids[key] != state.background)}\n"
-            for stem, keys in tags
-            if keys
-        ]
-        self._write_text("lists/tags.txt", "".join(line for line in lines if len(line.split()) > 1))
-        spaced = sum(len(entry.name.split()) != 1 for entry in entries)
-        if spaced:
-            raise UserError(f"{spaced} images have white space in their names, so no list names them: rename them")
+        rows: dict[str, list[list[str]]] = {kind: [] for kind in KINDS_OF_LISTS}
+        tags, boxes = list[str](), dict[str, list[dict[str, int]]]()
+        for entry in entries:
+            drawing = state.drawing(entry.name)
+            for kind, row in self._rows(entry, drawing).items():
+                rows[kind].append(row)
+            found = tags_of(drawing, state)
+            stem = entry.stem.rsplit("/")[-1]
+            if found and len(stem.split()) == 1:  # words are separated by spaces there
+                rows["tag"].append([entry.name])
+                tags.append(f"{stem} {' '.join(map(str, found))}\n")
+            if any(stroke.kind == "box" for stroke in drawing.strokes):
+                boxes[stem] = boxes_of(drawing, state, self.images.size(entry.name))
+        for kind, listed in rows.items():
+            self._write_text(f"lists/{kind}.txt", list_content(f"lists/{kind}.txt", listed))
+        self._write_text("tags.txt", "".join(tags))
+        self._write_text("boxes.json", json.dumps(boxes) + "\n" if boxes else "")
+
+    def _rows(self, entry: Entry, drawing: Drawing) -> dict[str, list[str]]:
+        """The lists that an image belongs to, and its line in each: weak labels of any kind are scribbles, too."""
+        weak, labels = f"weak/{entry.stem}.png", f"labels/{entry.stem}.png"
+        found = {"images": [entry.name]}
+        if drawing.strokes and (self.folder / weak).is_file():
+            kinds = {stroke.kind for stroke in drawing.strokes} & {"point", "box"}
+            found |= {kind: [entry.name, weak] for kind in ("scribble", *sorted(kinds))}
+        if (self.folder / labels).is_file():
+            found["mask"] = [entry.name, labels]
+        return found
 
     def _write_text(self, name: str, text: str) -> None:
         """Write a list where it is not what it was; remove it where it is empty."""
@@ -224,9 +231,21 @@ class Files:
         self._wake.set()
 
 
-def _listable(rows: list[list[str]]) -> list[list[str]]:
-    """Rows without white space in a path, which lists cannot name."""
-    return [row for row in rows if all(len(entry.split()) == 1 for entry in row)]
+def tags_of(drawing: Drawing, state: State) -> list[int]:
+    """The classes that an image is known to show, ascending, without the background."""
+    keys = {*drawing.tags, *(stroke.key for stroke in drawing.strokes)}
+    return sorted({state.ids[key] for key in keys if key in state.ids} - {state.background})
+
+
+def boxes_of(drawing: Drawing, state: State, size: tuple[int, int]) -> list[dict[str, int]]:
+    """The boxes of an image of (H, W), as boxes.json has them."""
+    found = []
+    for stroke in drawing.strokes:
+        if stroke.kind == "box" and stroke.key is not None and state.ids[stroke.key] != state.background:
+            x0, y0, x1, y1 = box_pixels(shape_of(stroke), size)
+            if x0 < x1 and y0 < y1:
+                found.append({"class": state.ids[stroke.key], "x0": x0, "y0": y0, "x1": x1, "y1": y1})
+    return found
 
 
 def drawn(drawing: Drawing, state: State) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from spml.app.state import Class
-from spml.classes import UNLABELLED
+from spml.classes import IGNORE, UNLABELLED
 from spml.errors import UserError
 from spml.files import write_atomically
 from spml.records import hash_array
@@ -32,7 +32,7 @@ def write_label(path: Path, label: np.ndarray, classes: Sequence[Class]) -> None
 
 
 def read_label(path: Path, classes: Sequence[Class]) -> np.ndarray | None:
-    """(H, W) uint8 in ids of `classes`, 254 where there is none; None where there is no file.
+    """(H, W) uint8 in ids of `classes`, 254 where there is none, 255 void; None where there is no file.
 
     Raises:
         UserError: a file that cannot be read.
@@ -42,6 +42,7 @@ def read_label(path: Path, classes: Sequence[Class]) -> np.ndarray | None:
     label, keys, _ = _open(path)
     ids = {one.key: index for index, one in enumerate(classes)}
     table = np.full(256, UNLABELLED, np.uint8)
+    table[IGNORE] = IGNORE
     for index, key in enumerate(keys):
         table[index] = ids.get(key, UNLABELLED)
     return table[label]
