@@ -89,10 +89,11 @@ function undoUnsent() {
 }
 
 function say(which, what, changed) {
-  if (!what) return toast(which === "undo" ? "Nothing to undo." : "Nothing to redo.", { seconds: 2 });
+  const slot = "history";
+  if (!what) return toast(which === "undo" ? "Nothing to undo." : "Nothing to redo.", { seconds: 2, slot });
   const elsewhere = changed.find((name) => name !== picture.name);
   const action = elsewhere && !changed.includes(picture.name) ? { text: "Show", run: () => open(elsewhere) } : null;
-  toast(`${which === "undo" ? "Undone" : "Redone"}: ${what}`, { seconds: action ? 6 : 2.5, action });
+  toast(`${which === "undo" ? "Undone" : "Redone"}: ${what}`, { seconds: action ? 6 : 2.5, action, slot });
 }
 
 let accepted = false;

@@ -51,10 +51,11 @@ export function fill(slider) {
   slider.style.setProperty("--value", `${(100 * (slider.value - slider.min)) / (slider.max - slider.min)}%`);
 }
 
-/** A line that goes away by itself; `action` {text, run} adds a button. */
-export function toast(text, { kind = "info", action = null, seconds = 5 } = {}) {
+/** A line that goes away by itself; `action` {text, run} adds a button; a new one takes the place of its `slot`. */
+export function toast(text, { kind = "info", action = null, seconds = 5, slot = text } = {}) {
   const box = byId("toasts");
-  const node = make("div", { class: `toast ${kind}` }, make("span", { text }));
+  [...box.children].find((other) => other.dataset.slot === slot)?.remove();
+  const node = make("div", { class: `toast ${kind}`, "data-slot": slot }, make("span", { text }));
   const gone = () => node.remove();
   if (action) {
     const run = () => { gone(); action.run(); };

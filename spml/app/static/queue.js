@@ -86,6 +86,7 @@ async function loop() {
       tell("confirmed", { edits, ...answer });
     } catch (error) {
       if (!refused(error, edits)) {
+        if (error.status && !failures) toast(`Not saved yet: ${error.message}`, { kind: "error" });
         later();
         return false;
       }
