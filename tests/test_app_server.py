@@ -274,11 +274,12 @@ def test_features_come_ahead_of_the_user(page: Page) -> None:
         time.sleep(0.05)
 
 
-def test_the_folder_goes_out_as_a_zip(page: Page, keys: dict[str, str]) -> None:
+def test_the_folder_goes_out_as_a_zip(page: Page, keys: dict[str, str], folder: Path) -> None:
     page.draw(keys["red"], 10)
     answer = page.get("/api/export?format=folder")
     assert answer.headers["Content-Disposition"] == 'attachment; filename="photos-folder.zip"'
     names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
+    assert not list((folder / ".studio").glob("*.zip"))
     assert {"strokes/a.json", "weak/a.png", "lists/scribble.txt", "classes.txt"} <= set(names)
     assert page.get("/api/export?format=word").status_code == 400
 

