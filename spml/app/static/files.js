@@ -9,7 +9,8 @@ const FORMATS = [
   ["folder", "This folder", "strokes, labels, classes and lists, as spml reads them"],
   ["labelme", "labelme", "one JSON for each image"],
   ["cvat", "CVAT", "XML for images 1.1"],
-  ["coco", "COCO", "instances and panoptic"],
+  ["coco", "COCO", "instances"],
+  ["coco_panoptic", "COCO panoptic", "one PNG for each image"],
   ["voc", "Pascal VOC", "masks with a palette"],
   ["yolo", "YOLO", "polygons, one text for each image"],
   ["cityscapes", "Cityscapes", "grey masks and a table of names"],
@@ -18,17 +19,22 @@ const FORMATS = [
 const FORMATS_IN = "labelme, CVAT, COCO, VOC, YOLO or a zip of them; the format is recognised. "
   + "Files may be dropped anywhere on the page.";
 
+/** Says what came in; what did not come along needs more than a line. */
+function report(name, { strokes, images, labels, problems, notes }) {
+  const counts = [strokes ? plural(strokes, "stroke") : "", labels ? plural(labels, "mask") : ""].filter(Boolean);
+  const what = `${counts.join(" and ") || "annotations"} on ${plural(images ?? 0, "image")}. Undo takes it out again.`;
+  const rest = [...(notes ?? []), ...(problems ?? [])];
+  if (!rest.length) return toast(`${name} is taken in: ${what}`, { kind: "good" });
+  const lines = rest.map((line) => make("li", { text: line }));
+  dialog(`${name} is taken in`, [make("p", { text: what }), make("ul", { class: "notes" }, ...lines)]);
+}
+
 async function bring(files) {
   for (const file of files) {
     toast(`Reading ${file.name}`, { seconds: 3 });
     try {
       const answer = await sendFile(`/api/import?format=auto&name=${encodeURIComponent(file.name)}`, file);
-      const problems = answer.problems ?? [];
-      for (const problem of problems.slice(0, 3)) toast(problem, { kind: "error" });
-      const rest = problems.length ? `, but for ${plural(problems.length, "problem")}` : "";
-      const what = `${plural(answer.strokes ?? 0, "stroke")} on ${plural(answer.images ?? 0, "image")}`;
-      const kind = problems.length ? "info" : "good";
-      toast(`${file.name} is taken in: ${what}${rest}. Undo takes it out again.`, { kind });
+      report(file.name, answer);
       tell("brought");
     } catch (error) {
       toast(`${file.name}: ${error.message}`, { kind: "error" });
@@ -37,9 +43,10 @@ async function bring(files) {
 }
 
 async function takeOut(format, name) {
+  const images = byId("export-images").checked ? 1 : 0;
   toast(`Writing ${name}`, { seconds: 3 });
   try {
-    const answer = await fetchAnswer(`/api/export?format=${format}`);
+    const answer = await fetchAnswer(`/api/export?format=${format}&images=${images}`);
     const told = /filename="?([^";]+)/.exec(answer.headers.get("Content-Disposition") ?? "");
     const url = URL.createObjectURL(await answer.blob());
     make("a", { href: url, download: told?.[1] ?? `${format}.zip` }).click();
@@ -67,6 +74,9 @@ export function openFiles() {
     choose,
     make("h3", { text: "Export as a zip" }),
     make("div", { class: "formats" }, ...links),
+    make("label", { class: "tick" },
+      make("input", { type: "checkbox", id: "export-images" }),
+      "With the photographs, where the format has them beside"),
   ], { wide: true });
 }
 
