@@ -441,3 +441,23 @@ def test_hostile_requests_get_no_500(page: Page, keys: dict[str, str]) -> None:
         answer = page.client.post("/api/edits", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400, body[:20]
     assert json.loads(page.get("/api/state").text)["seq"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "expected a folder of images"),
+        ([".", "--host", "0.0.0.0"], "expected --token"),
+        ([".", "--host", "0.0.0.0", "--token", "a b"], "letters and digits"),
+        ([".", "--port", "70000"], "--port: expected 0 to 65535"),
+        ([".", "--classes", "cow,c\tow"], "printable"),
+    ],
+)
+def test_the_command_says_what_is_wrong(
+    folder: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spml.cli.main import main
+
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=message):
+        main(["studio", "--no-browser", *words])
