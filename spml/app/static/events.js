@@ -25,8 +25,19 @@ function listen() {
   on("changed", changed);
   on("train", (train) => tell("server-train", train));
   on("message", ({ text }) => { if (text) toast(text); });
-  source.addEventListener("open", () => { if (missed) catchUp(); });
-  source.addEventListener("error", () => { missed = true; });
+  source.addEventListener("open", () => {
+    reach(true);
+    if (missed) catchUp();
+  });
+  source.addEventListener("error", () => {
+    missed = true;
+    reach(false);
+  });
+}
+
+function reach(reached) {
+  state.away = !reached;
+  tell("queue");
 }
 
 let wasReady = null;

@@ -21,6 +21,7 @@ export const state = {
   undo: 0,
   redo: 0,
   train: { state: "idle" },
+  away: false, // whether the server was not reached when last tried
   image: null, // the open image's name
 };
 

@@ -30,8 +30,9 @@ function saved() {
     sending: "Saving",
     offline: `Offline: ${plural(count, "edit")} kept here, sent when the server is back`,
   };
-  byId("status-saved").dataset.state = how;
-  byId("status-saved").querySelector("b").textContent = words[how];
+  const gone = state.away && how === "saved";
+  byId("status-saved").dataset.state = gone ? "offline" : how;
+  byId("status-saved").querySelector("b").textContent = gone ? "The server does not answer" : words[how];
 }
 
 function place() {
