@@ -87,20 +87,21 @@ def test_the_config_says_what_was_wished(start: str, tmp_path: Path) -> None:
 def test_the_job_is_what_was_drawn_at_that_moment(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opened.training, "_launch", lambda run: None)
     opened.training.begin({"steps": 5})
-    job = read_json(opened.images.folder / "runs" / "1" / "job.json")
+    run = opened.images.folder / "runs" / "1"
+    job = read_json(run / "job.json")
     samples = {one["name"]: one for one in job["samples"]}
     assert list(samples) == ["a.png", "b.png", "deep one/c.png"]
     assert samples["b.png"]["tags"] == [1] and samples["a.png"]["tags"] is None
-    label = np.array(Image.open(samples["a.png"]["label"]))
-    assert set(np.unique(label)) == {0, 1, 254} and (np.array(Image.open(samples["b.png"]["label"])) == 254).all()
+    label = np.array(Image.open(run / samples["a.png"]["label"]))
+    assert set(np.unique(label)) == {0, 1, 254} and (np.array(Image.open(run / samples["b.png"]["label"])) == 254).all()
 
 
 def test_accepted_labels_are_learned_with_strokes_on_them(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opened.training, "_launch", lambda run: None)
     opened.files.accept("a.png", np.ones((48, 64), np.uint8), opened.store.state.classes)
     opened.training.begin({})
-    job = read_json(opened.images.folder / "runs" / "1" / "job.json")
-    label = np.array(Image.open(job["samples"][0]["label"]))
+    run = opened.images.folder / "runs" / "1"
+    label = np.array(Image.open(run / read_json(run / "job.json")["samples"][0]["label"]))
     assert set(np.unique(label)) == {0, 1} and (label[6:40, 49:51] == 0).all() and label[20, 30] == 1
 
 

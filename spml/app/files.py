@@ -44,6 +44,7 @@ class Files:
         self.images, self.store, self.folder = images, store, images.folder
         self.notes: list[str] = []  # what could not be written, for the page
         self._dirty: set[str] = set()
+        self._noting = threading.Lock()  # of these names
         self._classes: tuple[Class, ...] | None = None  # as the files have them
         self._wake, self._stop, self.writing = threading.Event(), threading.Event(), threading.RLock()
         self._thread = threading.Thread(target=self._run, name="files", daemon=True)
@@ -58,7 +59,8 @@ class Files:
 
     def touch(self, names: Iterable[str]) -> None:
         """Write the files of these images, soon."""
-        self._dirty |= set(names)
+        with self._noting:
+            self._dirty.update(names)
         self._wake.set()
 
     def flush(self) -> None:
@@ -81,13 +83,13 @@ class Files:
             self._wake.clear()
             try:
                 self.flush()
-            except OSError as error:  # the next edit tries again
-                self.notes = [f"cannot write the folder's files: {error}"]
+            except Exception as error:  # this thread must live on: the next edit tries again
+                self.notes = [f"cannot write the folder's files: {type(error).__name__}: {error}"]
 
     def _write(self) -> None:
-        with self.store.lock:
-            state, names = self.store.state, self._dirty
-            self._dirty = set()
+        with self._noting:
+            names, self._dirty = self._dirty, set()
+        state = self.store.state  # holds at least what was noted
         notes = []
         if state.classes != self._classes:
             names = names | set(state.drawings)

@@ -307,8 +307,9 @@ class Spreading:
                 continue
             try:
                 self._spreader.features(self.images.photo(name))
-            except UserError:
-                pass  # the page lists what is wrong with it
+            except Exception as error:  # this thread must live on; of a UserError the page lists what is wrong
+                if not isinstance(error, UserError):
+                    self.publish("message", {"text": f"{name}: {type(error).__name__}: {error}"[:300]})
             self.done.add(name)
             self.publish("features", self.progress)
 

@@ -220,7 +220,7 @@ class Training:
         pictures = [name for name in self.images.entries if self.images.error(name) is None]
         classes = [one.as_json(index) for index, one in enumerate(state.classes)]
         job = {"wishes": wishes.as_json(), "classes": classes, "background": state.background}
-        write_json(run / "job.json", {**job, "samples": samples, "images": pictures, "folder": str(self.images.folder)})
+        write_json(run / "job.json", {**job, "samples": samples, "images": pictures})
         return run
 
     def _sample(self, name: str, state: State, run: Path) -> dict[str, Any] | None:
@@ -245,7 +245,8 @@ class Training:
         if tags is not None and state.background in tags:
             tags.remove(state.background)
         boxes = boxes_of(drawing, state, size)
-        return {"name": name, "label": str(path), "tags": tags, "boxes": boxes, "ids": found}
+        label_name = path.relative_to(run).as_posix()  # the folder may be moved before the run goes on
+        return {"name": name, "label": label_name, "tags": tags, "boxes": boxes, "ids": found}
 
     def _launch(self, run: Path) -> None:
         """Start the process, which gets the lock of the run from us, so that there is no moment without."""

@@ -85,7 +85,7 @@ class Worker:
         self.run = run
         self.job = read_json(run / "job.json", "a job of the studio")
         self.wishes: Wishes = read_wishes(self.job["wishes"])
-        self.folder = Path(self.job["folder"])
+        self.folder = run.parents[1]
         self.classes = [Class(one["key"], one["name"], one["color"], one["locked"]) for one in self.job["classes"]]
         self.stop = threading.Event()
         before = read_json(run / "state.json")
@@ -178,7 +178,8 @@ class Worker:
             self.report.write(False, message=f"cutting images into regions: {number} of {len(self.job['samples'])}")
             path = self.folder / one["name"]
             regions = None if method is None else self._regions(path, method)
-            found.append(spml.Sample(path, one["label"], regions, one["tags"], name=os.path.splitext(one["name"])[0]))
+            stem = os.path.splitext(one["name"])[0]
+            found.append(spml.Sample(path, self.run / one["label"], regions, one["tags"], name=stem))
         return found
 
     def _regions(self, path: Path, method: str) -> Path:
@@ -319,7 +320,7 @@ def main(words: list[str]) -> int:
     """Work on the run that the only word names."""
     if hasattr(os, "nice"):
         os.nice(5)  # give way to the server, so that the page stays quick
-    Worker(Path(words[0])).work()
+    Worker(Path(words[0]).resolve()).work()
     return 0
 
 
