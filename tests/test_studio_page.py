@@ -354,6 +354,10 @@ def test_keyboard_alone(desk: Desk) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
     desk.keys("m")
     expect(page.locator("#train-start")).to_be_visible()
+    desk.keys("F2")  # the list of classes comes back
+    page.keyboard.type("blue sky")
+    desk.keys("Enter")
+    expect(page.locator("[data-class]").nth(2)).to_contain_text("blue sky")
     desk.keys("Control+z")
     desk.says("Undone")
     assert not desk.problems

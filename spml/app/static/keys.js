@@ -12,7 +12,7 @@ import { picture } from "./picture.js";
 import { dress, holdSpace, pickAt, pointerState } from "./pointer.js";
 import { activate, active, keep, kept, state } from "./state.js";
 import { go } from "./strip.js";
-import { toggleTrain } from "./train.js";
+import { showPanel, toggleTrain } from "./train.js";
 import { actual, fit, magnified, pan, toImage, toView, zoom } from "./view.js";
 
 const box = byId("view");
@@ -42,8 +42,8 @@ const ACTIONS = {
   pick: ["Classes", "I", "Pick the class under the pointer (also Alt+click)", () => pickAt(pointerState.point)],
   classUp: ["Classes", "W", "Class above", () => walkClasses(-1)],
   classDown: ["Classes", "S", "Class below", () => walkClasses(1)],
-  classAdd: ["Classes", "C", "Add a class", () => byId("class-name").focus()],
-  rename: ["Classes", "F2", "Rename the class", () => startRename()],
+  classAdd: ["Classes", "C", "Add a class", () => atClasses(() => byId("class-name").focus())],
+  rename: ["Classes", "F2", "Rename the class", () => atClasses(startRename)],
   lock: ["Classes", "K", "Lock or unlock the class", () => toggleLock()],
   classDelete: ["Classes", "Shift+Delete", "Delete the class", () => removeClass()],
   tag: ["Classes", "T", "Tick: the class is in this image", () => toggleTag()],
@@ -78,6 +78,11 @@ function aim() {
   if (!hud.pointer) return undefined;
   const [x, y] = toView(hud.pointer);
   return x >= 0 && y >= 0 && x <= box.clientWidth && y <= box.clientHeight ? [x, y] : undefined;
+}
+
+function atClasses(act) {
+  showPanel("label");
+  act();
 }
 
 function walkClasses(step) {
