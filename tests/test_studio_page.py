@@ -513,7 +513,7 @@ def test_view(desk: Desk) -> None:
     draw_halves(desk)
     desk.keys("Alt+5", "Alt+6")
     assert until(lambda: desk.pixel("embedding", 20, 20)[3] == 255)
-    # the broken image is shown as such, and stops nothing
+    # a broken image is listed as such, and stops nothing
     page.locator('.thumb[title="broken.jpg"]').click()
     expect(page.locator("#notice")).to_contain_text("broken.jpg")
     desk.go("a.png")

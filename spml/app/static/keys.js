@@ -18,7 +18,7 @@ import { actual, fit, magnified, pan, toImage, toView, zoom } from "./view.js";
 const box = byId("view");
 let byKeys = false; // the pen is moved by arrow keys
 
-/** name: [group, keys as shown, what, the function]; "Mod" is Ctrl, on a Mac Command. */
+/** name: [group, keys as they are listed, what, the function]; "Mod" is Ctrl, on a Mac Command. */
 const ACTIONS = {
   brush: ["Draw", "B", "Brush", () => setTool("brush")],
   line: ["Draw", "L", "Line (Shift: steps of 45°)", () => setTool("line")],
@@ -103,7 +103,7 @@ export function switchTheme() {
 }
 
 const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
-const shown = (keys) => keys.replace("Mod", MAC ? "⌘" : "Ctrl");
+const inWords = (keys) => keys.replace("Mod", MAC ? "⌘" : "Ctrl");
 
 export function showHelp() {
   const groups = new Map();
@@ -113,7 +113,7 @@ export function showHelp() {
   const parts = [...groups].map(([group, rows]) =>
     make("section", {}, make("h3", { text: group }),
       make("dl", {}, ...rows.flatMap(([keys, what]) => [
-        make("dt", {}, ...shown(keys).split(/(?<=.)\+(?=.)/).map((key) => make("kbd", { text: key }))),
+        make("dt", {}, ...inWords(keys).split(/(?<=.)\+(?=.)/).map((key) => make("kbd", { text: key }))),
         make("dd", { text: what }),
       ]))));
   return dialog("Keys", [make("div", { class: "keys" }, ...parts)], { wide: true });
@@ -223,7 +223,7 @@ export function startKeys() {
   box.addEventListener("pointermove", () => { byKeys = false; }, { passive: true });
   for (const node of document.querySelectorAll("[data-key]")) {
     const [, keys] = ACTIONS[node.dataset.key];
-    node.title = `${node.getAttribute("aria-label") ?? node.textContent.trim()} (${shown(keys)})`;
+    node.title = `${node.getAttribute("aria-label") ?? node.textContent.trim()} (${inWords(keys)})`;
     node.setAttribute("aria-keyshortcuts", keys.replace("Mod", "Control"));
   }
   byId("help").addEventListener("click", showHelp);

@@ -1,4 +1,4 @@
-// The list of layers with their opacity, and which labels are shown.
+// The list of layers with their opacity, and which labels they are of.
 
 import { byId, drawIcons, fill, make } from "./dom.js";
 import { refresh, showLayer } from "./spread.js";

@@ -88,7 +88,7 @@ export class Paint {
   }
 }
 
-/** On a photograph that is shown smaller than it is, a line never gets thinner than a pixel. */
+/** On a photograph that is drawn smaller than it is, a line never gets thinner than a pixel. */
 export const scaledWidth = (width, scale) => (scale === 1 ? width : Math.max(1, width * scale));
 
 /** [low, high] of x on the height y that lies within `radius` of the segment a-b; low > high where none does. */
