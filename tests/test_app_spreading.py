@@ -161,3 +161,25 @@ def test_a_class_lies_within_its_bounds() -> None:
     assert np.allclose(margin, [[0.4, 0.4, 0.3, 0.3]] * 2)
     label, margin = best_two(probability, [0, 1], (2, 4), {0: left, 1: left})
     assert (label == [[1, 1, 254, 254]] * 2).all() and (margin[:, 2:] == 0).all()
+
+
+def test_what_does_not_fit_into_a_request_is_remembered_in_the_background(
+    spreading: Spreading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    from spml.app import spreading as module
+
+    spreading.labels("a.png")
+    monkeypatch.setattr(module, "BUDGET", -1.0)
+    draw(spreading, "red", 10)
+    draw(spreading, "blue", 50, "b.png")
+    found = spreading.labels("a.png", others=False)
+    assert found is not None and (found.label == 0).all()  # its own strokes in any case
+    monkeypatch.setattr(module, "BUDGET", 1.0)
+    end = time.monotonic() + 20
+    while spreading._behind:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    both = spreading.labels("a.png")
+    assert both is not None and set(np.unique(both.label)) == {0, 1}

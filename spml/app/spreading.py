@@ -16,13 +16,14 @@ import spml
 from spml.app.images import Images
 from spml.app.labels import resized
 from spml.app.state import Class, Drawing, State
-from spml.app.store import Store
+from spml.app.store import NOBODY, Store
 from spml.app.strokes import boxes, paint, scaled
 from spml.classes import MAX_CLASSES, UNLABELLED
 from spml.errors import UserError
 from spml.records import hash_array
 
-PHOTOS, RESULTS = 12, 12  # held in memory
+PHOTOS, RESULTS = 8, 6  # held in memory
+BUDGET = 0.3  # seconds that a request spends on remembering other images
 CANDIDATES = 24  # images that a suggestion looks at
 PATIENCE = 0.5  # seconds without a request until features are computed ahead again
 
@@ -89,11 +90,13 @@ class Spreading:
         self._spreader: Any = None
         self._ready = threading.Event()
         self._lock = threading.RLock()  # of the Spreader and of what is remembered
+        self._looking = threading.Lock()  # of the photos that are held
         self._slots: dict[str, int] = {}  # key of a class to the Spreader's id for it
         self._remembered: dict[str, Drawing] = {}  # what was read, by name
         self._taught: set[str] = set()  # those of them that say anything
         self._knowledge = 0  # counts what was remembered and forgotten
         self._photos, self._results, self._paint = _Recent(PHOTOS), _Recent(RESULTS), _Recent(PHOTOS)
+        self._behind = True  # some image's strokes are not remembered yet
         self._busy, self._current = 0.0, ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="features", daemon=True)
@@ -135,7 +138,7 @@ class Spreading:
         with self._lock:
             self._check(name, version)
             state = self.store.state
-            self._remember_all(state)
+            self._remember_all(state, name)
             knowledge = self._knowledge if others else 0
             kept = self._locked(name, state, (photo.shape[0], photo.shape[1]))
             stamp = None if kept is None else hash_array(kept)
@@ -144,20 +147,22 @@ class Spreading:
                 self._results.move_to_end(key)
                 return self._results[key]
             found = self._spread(name, photo, state, others, crf)
-            if found is not None:
-                if kept is not None:
-                    found = _with(found, kept, paint_small(state.drawing(name), state.ids, self.ratio(name), photo))
-                self.sure[name] = found.sure
+            if found is None:
+                self.sure.pop(name, None)
+                return self._results.put(key, None)
+            if kept is not None:
+                found = _with(found, kept, paint_small(state.drawing(name), state.ids, self.ratio(name), photo))
+            self.sure[name] = found.sure
             return self._results.put(key, found)
 
     def photo(self, name: str) -> np.ndarray:
         """(h, w, 3) uint8, at most 2048 pixels long. Raises UserError."""
         stamp = self.images.entry(name).stamp
-        with self._lock:
+        with self._looking:
             held = self._photos.get((name, stamp))
         if held is None:
             held = self.images.photo(name)
-            with self._lock:
+            with self._looking:
                 self._photos.put((name, stamp), held)
         return held
 
@@ -232,8 +237,12 @@ class Spreading:
 
     # what is remembered
 
-    def _remember_all(self, state: State) -> None:
-        """Bring what the Spreader knows to what the store holds."""
+    def _remember_all(self, state: State, first: str | None = None) -> None:
+        """Bring what the Spreader knows to what the store holds.
+
+        Of hundreds of images at the start it takes what it can in a moment, and `first` in any case; the thread in the
+        background does the rest.
+        """
         for key in [key for key in self._slots if key not in state.ids]:
             for name, drawing in list(self._remembered.items()):
                 if any(one.key == key for one in drawing.strokes):
@@ -242,9 +251,14 @@ class Spreading:
         for key in state.ids:
             if key not in self._slots:
                 self._slots[key] = min(set(range(MAX_CLASSES)) - set(self._slots.values()))
-        changed = [name for name, drawing in state.drawings.items() if self._is_new(name, drawing)]
-        for name in changed:
+        end = time.monotonic() + BUDGET
+        changed = {name for name, drawing in state.drawings.items() if self._is_new(name, drawing)}
+        for name in sorted(changed, key=lambda one: one != first):
+            if name != first and time.monotonic() > end:
+                self._behind = True
+                return
             self._remember(name, state.drawing(name))
+        self._behind = False
 
     def _is_new(self, name: str, drawing: Drawing) -> bool:
         held = self._remembered.get(name)
@@ -301,6 +315,9 @@ class Spreading:
             self.publish("message", {"text": self.error})
             return
         while not self._stop.is_set():
+            if self._behind:
+                self._catch_up()
+                continue
             name = self._next()
             if name is None:
                 self._stop.wait(PATIENCE)
@@ -312,6 +329,16 @@ class Spreading:
                     self.publish("message", {"text": f"{name}: {type(error).__name__}: {error}"[:300]})
             self.done.add(name)
             self.publish("features", self.progress)
+
+    def _catch_up(self) -> None:
+        """Remember some more images, and tell the pages once all are."""
+        with self._lock:
+            before = self._knowledge
+            self._remember_all(self.store.state)
+            done = not self._behind and self._knowledge > before
+        if done:
+            content = {"images": None, "classes": False, "seq": self.store.seq, "client": NOBODY}
+            self.publish("changed", content)
 
     def _next(self) -> str | None:
         """The next image without features, from the one that the user looks at; None while a request is recent."""
