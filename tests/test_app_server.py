@@ -118,6 +118,8 @@ def test_three_strokes_label_the_image_and_the_next(page: Page, keys: dict[str, 
     other = pixels(page.get("/api/images/deep/c.png/labels"))
     assert (other[:, :24] == 0).mean() > 0.9 and (other[:, 40:] == 1).mean() > 0.9
     assert page.get("/api/images/deep/c.png/labels?others=0").status_code == 204
+    refined = pixels(page.get("/api/images/a.png/labels?crf=1"))
+    assert (refined[:, :30] == 0).all() and (refined[:, 34:] == 1).all()
     margin = pixels(page.get("/api/images/a.png/margin"))
     assert margin.shape == SIZE and margin[20, 10] == 255
     assert page.get("/api/next").json()["name"] in ("b.png", "deep/c.png")

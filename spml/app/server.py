@@ -1,13 +1,11 @@
 """The web server of the studio: what each address answers."""
 
-import json
 import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -18,12 +16,11 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from spml.app.answers import answer, bug, flag, has, is_on, number, png, refusal, told
 from spml.app.events import Hub
 from spml.app.exchange import export_archive, import_file
 from spml.app.guard import Guard, Refused
-from spml.app.images import PHOTO_SIDE, THUMB_SIDE, Missing
-from spml.app.spreading import Outdated
-from spml.app.state import BadEdit
+from spml.app.images import PHOTO_SIDE, THUMB_SIDE
 from spml.app.strokes import short
 from spml.app.studio import Studio
 from spml.errors import UserError
@@ -47,7 +44,7 @@ def build_app(studio: Studio, hub: Hub, host: str = "127.0.0.1", token: str | No
         await run_in_threadpool(studio.close)
 
     pages = Pages(studio, hub)
-    app = Starlette(routes=pages.routes(), lifespan=life, exception_handlers={Exception: _bug, HTTPException: _http})
+    app = Starlette(routes=pages.routes(), lifespan=life, exception_handlers={Exception: bug, HTTPException: refusal})
     return Guard(app, host, token)
 
 
@@ -113,7 +110,7 @@ class Pages:
         return self.studio.overview()
 
     def images(self, request: Request) -> Any:
-        start, count = _number(request, "start", 0, 10**9), _number(request, "count", 200, MAX_COUNT)
+        start, count = number(request, "start", 0, 10**9), number(request, "count", 200, MAX_COUNT)
         order = request.query_params.get("order", "name")
         if order not in ("name", "sure", "todo"):
             raise UserError(f"order: expected name, sure or todo, got {short(order)}")
@@ -133,7 +130,7 @@ class Pages:
         tag = hash_json([entry.name, entry.stamp, side])
         headers = {"Cache-Control": "private, max-age=0, must-revalidate", "ETag": f'"{tag}"'}
         headers["X-Scale"] = f"{images.photo_size(name)[1] / images.size(name)[1]:.9g}"
-        if _has(request, tag):
+        if has(request, tag):
             return Response(status_code=304, headers=headers)
         content, kind = images.picture(name, side, self.studio.home / "pictures")
         return Response(content, media_type=kind, headers=headers)
@@ -155,17 +152,17 @@ class Pages:
 
     def _layer(self, request: Request, layer: Callable[[Any], np.ndarray]) -> Response:
         start, name = time.perf_counter(), request.path_params["name"]
-        version = _number(request, "version", 0, 1 << 60) if "version" in request.query_params else None
+        version = number(request, "version", 0, 1 << 60) if "version" in request.query_params else None
         now = self.studio.store.version(name)
         source = request.query_params.get("from", "spread")
-        found = self.studio.labels(name, source, _flag(request, "others", True), _flag(request, "crf", False), version)
+        found = self.studio.labels(name, source, flag(request, "others", True), flag(request, "crf", False), version)
         headers = {"Cache-Control": "private, no-cache", "X-Version": str(now)}
         if found is None:
             return Response(status_code=204, headers=headers)
         pixels = layer(found)
         tag = hash_array(pixels)
         headers |= {"ETag": f'"{tag}"', "X-Sure": f"{found.sure:.4f}"}
-        content = b"" if _has(request, tag) else png(pixels)
+        content = b"" if has(request, tag) else png(pixels)
         headers["X-Ms"] = f"{1000 * (time.perf_counter() - start):.0f}"
         if not content:
             return Response(status_code=304, headers=headers)
@@ -184,7 +181,7 @@ class Pages:
         name = request.path_params["name"]
         self.studio.images.entry(name)
         source = content.get("from", "spread")
-        self.studio.accept(name, source, _is_on(content, "others", True), _is_on(content, "crf", False))
+        self.studio.accept(name, source, is_on(content, "others", True), is_on(content, "crf", False))
         return {"labels": "accepted"}
 
     def take_back(self, request: Request) -> Any:
@@ -233,13 +230,13 @@ class Pages:
             content = await request.body()
             return JSONResponse(await run_in_threadpool(import_file, self.studio, content, form, name))
         except UserError as error:
-            return _told(error)
+            return told(error)
         except ClientDisconnect:
             return Response(status_code=400)
 
     def export(self, request: Request) -> Response:
         form = request.query_params.get("format", "folder")
-        path = export_archive(self.studio, form, _flag(request, "images", False))
+        path = export_archive(self.studio, form, flag(request, "images", False))
         name = f"{self.studio.images.folder.name}-{form}.zip".encode("ascii", "replace").decode().replace('"', "_")
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return FileResponse(path, media_type="application/zip", headers=headers, background=BackgroundTask(path.unlink))
@@ -248,91 +245,3 @@ class Pages:
         """Server-sent events."""
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(self.hub.listen(), media_type="text/event-stream", headers=headers)
-
-
-def answer(call: Callable[..., Any], body: bool = False) -> Callable[..., Any]:
-    """An endpoint that runs `call` in a thread and turns mistakes into one line of JSON.
-
-    Args:
-        body: the request brings a JSON object, the second argument.
-    """
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            arguments = [await _json(request)] if body else []
-            found = await run_in_threadpool(call, request, *arguments)
-        except UserError as error:
-            return _told(error)
-        except ClientDisconnect:
-            return Response(status_code=400)
-        return found if isinstance(found, Response) else JSONResponse(found, headers={"Cache-Control": "no-store"})
-
-    return endpoint
-
-
-def _told(error: UserError) -> Response:
-    """One line of JSON, and the status that fits."""
-    status = {Missing: 404, Outdated: 409}.get(type(error), 400)
-    place = {"index": error.index} if isinstance(error, BadEdit) else {}
-    return JSONResponse({"error": str(error), **place}, error.status if isinstance(error, Refused) else status)
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
-        raise Refused(415, f"Content-Type: expected application/json, got {short(kind)}")
-    content = await request.body()
-    try:
-        found = json.loads(content or b"{}", parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"expected JSON: {str(error)[:100]}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"expected a JSON object, got {short(found)}")
-    return found
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no number")
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """A PNG of (h, w) or (h, w, 3) uint8 RGB, quickly made."""
-    pixels = pixels if pixels.ndim == 2 else pixels[..., ::-1]
-    done, content = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    assert done
-    return content.tobytes()
-
-
-def _has(request: Request, tag: str) -> bool:
-    """Whether the browser holds this already."""
-    return f'"{tag}"' in request.headers.get("if-none-match", "")
-
-
-def _number(request: Request, name: str, default: int, most: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
-        raise UserError(f"{name}: expected a whole number up to {most}, got {short(text)}")
-    return int(text)
-
-
-def _flag(request: Request, name: str, default: bool) -> bool:
-    text = request.query_params.get(name, str(int(default)))
-    if text not in ("0", "1"):
-        raise UserError(f"{name}: expected 0 or 1, got {short(text)}")
-    return text == "1"
-
-
-def _is_on(content: dict[str, Any], name: str, default: bool) -> bool:
-    value = content.get(name, default)
-    if value not in (True, False):
-        raise UserError(f"{name}: expected true or false, got {short(value)}")
-    return bool(value)
-
-
-def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
-
-
-def _bug(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": f"a mistake of the studio: {type(error).__name__}"}, 500)

@@ -2,19 +2,16 @@
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 import spml
 from spml.app.images import Images
 from spml.app.labels import resized
+from spml.app.layers import Labels, Recent, main_colours, paint_small, with_kept
 from spml.app.state import Class, Drawing, State
 from spml.app.store import NOBODY, Store
 from spml.app.strokes import boxes, paint, scaled
@@ -30,35 +27,6 @@ PATIENCE = 0.5  # seconds without a request until features are computed ahead ag
 
 class Outdated(UserError):
     """A request for an image that has changed since."""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What an image is labelled with: ids of the classes of that time, 254 none."""
-
-    label: np.ndarray  # (h, w) uint8, of the photo's size
-    margin: np.ndarray  # (h, w) float32, 0..1
-    tag: str  # another tag, another result
-
-    @cached_property
-    def sure(self) -> float:
-        """The mean margin."""
-        return float(self.margin.mean())
-
-
-class _Recent(OrderedDict[Hashable, Any]):
-    """The last results, at most `size` of them."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def put(self, key: Hashable, value: Any) -> Any:
-        self[key] = value
-        self.move_to_end(key)
-        while len(self) > self.size:
-            self.popitem(last=False)
-        return value
 
 
 class Spreading:
@@ -95,7 +63,7 @@ class Spreading:
         self._remembered: dict[str, Drawing] = {}  # what was read, by name
         self._taught: set[str] = set()  # those of them that say anything
         self._knowledge = 0  # counts what was remembered and forgotten
-        self._photos, self._results, self._paint = _Recent(PHOTOS), _Recent(RESULTS), _Recent(PHOTOS)
+        self._photos, self._results, self._paint = Recent(PHOTOS), Recent(RESULTS), Recent(PHOTOS)
         self._behind = True  # some image's strokes are not remembered yet
         self._busy, self._current = 0.0, ""
         self._stop = threading.Event()
@@ -151,7 +119,7 @@ class Spreading:
                 self.sure.pop(name, None)
                 return self._results.put(key, None)
             if kept is not None:
-                found = _with(found, kept, paint_small(state.drawing(name), state.ids, self.ratio(name), photo))
+                found = with_kept(found, kept, paint_small(state.drawing(name), state.ids, self.ratio(name), photo))
             self.sure[name] = found.sure
             return self._results.put(key, found)
 
@@ -171,18 +139,9 @@ class Spreading:
         return self.images.photo_size(name)[1] / self.images.size(name)[1]
 
     def embedding(self, name: str) -> np.ndarray:
-        """(h, w, 3) uint8: the three main directions of an image's features as colours, enlarged to the photo."""
+        """(h, w, 3) uint8: the main directions of an image's features as colours. Raises UserError."""
         photo = self.photo(name)
-        _, field = self._loaded().features(photo)
-        size = field.size
-        planes = [cv2.resize(plane, size[::-1]) for level in field.levels[:-1] for plane in level.float().cpu().numpy()]
-        rows = np.stack(planes, -1).reshape(-1, len(planes))
-        rows = rows - rows.mean(0)
-        _, direction = np.linalg.eigh(rows.T @ rows)
-        colour = rows @ direction[:, :-4:-1]
-        low, high = np.percentile(colour, [1, 99], axis=0)
-        colour = np.clip((colour - low) / np.maximum(high - low, 1e-9), 0, 1).reshape(*size, -1)
-        return cv2.resize((255 * colour).astype(np.uint8), photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        return main_colours(self._loaded().features(photo)[1], (photo.shape[0], photo.shape[1]))
 
     def suggest(self, skip: set[str], rng: np.random.Generator) -> tuple[str, float] | None:
         """Of some images outside of `skip`, the least sure by what all strokes say; None where nothing can be said."""
@@ -223,7 +182,7 @@ class Spreading:
         table = np.full(256, UNLABELLED, np.uint8)
         for key, slot in slots.items():
             table[slot] = state.ids[key]
-        return Labels(table[found.label], found.margin, f"{time.monotonic_ns():x}")
+        return Labels(table[found.label], found.margin)
 
     def _locked(self, name: str, state: State, size: tuple[int, int]) -> np.ndarray | None:
         """(h, w) uint8: the accepted pixels of locked classes, which keep their class, else 254; None without any."""
@@ -347,14 +306,3 @@ class Spreading:
         names = list(self.images.entries)
         start = names.index(self._current) if self._current in self.images.entries else 0
         return next((name for name in [*names[start:], *names[:start]] if name not in self.done), None)
-
-
-def paint_small(drawing: Drawing, ids: dict[str, int], ratio: float, photo: np.ndarray) -> np.ndarray:
-    """What is drawn on an image, at the photo's size."""
-    return paint([scaled(stroke, ratio) for stroke in drawing.strokes], ids, (photo.shape[0], photo.shape[1]))
-
-
-def _with(found: Labels, kept: np.ndarray, strokes: np.ndarray) -> Labels:
-    """The labels, but `kept` (h, w) where it is a class and no stroke lies."""
-    stays = (kept < MAX_CLASSES) & (strokes >= MAX_CLASSES)
-    return Labels(np.where(stays, kept, found.label), np.where(stays, np.float32(1), found.margin), found.tag)

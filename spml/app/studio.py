@@ -15,7 +15,8 @@ from spml.app.adopt import add_classes, adopt
 from spml.app.files import Files
 from spml.app.images import Images
 from spml.app.labels import resized
-from spml.app.spreading import Labels, Spreading
+from spml.app.layers import Labels
+from spml.app.spreading import Spreading
 from spml.app.store import NOBODY, Change, Store
 from spml.app.strokes import paint, short
 from spml.app.training import Training
@@ -205,7 +206,7 @@ class Studio:
         label = self.files.accepted(name, self.store.state.classes)
         if label is None:
             return None
-        return Labels(resized(label, size), np.ones(size, np.float32), f"{self.store.seq}")
+        return Labels(resized(label, size), np.ones(size, np.float32))
 
     def accept(self, name: str, source: str, others: bool, crf: bool) -> None:
         """Make the labels of an image its pseudo labels. Raises UserError where there are none."""

@@ -16,15 +16,14 @@ from typing import IO, Any
 import numpy as np
 
 import spml
-from spml.app.files import ACCEPTED, Files, boxes_of
+from spml.app.annotation import write_job
+from spml.app.files import ACCEPTED, Files
 from spml.app.images import Images
-from spml.app.job import Wishes, build_config, form, read_wishes
+from spml.app.job import Wishes, form, read_wishes
 from spml.app.labels import read_label, resized
-from spml.app.spreading import Labels
-from spml.app.state import State
+from spml.app.layers import Labels
 from spml.app.store import NOBODY, Store
-from spml.app.strokes import paint, short
-from spml.classes import MAX_CLASSES
+from spml.app.strokes import short
 from spml.data.samples import read_label as read_png
 from spml.errors import UserError
 from spml.files import read_json, write_atomically, write_json
@@ -186,7 +185,7 @@ class Training:
         if label is None or not margin.is_file():
             return None
         sure = resized(read_png(margin), size).astype(np.float32) / 255
-        return Labels(resized(label, size), sure, f"{run.name}")
+        return Labels(resized(label, size), sure)
 
     def _predicted(self) -> Path | None:
         """The newest run with predictions."""
@@ -206,47 +205,10 @@ class Training:
 
     def _prepare(self, wishes: Wishes) -> Path:
         """Write down the job and the annotation of this moment. Raises UserError."""
-        state, runs = self.store.state, self._runs()
-        if len(state.classes) < 2:
-            raise UserError(f"train: expected at least 2 classes, got {len(state.classes)}")
+        runs = self._runs()
         run = self.folder / str(int(runs[-1].name) + 1 if runs else 1)
-        names = run / "classes.txt"
-        _write_text(names, "".join(f"{one.name}\n" for one in state.classes))
-        build_config(wishes, wishes.steps, names, state.background, True)
-        samples = [one for name in self.images.entries if (one := self._sample(name, state, run)) is not None]
-        learned = {index for one in samples for index in one.pop("ids")}
-        if len(learned) < 2:
-            raise UserError(f"train: expected strokes of at least 2 classes, got {len(learned)}")
-        pictures = [name for name in self.images.entries if self.images.error(name) is None]
-        classes = [one.as_json(index) for index, one in enumerate(state.classes)]
-        job = {"wishes": wishes.as_json(), "classes": classes, "background": state.background}
-        write_json(run / "job.json", {**job, "samples": samples, "images": pictures})
+        write_job(run, wishes, self.store.state, self.images, self.files)
         return run
-
-    def _sample(self, name: str, state: State, run: Path) -> dict[str, Any] | None:
-        """What is known of an image: its accepted labels with its strokes on them, and its tags; None where nothing."""
-        drawing = state.drawing(name)
-        if self.images.error(name) is not None:
-            return None
-        accepted = self.files.accepted(name, state.classes)
-        if accepted is None and not drawing.strokes and not drawing.tags:
-            return None
-        size = self.images.size(name)
-        label = paint(drawing.strokes, state.ids, size)
-        if accepted is not None and accepted.shape == size:
-            label = np.where(label < MAX_CLASSES, label, accepted)
-        found = sorted(set(np.unique(label).tolist()) - set(range(MAX_CLASSES, 256)))
-        if not found and not drawing.tags:
-            return None
-        path = run / "labels" / f"{self.images.entry(name).stem}.png"
-        content = _png(label)
-        write_atomically(path, lambda file: file.write(content))
-        tags = sorted({state.ids[key] for key in drawing.tags} | set(found)) if drawing.tags else None
-        if tags is not None and state.background in tags:
-            tags.remove(state.background)
-        boxes = boxes_of(drawing, state, size)
-        label_name = path.relative_to(run).as_posix()  # the folder may be moved before the run goes on
-        return {"name": name, "label": label_name, "tags": tags, "boxes": boxes, "ids": found}
 
     def _launch(self, run: Path) -> None:
         """Start the process, which gets the lock of the run from us, so that there is no moment without."""
@@ -294,14 +256,6 @@ class Training:
                     content = {"images": None, "classes": False, "seq": self.store.seq, "client": NOBODY}
                     self.publish("changed", content)
                 before = now
-
-
-def _png(label: np.ndarray) -> bytes:
-    import cv2
-
-    done, content = cv2.imencode(".png", label)
-    assert done
-    return content.tobytes()
 
 
 def _read(path: Path) -> dict[str, Any]:
