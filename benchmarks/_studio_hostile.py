@@ -5,6 +5,7 @@ import json
 import random
 import socket
 import struct
+import tempfile
 import time
 import zipfile
 import zlib
@@ -83,7 +84,7 @@ def body(draw: random.Random) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../../escaped.txt", "out")
-        archive.writestr("/tmp/escaped.txt", "out")
+        archive.writestr(f"{tempfile.gettempdir()}/escaped.txt", "out")
         archive.writestr("bomb.json", b"[" * 20_000_000)
     return draw.choice(
         [
@@ -191,4 +192,4 @@ def attack(count: int, seed: int, folder: Path, source: str) -> dict[str, Any]:
 def _outside(folder: Path, photos: Path) -> set[str]:
     """Files beside the folder, but the server's log."""
     found = {str(path) for path in folder.rglob("*") if not path.is_relative_to(photos) and path.name != "server.log"}
-    return found | {str(path) for path in Path("/tmp").glob("escaped*")}
+    return found | {str(path) for path in Path(tempfile.gettempdir()).glob("escaped*")}
