@@ -22,6 +22,7 @@ DEVELOPMENT = [
     *("pytest>=8", "pytest-xdist", "ruff==0.17.5", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"),
     "pycocotools",  # tests of the formats compare with it
     *("build", "setuptools>=68", "wheel"),  # a test builds the wheel without the network
+    *(*EXTRAS["studio"], "httpx"),  # tests ask the studio's server through its framework's client
 ]
 
 
@@ -49,7 +50,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["spml", "spml.*"]),
-    package_data={"spml": ["py.typed"]},
+    package_data={"spml": ["py.typed", "app/static/*", "app/static/**/*"]},
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["spml = spml.cli.main:entry"]},
     python_requires=">=3.10",

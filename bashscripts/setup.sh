@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The project's virtual environment: made on the first call, reused after. `bash bashscripts/setup.sh`, or source this
-# file and call `spml_setup [dev]`, which leaves the interpreter in $SPML_PYTHON; `dev` adds the tools of the tests.
+# file and call `spml_setup [dev|studio]`, which leaves the interpreter in $SPML_PYTHON; `dev` adds the tools of the tests,
+# `studio` what the page needs.
 # `spml_run` at the end is what the scripts of the pipelines call.
 #
 #   PYTHON=python3.12    use this interpreter instead of the first of 3.10 to 3.13 on PATH
@@ -69,7 +70,10 @@ spml_setup() {
   elif [ "$(cat "$venv/stamp-$kind" 2>/dev/null)" = "$stamp" ]; then
     return 0
   fi
-  if [ "$kind" = dev ]; then project=".[dev]"; fi
+  case $kind in
+    dev) project=".[dev]" ;;
+    studio) project=".[studio,pretrained,oversegment]" ;;
+  esac
   _spml_say "installing the packages of requirements.txt and setup.py ($kind); the first time takes minutes"
   if ! (cd "$SPML_ROOT" && _spml_pip "$venv/install.log" -r requirements.txt -e "$project"); then
     tail -n 15 "$venv/install.log" >&2

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1] / "spml"
 # From top to bottom; packages of one row may import each other from left to right only.
 ORDER = (
     ("__main__",),
-    ("app", "cli"),
+    ("cli", "app"),
     ("pipelines",),
     ("engine", "pseudo"),
     ("inference",),

@@ -40,6 +40,7 @@ COMMANDS = {
     "check": Command("check", "what a data root lacks"),
     "shapes": Command("shapes", "the built-in data"),
     "split": Command("split", "a list to choose settings on, taken out of a training list"),
+    "studio": Command("studio", "strokes in a browser, the folder labelled"),
     "import": Command("import_", "annotations of labelme, CVAT, COCO, VOC, YOLO, Cityscapes into a folder"),
     "export": Command("export", "a folder's strokes and labels in the format of another tool"),
     "prepare lists": Command("prepare_lists", "data lists of VOC or DensePose"),

@@ -21,6 +21,7 @@ KINDS = {"brush": 1, "line": 2, "point": 1, "box": 2, "polygon": 3, "erase": 1} 
 WEAK = ("brush", "line", "point", "box")  # kinds that leave pixels of their object without a label
 BOX_SHARE = 0.5  # of a box's sides: the axes of the ellipse inside it that has its class
 REACH = 64  # pixels: a longer piece of a line is painted in parts, whose windows are small
+CELLS = 1 << 20  # pixels of windows that are computed at once
 
 
 @dataclass(frozen=True)
@@ -146,38 +147,62 @@ def _paint_ellipse(corners: Array, inside: Array) -> None:
 
 
 def _paint_line(points: Array, width: float, inside: Array) -> None:
-    """The pixels of a line through points (N, 2)."""
-    pieces = zip(points[:-1], points[1:], strict=True) if len(points) > 1 else [(points[0], points[0])]
-    for start, end in pieces:
-        _paint_thin(start, end, inside)
-        if width > 1:
-            parts = max(1, math.ceil(np.abs(end - start).max() / REACH))
-            for part in range(parts):
-                _paint_piece(start, end, (part / parts, (part + 1) / parts), width / 2, inside)
+    """The pixels of a line through points (N, 2). All pieces are computed at once: a hand's brush has hundreds."""
+    start, end = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
+    _paint_thin(start, end, inside)
+    if width > 1:
+        _paint_thick(start, end, width / 2, inside)
 
 
 def _paint_thin(start: Array, end: Array, inside: Array) -> None:
-    """A line one pixel wide, as a page draws it.
+    """Lines one pixel wide, as a page draws them, from `start` to `end` (N, 2).
 
     Between the pixels under both ends, dx columns and dy rows apart, lie n + 1 pixels, n the larger of |dx| and |dy|:
     pixel k is k dx / n columns and k dy / n rows on, rounded, halves up.
     """
     first, last = np.floor(start).astype(np.int64), np.floor(end).astype(np.int64)
-    step = last - first
-    count = max(1, int(np.abs(step).max()))
-    k = np.arange(int(np.abs(step).max()) + 1)[:, None]
-    column, row = (first + (2 * k * step + count) // (2 * count)).T
+    piece, k, count = _parts(np.abs(last - first).max(1) + 1)
+    n = np.maximum(1, count - 1)[:, None]
+    column, row = (first[piece] + (2 * k[:, None] * (last - first)[piece] + n) // (2 * n)).T
     within = (column >= 0) & (row >= 0) & (column < inside.shape[1]) & (row < inside.shape[0])
     inside[row[within], column[within]] = True
 
 
-def _paint_piece(start: Array, end: Array, part: tuple[float, float], radius: float, inside: Array) -> None:
-    """The pixels within `radius` of the `part` (from, to, of 0..1) of a straight line."""
-    step = end - start
-    ends = np.stack([start + part[0] * step, start + part[1] * step])
-    rows, columns = _window(ends.min(0) - radius, ends.max(0) + radius, (inside.shape[0], inside.shape[1]))
-    x = np.arange(columns.start, columns.stop) + 0.5 - start[0]
-    y = np.arange(rows.start, rows.stop)[:, None] + 0.5 - start[1]
-    length = float(step @ step)
-    place = np.clip((x * step[0] + y * step[1]) / length, *part) if length else np.zeros((1, 1))
-    inside[rows, columns] |= (x - place * step[0]) ** 2 + (y - place * step[1]) ** 2 <= radius**2
+def _paint_thick(start: Array, end: Array, radius: float, inside: Array) -> None:
+    """The pixels within `radius` of straight lines (N, 2), each in parts of at most REACH, whose windows are small."""
+    piece, k, count = _parts(np.maximum(1, np.ceil(np.abs(end - start).max(1) / REACH)).astype(np.int64))
+    start, step = start[piece], (end - start)[piece]
+    low, high = (k / count)[:, None], ((k + 1) / count)[:, None]
+    one, other = start + low * step, start + high * step
+    corner = np.floor(np.minimum(one, other) - radius).astype(np.int64)
+    side = int(np.abs(other - one).max() + 2 * radius) + 3
+    batch = max(1, CELLS // side**2)
+    for begin in range(0, len(piece), batch):
+        some = slice(begin, begin + batch)
+        _paint_windows(start[some], step[some], low[some], high[some], corner[some], side, radius, inside)
+
+
+def _paint_windows(
+    start: Array, step: Array, low: Array, high: Array, corner: Array, side: int, radius: float, inside: Array
+) -> None:
+    """The pixels within `radius` of the parts from `low` to `high` (N, 1), of 0..1, of straight lines (N, 2).
+
+    Args:
+        corner: (N, 2) column and row from which on a window of `side` pixels holds them.
+    """
+    column, row = (corner[:, axis, None] + np.arange(side) for axis in (0, 1))  # (N, side)
+    x, y = (column + 0.5 - start[:, :1])[:, None, :], (row + 0.5 - start[:, 1:])[:, :, None]
+    step_x, step_y = step[:, :1, None], step[:, 1:, None]
+    length = step_x**2 + step_y**2
+    place = np.clip((x * step_x + y * step_y) / np.where(length > 0, length, 1), low[:, :, None], high[:, :, None])
+    near = (x - place * step_x) ** 2 + (y - place * step_y) ** 2 <= radius**2
+    near &= ((row >= 0) & (row < inside.shape[0]))[:, :, None]
+    near &= ((column >= 0) & (column < inside.shape[1]))[:, None, :]
+    piece, down, right = near.nonzero()
+    inside[row[piece, down], column[piece, right]] = True
+
+
+def _parts(counts: Array) -> tuple[Array, Array, Array]:
+    """For pieces of `counts` parts each: of every part its piece, its place from 0 on, and how many the piece has."""
+    piece = np.repeat(np.arange(len(counts)), counts)
+    return piece, np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts), counts[piece]

@@ -1,6 +1,7 @@
 """Frozen features of images, computed once: in memory by the image's content, on disk beside a record."""
 
 import io
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def _position(grid: tuple[int, int], device: torch.device) -> Tensor:
 
 
 class FeatureCache:
-    """Features of images, each computed once.
+    """Features of images, each computed once. Threads may share it: one reads while another computes.
 
     Args:
         extract: makes them.
@@ -100,6 +101,8 @@ class FeatureCache:
         self.extract, self.folder = extract, None if folder is None else Path(folder)
         self.held: OrderedDict[str, Field] = OrderedDict()
         self.bytes = 0
+        self._lock = threading.Lock()  # of what is held, and never while features are computed
+        self._working: dict[str, threading.Lock] = {}  # of what is being computed
         if self.folder is not None:
             settings = {"levels": LEVEL_WEIGHTS, "position": POSITION, "whole": WHOLE, "stride": STRIDE}
             records.start(
@@ -109,20 +112,32 @@ class FeatureCache:
     def __call__(self, image: np.ndarray) -> tuple[str, Field]:
         """The key of an image (H, W, 3) uint8, a hash of its pixels, and its features."""
         key = records.hash_array(image)
-        if key in self.held:
-            self.held.move_to_end(key)
-            return key, self.held[key]
+        with self._lock:
+            if key in self.held:
+                self.held.move_to_end(key)
+                return key, self.held[key]
+            working = self._working.setdefault(key, threading.Lock())
+        with working:  # another thread that asks for the same waits for it
+            return key, self._found(key, image)
+
+    def _found(self, key: str, image: np.ndarray) -> Field:
+        """Read or computed, and held from now on."""
+        with self._lock:
+            if key in self.held:
+                return self.held[key]
         path = None if self.folder is None else self.folder / f"{key}.features"
         field = None if path is None else _read(path, self.extract.device)
         if field is None:
             field = self.extract(image)
             if path is not None:
                 _write(path, field)
-        self.held[key] = field
-        self.bytes += _bytes(field)
-        while self.bytes > MEMORY_BYTES and len(self.held) > 1:
-            self.bytes -= _bytes(self.held.popitem(last=False)[1])
-        return key, field
+        with self._lock:
+            self._working.pop(key, None)
+            self.held[key] = field
+            self.bytes += _bytes(field)
+            while self.bytes > MEMORY_BYTES and len(self.held) > 1:
+                self.bytes -= _bytes(self.held.popitem(last=False)[1])
+        return field
 
 
 def _bytes(field: Field) -> int:

@@ -1,6 +1,6 @@
 """`Spreader`: a few strokes in, labels of the whole image and of all others out, while the user watches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -50,10 +50,6 @@ class _Known:
     def classes(self) -> frozenset[int]:
         return frozenset(self.label.tolist())
 
-    @property
-    def evidence(self) -> dict[int, Tensor]:
-        return gather(self.feature, self.label)
-
 
 class Spreader:
     """Labels that spread from strokes by frozen features, in closed form.
@@ -88,6 +84,7 @@ class Spreader:
         self.features = FeatureCache(extractor, cache)
         self._known: dict[str, _Known] = {}
         self._total: Evidence = {}
+        self._latest: tuple[_Known, Evidence] | None = None
 
     def remember(self, image: Picture, strokes: str | Path | np.ndarray, name: str | None = None) -> None:
         """Learn from the strokes on an image, in place of what was remembered under its name before.
@@ -106,7 +103,7 @@ class Spreader:
         assert known is not None
         if len(known.label):
             self._known[name] = known
-            self._total = add(self._total, known.evidence)
+            self._total = add(self._total, self._evidence(known))
 
     def forget(self, name: str) -> None:
         """Take back what was remembered under a name, if there is anything."""
@@ -121,6 +118,7 @@ class Spreader:
         *,
         others: bool = True,
         complete: bool = False,
+        within: Mapping[int, np.ndarray] | None = None,
         crf: bool | DenseCRF = False,
     ) -> Prediction:
         """Label an image from its own strokes and from those of all other images that are remembered.
@@ -130,6 +128,8 @@ class Spreader:
             strokes: (H, W) uint8, or a PNG of them; None: those remembered of this image, if any.
             others: False: from its own strokes alone.
             complete: every class that the image shows has a stroke, so that no other class is looked for.
+            within: class id to (H, W) bool, where alone the class may lie, such as its boxes. A pixel where no class
+                may lie is 254.
             crf: refine by a dense CRF, of the released settings where this is True.
 
         Returns:
@@ -141,7 +141,7 @@ class Spreader:
         pixels = _pixels(image)
         ids, probability, known = self._scores(pixels, strokes, others, complete)
         said = None if known is None else known.strokes
-        return self._prediction(pixels, ids, probability.cpu().numpy(), said, crf)
+        return self._prediction(pixels, ids, probability.cpu().numpy(), said, within or {}, crf)
 
     def scores(
         self,
@@ -162,7 +162,7 @@ class Spreader:
         same = [one for one in self._known.values() if one.key == key]
         if known is None and same:
             known = same[-1]
-        own = known.evidence if known is not None else {}
+        own = self._evidence(known) if known is not None else {}
         elsewhere = self._without(same) if others else {}
         if not own and not elsewhere:
             where = "on this image or another" if others else "on this image, as others=False"
@@ -189,6 +189,12 @@ class Spreader:
         cell, label = thin(cell, label, EXAMPLES)
         return key, field, _Known(key, field.at(cell).half(), label, strokes)
 
+    def _evidence(self, known: _Known) -> Evidence:
+        """What an image's examples say. That of the latest is held: of all it would be gigabytes."""
+        if self._latest is None or self._latest[0] is not known:
+            self._latest = known, gather(known.feature, known.label)
+        return self._latest[1]
+
     @property
     def _limit(self) -> int:
         """Ids from here on say nothing."""
@@ -202,7 +208,7 @@ class Spreader:
         left = {key for one in self._known.values() if id(one) not in gone for key in one.classes}
         total = self._total
         for one in some:
-            total = add(total, one.evidence, -1)
+            total = add(total, self._evidence(one), -1)
         return {key: product for key, product in total.items() if key in left}
 
     def _prediction(
@@ -211,6 +217,7 @@ class Spreader:
         ids: Sequence[int],
         probability: np.ndarray,
         strokes: np.ndarray | None,
+        within: Mapping[int, np.ndarray],
         crf: bool | DenseCRF,
     ) -> Prediction:
         """Labels and margin at the image's size, with what the strokes say; all probabilities when asked for."""
@@ -220,26 +227,35 @@ class Spreader:
             working = ViewPlan((1.0,), False, 0, (0, 0), (0, 0), MAX_PIXELS["CRF"]).bounded(size)
             small = cv2.resize(pixels, working[::-1], interpolation=cv2.INTER_AREA)
             probability = refine(small, np.stack([_enlarged(plane, working) for plane in probability]))
-        label, margin = best_two(probability, ids, size)
+        label, margin = best_two(probability, ids, size, within)
         said = np.zeros(size, bool) if strokes is None else strokes < self._limit
         if strokes is not None:
             label = np.where(said | (strokes == IGNORE), strokes, label)
             margin = np.where(said, np.float32(1), margin)
         count = len(self.classes) or int(max(ids)) + 1
-        make = partial(_full, probability, ids, size, count, strokes, said)
+        make = partial(_full, probability, ids, size, count, strokes, said, within)
         return Prediction(label, make, None, self.classes, pixels, margin)
 
 
-def best_two(probability: np.ndarray, ids: Sequence[int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The label (H, W) uint8 and the margin (H, W) float32 of probabilities (k, h, w), enlarged one class at a time."""
-    best, second = np.full(size, -1, np.float32), np.zeros(size, np.float32)
-    label = np.zeros(size, np.uint8)
+def best_two(
+    probability: np.ndarray, ids: Sequence[int], size: tuple[int, int], within: Mapping[int, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The label (H, W) uint8 and the margin (H, W) float32 of probabilities (k, h, w), enlarged one class at a time.
+
+    A class lies `within` its (H, W) bool alone, if it has one; where no class may lie, the label is 254.
+    """
+    best, second = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    label = np.full(size, UNLABELLED, np.uint8)
     for index, plane in zip(ids, probability, strict=True):
-        plane = _enlarged(plane, size)
+        plane = _bounded(_enlarged(plane, size), index, within or {})
         np.maximum(second, np.minimum(best, plane), out=second)
         label[plane > best] = index
         np.maximum(best, plane, out=best)
     return label, best - second
+
+
+def _bounded(plane: np.ndarray, index: int, within: Mapping[int, np.ndarray]) -> np.ndarray:
+    return np.where(within[index], plane, np.float32(0)) if index in within else plane
 
 
 def _enlarged(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -255,11 +271,12 @@ def _full(
     count: int,
     strokes: np.ndarray | None,
     said: np.ndarray,
+    within: Mapping[int, np.ndarray],
 ) -> np.ndarray:
-    """(K, H, W) float32: 0 for classes that no stroke named, 1 for what the strokes say."""
+    """(K, H, W) float32: 0 for classes that no stroke named or that may not lie there, 1 for what the strokes say."""
     full = np.zeros((count, *size), np.float32)
     for index, plane in zip(ids, probability, strict=True):
-        full[index] = _enlarged(plane, size)
+        full[index] = _bounded(_enlarged(plane, size), index, within)
     if strokes is not None:
         full[:, said] = 0
         rows, columns = said.nonzero()

@@ -1,0 +1,1 @@
+"""The studio: strokes in a browser, the folder labelled. `spml studio FOLDER` opens it."""
