@@ -23,6 +23,7 @@ DEVELOPMENT = [
     "pycocotools",  # tests of the formats compare with it
     *("build", "setuptools>=68", "wheel"),  # a test builds the wheel without the network
     *(*EXTRAS["studio"], "httpx"),  # tests ask the studio's server through its framework's client
+    "playwright",  # tests drive the studio's page in Debian's Chromium, if it is there
 ]
 
 
