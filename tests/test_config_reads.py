@@ -24,7 +24,7 @@ def keys_read(sources: Mapping[str, str]) -> set[str]:
     """`section.key` of each read like `config.train.seed`, `train.seed` or `options["seed"]`, given `path -> code`.
 
     A name stands for a section where it is called so, where a section is assigned to it, and where it is a parameter
-    of a function that is called with a section.
+    of a function that is called with a section; `config` never does.
     """
     modules = {path: ast.parse(code) for path, code in sources.items()}
     functions = defaultdict(list)
@@ -40,7 +40,7 @@ def keys_read(sources: Mapping[str, str]) -> set[str]:
             for variable, value in [*_assigned(module), *_passed(module, path, functions)]:
                 where, name = variable if isinstance(variable, tuple) else (path, variable)
                 section = _section(value, path, names)
-                if section:
+                if section and name != "config":
                     names[where, name] = section
     found = set()
     for path, module in modules.items():
