@@ -103,3 +103,14 @@ def test_twelve_megapixels_in_seconds() -> None:
     assert (points(mask, seed=1) != UNLABELLED).sum() > 50
     for box in boxes(mask)[:3]:
         assert (mask[box.y0 : box.y1, box.x0 : box.x1] == box.label).any()
+
+
+def test_strokes_do_not_depend_on_the_number_of_threads() -> None:
+    """With one thread OpenCV computes distances another way."""
+    mask, instances = with_instances(3)
+    before, made = cv2.getNumThreads(), []
+    for threads in (1, 2):
+        cv2.setNumThreads(threads)
+        made.append(scribbles(mask, instances, seed=0))
+    cv2.setNumThreads(before)
+    np.testing.assert_array_equal(*made)

@@ -17,8 +17,20 @@ MANY_STROKES = (0.08, 0.25, 0.5)  # parts of the image from which on a region ge
 
 def inner_distance(inside: Array) -> Array:
     """Distance float32 of each pixel to the nearest one outside `inside` (H, W) bool; beyond the frame is outside."""
-    padded = np.pad(inside.astype(np.uint8), 1)
-    return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    return _distance(np.pad(inside.astype(np.uint8), 1))[1:-1, 1:-1]
+
+
+def _distance(inside: Array) -> Array:
+    """Distance float32 of each pixel of (H, W) uint8 to the nearest zero, the same however many threads there are.
+
+    With one thread OpenCV would ask IPP, whose distances are off by a rounding, and other strokes would follow.
+    """
+    before = cv2.ipp.useIPP()
+    cv2.ipp.setUseIPP(False)
+    try:
+        return cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    finally:
+        cv2.ipp.setUseIPP(before)
 
 
 def draw_strokes(distance: Array, rng: np.random.Generator, length_ratio: float, share: float) -> Array:
@@ -68,7 +80,7 @@ class _Field:
         """The nodes (L, 2) of a path between two far points that keeps to the middle and away from `drawn` strokes."""
         deep = self.depth >= 0.35 * self.depth.max()
         if drawn.any():
-            clear = cv2.distanceTransform((~drawn).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            clear = _distance((~drawn).astype(np.uint8))
             away = clear[self.node[:, 0], self.node[:, 1]]
             start = _pick(np.where(deep, away, -1), 0.7, rng)
             crowd = 1 + 10 * np.exp(-away / max(2.0, 0.4 * float(self.depth.max())))

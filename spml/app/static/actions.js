@@ -4,7 +4,7 @@ import { get, path, send } from "./api.js";
 import { byId, fill, toast } from "./dom.js";
 import { open, picture, renew, repaint } from "./picture.js";
 import { cancel, drawing } from "./pen.js";
-import { flush, standing, takeBack } from "./queue.js";
+import { flush, standing, takeBack, trying } from "./queue.js";
 import { penWentUp, refresh } from "./spread.js";
 import { hear, keep, kept, state, takeState, tell } from "./state.js";
 import { renewStrip } from "./strip.js";
@@ -51,8 +51,9 @@ let steps = Promise.resolve(); // one after the other, however fast the keys com
 /** Undo or redo over the whole sitting, by the server; without it, of what has not been sent. */
 export function step(which) {
   if (drawing()) return void cancel();
-  if (which === "undo" && standing().state === "offline") return undoUnsent();
-  steps = steps.then(() => stepOnServer(which));
+  const offline = () => which === "undo" && standing().state === "offline";
+  if (offline()) steps = steps.then(trying).then(() => (offline() ? undoUnsent() : stepOnServer(which)));
+  else steps = steps.then(() => stepOnServer(which));
 }
 
 async function stepOnServer(which) {

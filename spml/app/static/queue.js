@@ -68,6 +68,9 @@ export function takeBack() {
   return edit;
 }
 
+/** The try that is on its way, if there is one: until it ends, nobody knows what the server has. */
+export const trying = () => sending ?? Promise.resolve();
+
 /** Sends what waits; resolves to whether all of it was confirmed. */
 export function flush() {
   clearTimeout(timer);
