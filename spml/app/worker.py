@@ -22,7 +22,7 @@ from PIL import Image
 import spml
 from spml.app.images import reduced
 from spml.app.job import CLASSIFIER_SHARE, Wishes, build_config, classifier_words, read_wishes
-from spml.app.labels import write_label
+from spml.app.labels import palette, write_label
 from spml.app.state import Class
 from spml.classes import MAX_CLASSES
 from spml.data.oversegment import METHODS, load_method
@@ -288,7 +288,8 @@ class _Watch:
         for number, sample in enumerate(self.samples[:PICTURED]):
             image = read_image(sample)
             image = cv2.resize(image, reduced((image.shape[0], image.shape[1]), 320)[::-1])
-            picture = model.predict(image).overlay()
+            colours = palette(self.worker.classes)[model.predict(image).label]
+            picture = Image.fromarray(cv2.addWeighted(image, 0.5, colours, 0.5, 0))
             names.append(f"{done:06d}-{number}.png")
             path = self.worker.run / "pictures" / names[-1]
             write_atomically(path, lambda file, picture=picture: picture.save(file, "PNG"))  # type: ignore[misc]
