@@ -5,5 +5,6 @@ CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 # shellcheck source=bashscripts/setup.sh
 source bashscripts/setup.sh
 spml_setup dev
-export OMP_NUM_THREADS=1 # the processes share the cores
-exec "$SPML_PYTHON" -m pytest -n "$(nproc 2>/dev/null || echo 2)" --dist worksteal "$@"
+cores=$(nproc 2>/dev/null || echo 2)
+export OMP_NUM_THREADS=1 # the processes share the cores; nproc would read it, too
+exec "$SPML_PYTHON" -m pytest -n "$cores" --dist worksteal "$@"

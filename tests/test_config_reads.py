@@ -1,6 +1,7 @@
 """Every key of a config is read by something: found in the code's syntax, not in its text."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -26,22 +27,24 @@ def keys_read(sources: Mapping[str, str]) -> set[str]:
     A name stands for a section where it is called so, where a section is assigned to it, and where it is a parameter
     of a function that is called with a section; `config` never does.
     """
-    modules = {path: ast.parse(code) for path, code in sources.items()}
+    modules = {path: _parsed(code) for path, code in sources.items()}
     functions = defaultdict(list)
     for path, module in modules.items():
         for node in ast.walk(module):
             if isinstance(node, FUNCTIONS):
                 functions[node.name].append((path, node))
+    given = []  # what each variable is given: (path, variable), the path of the value, the value
+    for path, module in modules.items():
+        for variable, value in [*_assigned(module), *_passed(module, path, functions)]:
+            given.append((variable if isinstance(variable, tuple) else (path, variable), path, value))
     names: dict[tuple[str, str], str] = {}  # (path, variable) -> section
     before = -1
     while len(names) > before:  # a function hands a section on to another
         before = len(names)
-        for path, module in modules.items():
-            for variable, value in [*_assigned(module), *_passed(module, path, functions)]:
-                where, name = variable if isinstance(variable, tuple) else (path, variable)
-                section = _section(value, path, names)
-                if section and name != "config":
-                    names[where, name] = section
+        for variable, path, value in given:
+            section = _section(value, path, names)
+            if section and variable[1] != "config":
+                names[variable] = section
     found = set()
     for path, module in modules.items():
         for base, key in _reads(module):
@@ -49,6 +52,17 @@ def keys_read(sources: Mapping[str, str]) -> set[str]:
             if section or _last_name(base) == "config":
                 found.add(f"{section}.{key}" if section else key)
     return found
+
+
+@functools.cache
+def keys_that_are_read() -> set[str]:
+    """Those that the package reads."""
+    return keys_read(sources())
+
+
+@functools.cache
+def _parsed(code: str) -> ast.Module:
+    return ast.parse(code)
 
 
 def _section(node: ast.expr, path: str, names: Mapping[tuple[str, str], str]) -> str | None:
@@ -141,21 +155,21 @@ def test_what_counts_as_read(code, found):
 
 
 def test_every_key_is_read_by_something():
-    unread = set(KEYS) - set(COMPATIBILITY) - READ_ON_LOADING - keys_read(sources())
+    unread = set(KEYS) - set(COMPATIBILITY) - READ_ON_LOADING - keys_that_are_read()
     assert not unread, f"keys that nothing reads: {sorted(unread)}"
     loading = ast.parse((ROOT / "spml/config/load.py").read_text(encoding="utf-8"))
     assert {key for _, key in _reads(loading)} >= READ_ON_LOADING
 
 
 def test_no_compatibility_key_is_read():
-    assert not set(COMPATIBILITY) & keys_read(sources())
+    assert not set(COMPATIBILITY) & keys_that_are_read()
 
 
 @pytest.mark.parametrize("key", ["train.seed", "test.neighbours", "network.pixel_stds", "num_threads"])
 def test_a_key_whose_reader_goes_would_be_found(key):
     leaf = key.split(".")[-1]
     code = {path: re.sub(rf"\.{leaf}\b", f"['no {leaf}']", text) for path, text in sources().items()}
-    assert key in keys_read(sources()) and key not in keys_read(code)
+    assert key in keys_that_are_read() and key not in keys_read(code)
 
 
 @pytest.mark.parametrize("name", tables.losses())
