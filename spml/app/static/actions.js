@@ -105,10 +105,11 @@ export async function accept() {
   try {
     await flush();
     const wish = { others: !kept.own, crf: kept.crf, from: kept.from === "prediction" ? "prediction" : "spread" };
-    if (accepted) await send(`${path(picture.name)}/accept`, {}, "DELETE");
-    else await send(`${path(picture.name)}/accept`, wish);
-    setAccepted(!accepted);
-    if (accepted) toast("Accepted: these labels teach the model.", { kind: "good", seconds: 2.5 });
+    const on = !accepted; // news of the server may come before its answer
+    if (on) await send(`${path(picture.name)}/accept`, wish);
+    else await send(`${path(picture.name)}/accept`, {}, "DELETE");
+    setAccepted(on);
+    if (on) toast("Accepted: these labels teach the model.", { kind: "good", seconds: 2.5 });
     else toast("No longer accepted.", { seconds: 2.5 });
     renewStrip();
     if (kept.from === "accepted") refresh();
