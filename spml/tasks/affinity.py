@@ -57,10 +57,7 @@ class AffinityTask(Task):
         pretrained = config.network.pretrained
         model = build_affinity_model(config, None if pretrained else 0.1)
         loaded = load_start(pretrained, model, "affinity_model")
-        task = cls(config, model)
-        task.notes += [loaded] if loaded else []
-        task.check_stem()
-        return task
+        return cls(config, model).started(loaded)
 
     @property
     def parts(self) -> dict[str, nn.Module]:

@@ -1,7 +1,7 @@
 """The base class of tasks: networks to train and the losses of a batch. The trainer uses tasks through it alone."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from spml.errors import UserError
 from spml.grouping.memory import ALONE, Exchange
 from spml.models import split_parameters
 
+T = TypeVar("T", bound="Task")
 MULTIPLIER = {"backbone_weight": 1, "backbone_bias": 2, "head_weight": 10, "head_bias": 20}
 
 
@@ -112,6 +113,12 @@ class Task(nn.Module):
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context in which networks compute: bfloat16 with `train.amp: bf16`. Losses stay in float32."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.config.train.amp == "bf16")
+
+    def started(self: T, loaded: str) -> T:
+        """This task, with notes on the weights that were loaded ("": none) and on layers that would stay random."""
+        self.notes += [loaded] if loaded else []
+        self.check_stem()
+        return self
 
     def check_stem(self) -> None:
         """Note where random first layers would never learn."""

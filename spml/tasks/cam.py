@@ -40,10 +40,7 @@ class CamTask(Task):
         pretrained = config.network.pretrained
         model = build_cam_model(config, None if pretrained else 0.1)
         loaded = load_pretrained(pretrained, model, "cam_model")
-        task = cls(config, model)
-        task.notes += [loaded] if loaded else []
-        task.check_stem()
-        return task
+        return cls(config, model).started(loaded)
 
     @property
     def parts(self) -> dict[str, nn.Module]:

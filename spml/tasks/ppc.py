@@ -64,10 +64,7 @@ class PpcTask(CamTask):
         model = build_cam_model(config, None if pretrained else 0.1)
         projection = Projection(model.class_weight.in_channels)
         loaded = load_pretrained(pretrained, model, "cam_model")
-        task = cls(config, model, projection)
-        task.notes += [loaded] if loaded else []
-        task.check_stem()
-        return task
+        return cls(config, model, projection).started(loaded)
 
     @property
     def parts(self) -> dict[str, nn.Module]:

@@ -62,10 +62,7 @@ class SegmentationTask(Task):
         # Batch norms of released backbones hardly move their statistics; from random weights they must learn them.
         model = build_embedding_model(config, None if pretrained else 0.1)
         loaded = load_pretrained(pretrained, model)
-        task = cls(config, model, build_classifier(config, DROPOUT))
-        task.notes += [loaded] if loaded else []
-        task.check_stem()
-        return task
+        return cls(config, model, build_classifier(config, DROPOUT)).started(loaded)
 
     @property
     def parts(self) -> dict[str, nn.Module]:
