@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import re
+import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +15,10 @@ from typing import Any, BinaryIO
 from spml.errors import UserError
 
 _STARTED = time.time()
-_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of `write_atomically`: its name holds the process's number
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+# Of `write_atomically`: its name holds the machine, which earlier versions left out, and the process's number.
+_TEMPORARY = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?(\d+)\.tmp")
+_LEFT = 24 * 3600.0  # seconds after which a temporary file of another machine is taken for one of a killed process
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
@@ -25,7 +30,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
         UserError: the folder or the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{threading.get_ident():x}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{threading.get_ident():x}.{_HOST}-{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -41,7 +46,8 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
 def remove_stale(folder: str | Path) -> int:
     """Remove the temporary files of killed processes from a folder and its subfolders.
 
-    It keeps files of running processes, and files that do not have a name of `write_atomically`.
+    It keeps files of running processes, files of other machines that are younger than a day, as their processes cannot
+    be asked, and files that do not have a name of `write_atomically`.
 
     Returns:
         The number of removed files.
@@ -50,15 +56,19 @@ def remove_stale(folder: str | Path) -> int:
     for pattern in (".*.tmp", "*/.*.tmp"):
         for path in Path(folder).glob(pattern):
             found = _TEMPORARY.fullmatch(path.name)
-            if found and not _is_written(path, int(found[1])):
+            if found and not _is_written(path, found[1], int(found[2])):
                 with contextlib.suppress(OSError):
                     path.unlink()
                     removed += 1
     return removed
 
 
-def _is_written(path: Path, pid: int) -> bool:
-    """Whether the process that owns a temporary file lives."""
+def _is_written(path: Path, host: str | None, pid: int) -> bool:
+    """Whether the process that owns a temporary file lives, or may live."""
+    if host not in (None, _HOST):
+        with contextlib.suppress(OSError):
+            return time.time() - path.stat().st_mtime < _LEFT
+        return False
     if pid == os.getpid():  # numbers are given again, in containers at each start: an older file is another's
         return path.exists() and path.stat().st_mtime >= _STARTED
     try:

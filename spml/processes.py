@@ -16,12 +16,13 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing import get_context, parent_process
-from typing import Any
+from typing import Any, TypeVar
 
 from spml.errors import INTERRUPTED, UserError
 
 LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+Result = TypeVar("Result")
 WAIT = timedelta(days=30)  # of a barrier: one process may have hours more to do than another
 
 
@@ -194,6 +195,27 @@ def gather(thing: Any) -> list[Any]:
     except RuntimeError:  # the connection is closed
         raise SystemExit(1) from None
     return things
+
+
+def all_do(work: Callable[[], Result]) -> list[Result]:
+    """Do something in each process, and gather the results in the order of ranks.
+
+    Raises:
+        UserError: that of the first process that has one; only this process raises it.
+        SystemExit: in the other processes.
+    """
+    thing, error = None, None
+    try:
+        thing = work()
+    except UserError as found:
+        error = found
+    results = gather((thing, error is not None))
+    failed = [number for number, (_, bad) in enumerate(results) if bad]
+    if failed:
+        if error is not None and failed[0] == rank():
+            raise error
+        raise SystemExit(1)
+    return [result for result, _ in results]
 
 
 def join(device: Any) -> Any:

@@ -11,15 +11,18 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from spml import members
 from spml.errors import UserError
 from spml.files import read_json, remove_stale, write_json
 
 RECORD = "record.json"
 NEUTRAL = ("device", "backend", "workers")  # fields that decide where something is computed, not what
 READERS = 8  # threads that hash files
+WAITING = 1024  # files that wait for them
 BLOCK = 1 << 22
 LENGTH = 16  # characters of a hash
 
@@ -108,7 +111,7 @@ def hash_file(path: str | Path) -> str:
     """A hash of the bytes of a file, 16 characters. Raises UserError where it cannot be read."""
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with members.open_binary(path) as file:
             while block := file.read(BLOCK):
                 digest.update(block)
     except OSError as error:
@@ -131,10 +134,11 @@ def hash_files(parts: Iterable[Any]) -> str:
     def one(part: Any) -> str:
         return hash_array(part) if _is_array(part) else f"{Path(part).name} {hash_file(part)}"
 
-    digest = hashlib.sha256()
+    digest, left = hashlib.sha256(), iter(parts)
     with ThreadPoolExecutor(READERS) as pool:
-        for line in pool.map(one, parts):
-            digest.update(f"{line}\n".encode())
+        while block := list(islice(left, WAITING)):  # of a million files, each that waits would take a kilobyte
+            for line in pool.map(one, block):
+                digest.update(f"{line}\n".encode())
     return digest.hexdigest()[:LENGTH]
 
 
@@ -143,7 +147,9 @@ def hash_array(array: Any) -> str:
     if hasattr(array, "detach"):
         torch = sys.modules["torch"]
         name, shape = str(array.dtype).removeprefix("torch."), tuple(array.shape)
-        data = array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        data = (
+            array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        )  # as it lies: it may have gigabytes
     else:
         name, shape, data = str(array.dtype), tuple(array.shape), array.tobytes()
     digest = hashlib.sha256()

@@ -19,8 +19,8 @@ ORDER = (
     ("models", "propagate", "grouping"),
     ("evaluation", "data", "visualize"),
     ("config",),
-    ("records", "processes", "progress", "device", "allocator", "tables"),
-    ("files",),
+    ("ledger", "records", "processes", "progress", "device", "allocator", "tables"),
+    ("members", "files"),
     ("classes",),
     ("errors",),
 )

@@ -45,6 +45,7 @@ COMMANDS = {
     "export": Command("export", "a folder's strokes and labels in the format of another tool"),
     "prepare lists": Command("prepare_lists", "data lists of VOC or DensePose"),
     "prepare pairs": Command("prepare_pairs", "data lists of your own folder"),
+    "prepare shards": Command("prepare_shards", "images and labels of a list, packed into tars"),
     "prepare masks": Command("prepare_masks", "masks of VOC and SBD as grey PNGs"),
     "prepare boxes": Command("prepare_boxes", "boxes of VOC's XML files"),
     "prepare scribbles": Command("prepare_scribbles", "ScribbleSup's XML as label PNGs"),

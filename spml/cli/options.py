@@ -44,6 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "boxes": {"help": "boxes.json, or a folder of VOC annotations <name>.xml"},
     "cam_dir": {"help": "folder of <name>.npy, a dict of class index to CAM each"},
     "gt_list": {"metavar": "LIST", "help": "`image mask` lines of the training images, a diagnostic"},
+    "samples": {"type": positive, "default": 2000, "help": "of each shard"},
     "num_workers": {"type": int, "help": "processes; left out: one a core"},
     "seed": {"type": int, "default": 0, "help": "of all random numbers"},
     "json": {"metavar": "FILE", "help": "also write the result to this file"},

@@ -15,10 +15,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from spml.data.augment import Augmentation, augment, normalise, pad_label
+from spml.data.listed import only
 from spml.data.lists import check_samples, check_unique_names, read_list
 from spml.data.needs import Needs
 from spml.data.samples import UNLABELLED, DataError, Sample, named, read_sample_files
 from spml.data.tags import given_tag, read_tags
+from spml.errors import UserError
 
 STAGE_1 = Needs(instance=True)
 _ORDER, _AUGMENTATION = 0, 1  # separate random streams under one seed
@@ -92,11 +94,11 @@ class TrainingDataset(Dataset):
             "name": sample.name,
         }
 
-    def __getitems__(self, positions: list[int]) -> list[dict[str, Any]] | DataError:
-        """A batch. A DataError is returned, not raised: a worker would wrap its one line into a traceback."""
+    def __getitems__(self, positions: list[int]) -> list[dict[str, Any]] | UserError:
+        """A batch. A UserError is returned, not raised: a worker would wrap its one line into a traceback."""
         try:
             return [self[position] for position in positions]
-        except DataError as error:
+        except UserError as error:
             return error
 
 
@@ -117,11 +119,11 @@ class PositionSampler(Sampler[list[int]]):
 
 
 class TrainingLoader(DataLoader):
-    """A DataLoader that raises the DataError of a worker as it is."""
+    """A DataLoader that raises the UserError of a worker as it is."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         for batch in super().__iter__():
-            if isinstance(batch, DataError):
+            if isinstance(batch, UserError):
                 raise batch
             yield batch
 
@@ -193,7 +195,7 @@ def build_training_dataset(
     else:
         samples = read_list(data.train_data_list, data.data_dir, columns=needs.columns)
     if not needs.instance:
-        samples = [replace(sample, regions=None) for sample in samples]
+        samples = only(samples, "label")
     return TrainingDataset(
         samples,
         augmentation,
@@ -233,7 +235,7 @@ def take_samples(samples: Sequence[Sample], data: Any, needs: Needs) -> tuple[li
     return samples, tags
 
 
-def read_tagged_samples(data: Any) -> tuple[list[Sample], dict[str, np.ndarray] | None]:
+def read_tagged_samples(data: Any) -> tuple[Sequence[Sample], dict[str, np.ndarray] | None]:
     """The training images of CAMs with their tags (see `read_tags`), or with their labels where no tags are given.
 
     It drops the columns that it does not need, so that nobody reads their files.
@@ -243,11 +245,11 @@ def read_tagged_samples(data: Any) -> tuple[list[Sample], dict[str, np.ndarray] 
     Raises:
         DataError: from the list, the tags, or for a list without labels where `dataset.tags` is empty.
     """
-    samples = [replace(sample, regions=None) for sample in read_list(data.train_data_list, data.data_dir)]
+    samples = only(read_list(data.train_data_list, data.data_dir), "label")
     if data.tags:
         check_unique_names(samples)
         tags = read_tags(data.tags, samples, data.num_classes, data.class_names, data.background)
-        return [replace(sample, label=None) for sample in samples], tags
+        return only(samples), tags
     if samples[0].label is None:
         raise DataError(f"{samples[0].where}: no tags: expected a file dataset.tags, or a semantic label in column 2")
     return samples, None
@@ -287,8 +289,8 @@ def as_unlabelled(semantic: np.ndarray, unlabelled_index: int | None) -> np.ndar
     return np.where(semantic == unlabelled_index, np.uint8(UNLABELLED), semantic)
 
 
-def _collate(batch: list[dict[str, Any]] | DataError) -> dict[str, Any] | DataError:
-    if isinstance(batch, DataError):
+def _collate(batch: list[dict[str, Any]] | UserError) -> dict[str, Any] | UserError:
+    if isinstance(batch, UserError):
         return batch
     stacked: dict[str, Any] = {key: torch.stack([item[key] for item in batch]) for key in batch[0] if key != "name"}
     return {**stacked, "name": [item["name"] for item in batch]}

@@ -2,56 +2,64 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
+from spml import members
+from spml.data.listed import ListedSamples, names_of, places_with, resolve, split_line, take
 from spml.data.samples import DataError, Sample, check_header, read_label
+from spml.data.shards import is_shard, shard_rows
 from spml.files import write_atomically
 
 COLUMNS = ("image", "semantic label", "instance label")
+THREADS, BLOCK = 16, 64  # that check files, and the samples that each takes at a time
+Result = TypeVar("Result")
 
 
-def read_list(list_path: str | Path, data_dir: str | Path, columns: int = 0) -> list[Sample]:
+def read_list(list_path: str | Path, data_dir: str | Path, columns: int = 0) -> ListedSamples:
     """Read a data list: `image [semantic [instance]]` on each line, separated by white space, relative to `data_dir`.
 
     A line with a tab is separated by tabs alone, so that its entries may hold spaces. It drops a leading slash, as the
     released lists need (`/JPEGImages/x.jpg`), unless the file exists at the absolute path. A byte order mark, Windows
     line ends and blank lines are fine. It does not open the files of the list.
 
+    A line that names a tar, or several as `shards/{000..127}.tar`, stands for the samples in them; see `shard_rows`.
+
     Args:
         columns: how many columns the caller needs, 0 to 3.
     Raises:
         DataError: no such list, no sample in it, too few or too many columns, lines of different width, or commas
-            between columns.
+            between columns. UserError: a tar that cannot be used.
     """
     if not str(list_path):
         raise DataError("no data list is given: expected a text file, one sample a line")
     list_path, data_dir = Path(list_path), Path(data_dir).expanduser()
-    samples: list[Sample] = []
+    rows: list[str] = []
+    numbers: list[int] = []
     width = 0
     for number, line in enumerate(_read_text(list_path).split("\n"), start=1):
         entries = split_line(line)
         if not entries:
             continue
-        where = f"{list_path} line {number}"
-        if not samples:
-            _check_commas(where, line, data_dir)
-        _check_width(where, entries, columns, width)
+        if is_shard(entries):
+            found = [join_entries(row) for row in shard_rows(f"{list_path} line {number}", entries[0], data_dir)]
+            entries = split_line(found[0])
+        else:
+            found = [line.strip("\r\n")]
+        if not rows:
+            _check_commas(f"{list_path} line {number}", line, data_dir)
+        if len(entries) != width or width < columns:
+            _check_width(f"{list_path} line {number}", entries, columns, width)
         width = len(entries)
-        image, label, regions = [*(_resolve(entry, data_dir) for entry in entries), None, None][:3]
-        assert image is not None
-        samples.append(Sample(image, label, regions, line=number, list_path=list_path))
-    if not samples:
+        rows += found
+        numbers += [number] * len(found)
+    if not rows:
         raise DataError(f"the data list {list_path} is empty: expected `image [semantic [instance]]` on each line")
-    return samples
-
-
-def split_line(line: str) -> list[str]:
-    """The entries of a line: separated by tabs where it has one, else by white space."""
-    return [entry.strip() for entry in line.split("\t") if entry.strip()] if "\t" in line.strip("\n") else line.split()
+    return ListedSamples(rows, numbers, list_path, data_dir)
 
 
 def join_entries(entries: Sequence[str]) -> str:
@@ -69,22 +77,19 @@ def _read_text(list_path: Path) -> str:
         raise DataError(f"cannot read the data list {list_path}: {reason}") from error
 
 
-def _resolve(entry: str, data_dir: Path) -> Path:
-    """The file of an entry: the absolute path if that is a file, else a path below `data_dir`."""
-    if entry.startswith("/") and (absolute := Path(entry)).is_file():
-        return absolute
-    return data_dir / entry.lstrip("/")
-
-
 def _check_commas(where: str, line: str, data_dir: Path) -> None:
     """Raise DataError where commas or semicolons separate file names. They may also be part of a file name."""
     parts = [part.strip() for part in re.split("[,;]", line) if part.strip()]
     if (
         len(parts) > 1
         and all(Path(part).suffix for part in parts)
-        and not _resolve(split_line(line)[0], data_dir).exists()
+        and not _exists(resolve(split_line(line)[0], data_dir))
     ):
         raise DataError(f"{where}: columns are separated by white space, not by commas; expected `{' '.join(parts)}`")
+
+
+def _exists(path: Path) -> bool:
+    return members.is_file(path) or path.exists()
 
 
 def _check_width(where: str, entries: Sequence[str], columns: int, width: int) -> None:
@@ -166,23 +171,30 @@ def split_list(list_path: str | Path, save_dir: str | Path | None = None, every:
 
 def check_unique_names(samples: Sequence[Sample]) -> None:
     """Raise DataError where two samples have one name: the second one's output would replace the first one's."""
-    seen: dict[str, Sample] = {}
-    for sample in samples:
-        if (first := seen.setdefault(sample.name, sample)) is sample:
-            continue
-        if sample.files == first.files and sample.list_path is not None:
-            raise DataError(f"{sample.where}: the same files stand on line {first.line} too; remove one of the lines")
-        raise DataError(
-            f"{sample.where}: the name {sample.name!r} stands on {_place(first)} too ({_image(first)}, "
-            f"{_image(sample)}); output files are named after the image, so names must differ"
-        )
+    seen: dict[str, int] = {}
+    for place, name in enumerate(names_of(samples)):
+        if (earlier := seen.setdefault(name, place)) != place:
+            _raise_twice(samples[earlier], samples[place])
+
+
+def _raise_twice(first: Sample, sample: Sample) -> None:
+    if sample.files == first.files and sample.list_path is not None:
+        raise DataError(f"{sample.where}: the same files stand on line {first.line} too; remove one of the lines")
+    raise DataError(
+        f"{sample.where}: the name {sample.name!r} stands on {_place(first)} too ({_image(first)}, "
+        f"{_image(sample)}); output files are named after the image, so names must differ"
+    )
 
 
 def duplicate_lines(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
     """Pairs of samples that name the same files, the earlier one first."""
-    seen: dict[tuple[Path, ...], Sample] = {}
-    pairs = ((seen.setdefault(tuple(sample.files), sample), sample) for sample in samples if sample.files)
-    return [(first, sample) for first, sample in pairs if first is not sample]
+    seen: dict[int, int] = {}  # by a hash of the files' names: a million tuples of paths take a gigabyte
+    pairs = []
+    for place, sample in enumerate(samples):
+        files = sample.files
+        if files and (earlier := seen.setdefault(hash(tuple(map(str, files))), place)) != place:
+            pairs += [(samples[earlier], sample)] if samples[earlier].files == files else []
+    return pairs
 
 
 def _place(sample: Sample) -> str:
@@ -204,15 +216,29 @@ def check_samples(
         DataError: the first bad file, with list and line; for missing files also their number; or, if it decoded all
             labels, none has a pixel of any class (`unlabelled_index` is no class).
     """
-    with ThreadPoolExecutor(16) as pool:
-        _check_existence(samples, pool)
-        for _ in pool.map(check_header, samples, chunksize=64):
-            pass
-        labelled = [sample for sample in samples if sample.label is not None]
-        chosen = labelled if decode else labelled[:: max(1, -(-len(labelled) // 16))]
-        found = np.zeros(256, bool)
-        for present in pool.map(_label_values, chosen):
-            found |= present
+    check_files(samples)
+    check_values(samples, num_classes, decode=decode, unlabelled_index=unlabelled_index)
+
+
+def check_files(samples: Sequence[Sample], of: str = "the list's") -> None:
+    """Check that the files exist, their headers open, and labels have the size of their image; see `check_samples`.
+
+    `of`: whose files they are, for the message. Of several processes, each may check a share.
+    """
+    _check_existence(samples, of)
+    for _ in _in_threads(check_header, samples):
+        pass
+
+
+def check_values(
+    samples: Sequence[Sample], num_classes: int, *, decode: bool = False, unlabelled_index: int | None = None
+) -> None:
+    """Check that labels hold classes: those of 16 samples, or with `decode` of all; see `check_samples`."""
+    labelled = places_with(samples, "label")
+    chosen = labelled if decode else labelled[:: max(1, -(-len(labelled) // 16))]
+    found = np.zeros(256, bool)
+    for present in _in_threads(_label_values, take(samples, chosen)):
+        found |= present
     classes = [value for value in range(num_classes) if value != unlabelled_index]
     if chosen and len(chosen) == len(labelled) and not found[classes].any():
         held = ", ".join(map(str, np.flatnonzero(found)))
@@ -222,15 +248,30 @@ def check_samples(
         )
 
 
-def _check_existence(samples: Sequence[Sample], pool: ThreadPoolExecutor) -> None:
-    missing: list[tuple[Sample, Path]] = []
-    exist = pool.map(lambda sample: [path.is_file() for path in sample.files], samples, chunksize=64)
-    for sample, flags in zip(samples, exist, strict=True):
-        missing += [(sample, path) for path, there in zip(sample.files, flags, strict=True) if not there]
-    if missing:
-        sample, path = missing[0]
-        total = sum(len(sample.files) for sample in samples)
-        raise DataError(f"{sample.where}: no file {path} ({len(missing)} of the list's {total} files are missing)")
+def _check_existence(samples: Sequence[Sample], of: str) -> None:
+    total, missing = 0, 0
+    first: tuple[Sample, Path] | None = None
+    exist = _in_threads(lambda sample: (sample, [(path, members.is_file(path)) for path in sample.files]), samples)
+    for sample, flags in exist:
+        total += len(flags)
+        lacking = [path for path, there in flags if not there]
+        missing += len(lacking)
+        if lacking and first is None:
+            first = sample, lacking[0]
+    if first is not None:
+        raise DataError(f"{first[0].where}: no file {first[1]} ({missing} of {of} {total} files are missing)")
+
+
+def _in_threads(work: Callable[[Sample], Result], samples: Sequence[Sample]) -> Iterator[Result]:
+    """The results in order. A task is several samples, and few tasks wait: of a million, each would take a kilobyte."""
+
+    def several(start: int) -> list[Result]:
+        return [work(sample) for sample in samples[start : start + BLOCK]]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for first in range(0, len(samples), THREADS * BLOCK):
+            for results in pool.map(several, range(first, min(first + THREADS * BLOCK, len(samples)), BLOCK)):
+                yield from results
 
 
 def _label_values(sample: Sample) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Over-segmentations for a whole data list, in several processes."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def _one(sample: Sample, path: Path, method: str, threshold: float, max_segments
     write_label(path, label)
 
 
-def _rows(samples: list[Sample], data_dir: Path, save_dir: Path) -> list[list[str]]:
+def _rows(samples: Sequence[Sample], data_dir: Path, save_dir: Path) -> list[list[str]]:
     rows = []
     for sample in samples:
         if sample.label is None:

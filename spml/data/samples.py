@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from spml import members
 from spml.classes import IGNORE, UNLABELLED
 from spml.errors import UserError
 
@@ -121,10 +122,15 @@ def read_image(source: Sample | str | Source) -> np.ndarray:
         return content
     path = Path(content)
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
             return _pixels(image, f"{where}image {path}")
     except _DAMAGED as error:
         raise DataError(f"{where}{_unreadable('image', path, error)}") from error
+
+
+def _open(path: str | Path) -> Image.Image:
+    """Open a file, or a member of a tar."""
+    return Image.open(path if members.split(path) is None else members.open_binary(path))
 
 
 def _pixels(image: Image.Image, what: str) -> np.ndarray:
@@ -164,7 +170,7 @@ def _upright_size(header: Image.Image) -> tuple[int, int]:
 def image_size(path: str | Path) -> tuple[int, int]:
     """(H, W) of an image as `read_image` returns it, from its header. Raises DataError where it cannot be read."""
     try:
-        with Image.open(path) as header:
+        with _open(path) as header:
             width, height = _upright_size(header)
     except _DAMAGED as error:
         raise DataError(_unreadable("image", Path(path), error)) from error
@@ -194,7 +200,7 @@ def read_label(source: str | Source, where: str = "") -> np.ndarray:
         path = Path(source)
         what = f"label {path}"
         try:
-            with Image.open(path) as image:
+            with _open(path) as image:
                 _check_kind(image, path, where)
                 label = np.array(image)
         except _DAMAGED as error:
@@ -234,7 +240,7 @@ def _size_of(sample: Sample, kind: str, source: Source) -> tuple[int, int]:
         array = read_image(sample) if kind == "image" else read_label(source, sample.where)
         return array.shape[1], array.shape[0]
     try:
-        with Image.open(source) as header:
+        with _open(source) as header:
             if kind == "image":
                 return _upright_size(header)
             if source is sample.label:
@@ -249,7 +255,7 @@ def _check_columns(sample: Sample, label: Image.Image, path: Path) -> None:
     """Raise DataError where the label is a colour image and the image looks like a label."""
     if _is_single(label.mode) or not isinstance(sample.image, Path):
         return
-    with Image.open(sample.image) as image:
+    with _open(sample.image) as image:
         if _is_single(image.mode) and len(np.unique(np.asarray(image))) < _FEW_VALUES:
             raise DataError(
                 f"{sample.where}: the columns of image and label look swapped: {path} is a colour image, "
@@ -278,7 +284,7 @@ def _check_size(sample: Sample, source: Source, image: tuple[int, ...], label: t
     names = [f" {part}" if isinstance(part, Path) else "" for part in (source, sample.image)]
     hint = ""
     if isinstance(sample.image, Path) and image == label[::-1]:
-        with Image.open(sample.image) as header:
+        with _open(sample.image) as header:
             if header.size == label and _orientation(header) in _TURNED:
                 hint = ", turned as its EXIF orientation says: labels must be turned as well"
     raise DataError(

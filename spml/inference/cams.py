@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spml.data.dataset import EvaluationSample, as_unlabelled
+from spml.data.listed import only
 from spml.data.pickled import write_cam_file
 from spml.data.samples import Sample, read_label
 from spml.data.tags import read_tags
@@ -140,7 +141,7 @@ def cam_list(
         One line saying what was done.
     """
     save_dir, num_classes, background = Path(save_dir), int(config.dataset.num_classes), background_of(config)
-    samples = [replace(sample, label=None, regions=None) for sample in samples]
+    samples = only(samples)
 
     def target(name: str) -> str:
         return f"{FOLDER}/{name}.npy"

@@ -2,9 +2,12 @@
 
 It checks names and files, starts the record, skips finished images, reads ahead, calls the work on each image, provides
 the processes of a CRF, reports progress, and completes the record. Under torchrun each process takes its share of the
-images, and one process does what concerns them all. A run that was interrupted at any moment can continue.
+images (see `shares`), and one process does what concerns them all. A run that was interrupted at any moment, on any of
+its machines, can continue, also with another number of processes.
 """
 
+import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spml import records
 from spml.data.dataset import EvaluationSample, read_sample
-from spml.data.lists import check_samples, check_unique_names
+from spml.data.listed import names_of, places_with, take
+from spml.data.lists import check_unique_names, check_values
 from spml.data.samples import Sample
 from spml.files import remove_stale
 from spml.inference.outputs import Refining, open_refiner
 from spml.inference.read_ahead import read_ahead
-from spml.processes import barrier, gather, rank, world_size
+from spml.inference.shares import hash_list, owners
+from spml.ledger import FOLDER as INPUTS
+from spml.ledger import Ledger
+from spml.processes import all_do, barrier, gather, rank
 from spml.progress import progress
 from spml.propagate import DenseCRF
 
@@ -35,9 +44,10 @@ class Job:
         target: maps the name of an image to the file that is written last, such as `semantic_gray/x.png`. The record
             lies beside these files.
         made: patterns of the files that it makes, relative to the folder of the record.
-        work: handles an image and writes its files. `Done.words` counts the words that it returns.
+        work: handles an image and writes its files. `Done.words` counts the words that it returns, or adds counts.
         check: more checks, before any work.
-        contents: hashes of other inputs, such as a folder of CAMs.
+        contents: hashes of other inputs, such as a folder of CAMs. All processes call it, the first needs the result.
+        tally: counts for `Done.words` of images that were done before, by their names; each process its own ones.
         finish: one process calls it when all images are done; it returns notes for the record.
     """
 
@@ -45,9 +55,10 @@ class Job:
     things: Mapping[str, Any]
     target: Callable[[str], str]
     made: tuple[str, ...]
-    work: Callable[[EvaluationSample, Refining | None], str | None]
+    work: Callable[[EvaluationSample, Refining | None], str | Mapping[str, int] | None]
     check: Callable[[], object] = lambda: None
     contents: Callable[[], Mapping[str, str]] = dict
+    tally: Callable[[Sequence[str]], Mapping[str, int]] = lambda names: {}
     finish: Callable[["Done"], Mapping[str, Any]] = lambda done: {}
     older: str = "made_by.json"  # what earlier versions wrote in place of the record
 
@@ -94,10 +105,87 @@ def go_through(
         SystemExit: another process of torchrun ended with an error, which that process prints.
     """
     begin, folder = time.monotonic(), Path(save_dir)
-    if rank() == 0:
-        _start(config, samples, job, folder, crf, overwrite)
+    home = job.home(folder)
+    owner, contents = _check(config, samples, job, home)
+    all_do(lambda: _start(config, samples, job, folder, crf, overwrite, contents) if rank() == 0 else None)
+    own = take(samples, np.flatnonzero(owner == rank()))
+    pending = _pending(own, job, folder, overwrite)
+    if sum(gather(len(pending))) and rank() == 0:
+        records.reopen(home)
     barrier()
-    pending = [one for one in samples[rank() :: world_size()] if not (folder / job.target(one.name)).is_file()]
+    words = Counter(job.tally([own[place].name for place in _others(len(own), pending)]))
+    words += _work(config, take(own, pending), job, crf, crf_workers)
+    shares = gather((len(pending), words))
+    new, total = sum(count for count, _ in shares), sum((found for _, found in shares), Counter[str]())
+    done = Done(len(samples), new, time.monotonic() - begin, total)
+    if rank() == 0:
+        records.finish(home, images=len(samples), **job.finish(done))
+        remove_stale(folder)
+    barrier()
+    return done
+
+
+def _check(config: Any, samples: Sequence[Sample], job: Job, home: Path) -> tuple[np.ndarray, dict[str, str]]:
+    """Check everything, each process its share of the files. Returns each image's process, and hashes of contents."""
+
+    def first() -> None:
+        if rank() == 0:
+            check_unique_names(samples)
+            job.check()
+
+    def values() -> None:
+        if rank() == 0:
+            data = config.dataset
+            check_values(samples, int(data.num_classes), unlabelled_index=data.unlabelled_index)
+
+    all_do(first)
+    found = {"list": hash_list(samples, Ledger(home / INPUTS))}
+    all_do(values)
+    return owners(samples), {**found, **job.contents()}
+
+
+def _start(
+    config: Any,
+    samples: Sequence[Sample],
+    job: Job,
+    folder: Path,
+    crf: DenseCRF | None,
+    overwrite: bool,
+    contents: Mapping[str, str],
+) -> None:
+    """Write the record, or compare it with the one that is there."""
+    data = config.dataset
+    things = {**job.things, "crf": crf, **image_settings(config)}
+    if places_with(samples, "label"):
+        things["unlabelled_index"] = data.unlabelled_index
+    record = records.record_of(job.kind, things, contents, list=list_of(samples))
+    remove_stale(folder)
+    home = job.home(folder)
+    records.start(home, record, made=job.made, overwrite=overwrite, older=folder / job.older)
+    if overwrite:  # before a file is removed
+        records.reopen(home)
+
+
+def _pending(own: Sequence[Sample], job: Job, folder: Path, overwrite: bool) -> list[int]:
+    """The places of the images whose file is not there. With `overwrite` it removes those that are."""
+    targets = ((place, f"{folder}/{job.target(name)}") for place, name in enumerate(names_of(own)))
+    if not overwrite:
+        return [place for place, path in targets if not os.path.isfile(path)]
+    for _, path in targets:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    return list(range(len(own)))
+
+
+def _others(count: int, places: Sequence[int]) -> np.ndarray:
+    """The places below `count` that are not in `places`."""
+    left = np.ones(count, bool)
+    left[places] = False
+    return np.flatnonzero(left)
+
+
+def _work(config: Any, samples: Sequence[Sample], job: Job, crf: DenseCRF | None, crf_workers: int) -> Counter[str]:
+    """Do the job for these images, and count the words that it returns."""
     network, words = config.network, Counter[str]()
     read = partial(
         read_sample,
@@ -106,41 +194,11 @@ def go_through(
         unlabelled_index=config.dataset.unlabelled_index,
     )
     with open_refiner(crf, crf_workers) as refiner:
-        images = progress(read_ahead(pending, read), job.kind, len(pending), quiet=rank() > 0)
+        images = progress(read_ahead(samples, read), job.kind, len(samples), quiet=rank() > 0)
         for _, one in images:
             if word := job.work(one, refiner):
-                words[word] += 1
-    shares = gather((len(pending), words))
-    new, total = sum(count for count, _ in shares), sum((own for _, own in shares), Counter[str]())
-    done = Done(len(samples), new, time.monotonic() - begin, total)
-    if rank() == 0:
-        records.finish(job.home(folder), images=len(samples), **job.finish(done))
-        remove_stale(folder)
-    barrier()
-    return done
-
-
-def _start(
-    config: Any, samples: Sequence[Sample], job: Job, folder: Path, crf: DenseCRF | None, overwrite: bool
-) -> None:
-    """Check everything, then write the record and remove the files that will be made again."""
-    data = config.dataset
-    check_unique_names(samples)
-    job.check()
-    check_samples(samples, int(data.num_classes), unlabelled_index=data.unlabelled_index)
-    things = {**job.things, "crf": crf, **image_settings(config)}
-    if any(sample.label is not None for sample in samples):
-        things["unlabelled_index"] = data.unlabelled_index
-    contents = {"list": hash_samples(samples), **job.contents()}
-    record = records.record_of(job.kind, things, contents, list=list_of(samples))
-    remove_stale(folder)
-    home, older = job.home(folder), folder / job.older
-    complete = records.start(home, record, made=job.made, overwrite=overwrite, older=older)
-    targets = [folder / job.target(sample.name) for sample in samples]
-    for path in targets if overwrite else ():
-        path.unlink(missing_ok=True)
-    if complete and not all(path.is_file() for path in targets):
-        records.reopen(home)
+                words.update(word if isinstance(word, Mapping) else (word,))
+    return words
 
 
 def image_settings(config: Any) -> dict[str, Any]:
@@ -148,14 +206,6 @@ def image_settings(config: Any) -> dict[str, Any]:
     network = config.network
     means, stds = [float(value) for value in network.pixel_means], [float(value) for value in network.pixel_stds]
     return {"num_classes": int(config.dataset.num_classes), "pixel_means": means, "pixel_stds": stds}
-
-
-def hash_samples(samples: Sequence[Sample]) -> str:
-    """A hash of the samples' names and the contents of their images, labels and regions; their order does not count."""
-    ordered = sorted(samples, key=lambda sample: sample.name)
-    names = records.describe([sample.name for sample in ordered])
-    parts = [part for one in ordered for part in (one.image, one.label, one.regions) if part is not None]
-    return records.hash_json([names, records.hash_files(parts)])
 
 
 def list_of(samples: Sequence[Sample]) -> str | None:

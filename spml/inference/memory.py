@@ -1,7 +1,6 @@
 """Memories of labelled prototypes: fills them from a data list and reads them for retrieval."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,12 @@ from torch import Tensor
 from spml import records
 from spml.classes import IGNORE, UNLABELLED
 from spml.data.dataset import EvaluationSample
+from spml.data.listed import names_of, only
 from spml.data.pickled import read_memory_file, write_memory_file
 from spml.data.samples import Sample
 from spml.errors import UserError
 from spml.files import read_json
+from spml.inference import packed
 from spml.inference.loop import Done, Job, go_through, image_settings
 from spml.inference.outputs import Refining, write_clusters
 from spml.inference.segmenter import Segmenter
@@ -114,6 +115,7 @@ def fill_memory(
 ) -> str:
     """Write `semantic_prototype/<name>.npy` and `semantic_cluster/<name>.png` for each sample.
 
+    At the end it writes all prototypes to `semantic_packed` as well, which is what prediction reads.
     See `go_through` for what stops it, what is skipped and how several processes share the list.
 
     Args:
@@ -126,24 +128,35 @@ def fill_memory(
         UserError: files that cannot be read; a folder that holds another memory; no prototype.
     """
     save_dir, num_classes = Path(save_dir), int(config.dataset.num_classes)
-    samples = [replace(sample, regions=None) for sample in samples]
+    samples = only(samples, "label")
     source = (samples[0].list_path if samples else None) or "the samples"
 
-    def work(read: EvaluationSample, refiner: Refining | None) -> None:
+    def work(read: EvaluationSample, refiner: Refining | None) -> Mapping[str, int]:
         prototype, label, clusters, segment = sample_prototypes(read, segmenter, num_classes)
         write_clusters(save_dir, read.name, clusters)
         write_memory_file(save_dir / target(read.name), prototype, label, segment)
+        return {"prototypes": len(prototype)}
+
+    def tally(names: Sequence[str]) -> Mapping[str, int]:
+        return {"prototypes": count_prototypes(save_dir / target(name) for name in names)}
 
     def finish(done: Done) -> Mapping[str, Any]:
-        found = count_prototypes(save_dir / target(sample.name) for sample in samples)
+        found = done.words.get("prototypes", 0)
         if not found:
             raise UserError(no_prototype(len(samples), source, num_classes))
+        record, folder = records.read(save_dir / PROTOTYPES), save_dir / packed.FOLDER
+        assert record is not None
+        if done.new or packed.read(folder, record) is None:
+            files = sorted(target(name) for name in names_of(samples))  # the order of `read_memory`
+            parts = (read_memory_file(save_dir / file) for file in progress(files, "packing the memory", unit="file"))
+            packed.pack(folder, parts, found, record)
         return {"prototypes": found}
 
     def target(name: str) -> str:
         return f"{PROTOTYPES}/{name}.npy"
 
-    job = Job(KIND, memory_things(segmenter, full_masks), target, MADE, work, finish=finish, older=OLDER_RECORD)
+    things = memory_things(segmenter, full_masks)
+    job = Job(KIND, things, target, MADE, work, finish=finish, tally=tally, older=OLDER_RECORD)
     done = go_through(config, samples, job, save_dir, overwrite=overwrite)
     record = records.read(save_dir / PROTOTYPES)
     assert record is not None
@@ -220,6 +233,8 @@ def prototype_folder(memory_dir: str | Path) -> Path:
 def read_memory(memory_dir: str | Path, num_classes: int, channels: int) -> tuple[Tensor, Tensor]:
     """Read a memory: every `.npy` of `<memory_dir>/semantic_prototype` or of the folder itself, in order of names.
 
+    Where `<memory_dir>/semantic_packed` holds the same, it maps that file instead of reading one an image.
+
     Args:
         num_classes: K; it drops prototypes of label 255, which released files hold.
         channels: C of the embedding.
@@ -232,6 +247,9 @@ def read_memory(memory_dir: str | Path, num_classes: int, channels: int) -> tupl
             no class; no prototype left.
     """
     folder = prototype_folder(memory_dir)
+    whole = packed.read(folder.parent / packed.FOLDER, records.read(folder)) if folder.name == PROTOTYPES else None
+    if whole is not None and whole[0].shape[1] == channels and whole[1].max() < num_classes:
+        return torch.from_numpy(whole[0]), torch.from_numpy(whole[1])
     paths = sorted(folder.glob("*.npy"))
     if not paths:
         raise UserError(f"--semantic_memory_dir {memory_dir}: expected .npy files written by `spml memory`, found none")
@@ -244,6 +262,12 @@ def read_memory(memory_dir: str | Path, num_classes: int, channels: int) -> tupl
     if len(memory) == 0:
         raise UserError(f"{folder}: none of the prototypes has a label: all are void (255)")
     return memory, memory_label
+
+
+def index_file(memory_dir: str | Path) -> Path | None:
+    """Where the index of a memory is kept: beside the packed prototypes; None for a memory that is not packed."""
+    folder = prototype_folder(memory_dir).parent / packed.FOLDER
+    return folder / packed.INDEX if (folder / packed.ORIGIN).is_file() else None
 
 
 def draw(memory: Tensor, label: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:

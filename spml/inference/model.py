@@ -22,7 +22,7 @@ from spml.data.samples import Sample, named
 from spml.device import resolve_device
 from spml.errors import UserError
 from spml.files import write_atomically
-from spml.inference.loop import hash_samples, image_settings
+from spml.inference.loop import image_settings
 from spml.inference.memory import (
     KIND,
     MADE,
@@ -44,6 +44,7 @@ from spml.inference.predictors import (
     retrieval_of,
 )
 from spml.inference.segmenter import Segmenter
+from spml.inference.shares import hash_samples
 from spml.inference.views import MAX_PIXELS, ViewPlan, resize_image, resize_label, to_pixels
 from spml.models import build_classifier, build_embedding_model, load_checkpoint, save_checkpoint
 from spml.models.cam import CAM_TASKS

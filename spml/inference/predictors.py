@@ -1,7 +1,7 @@
 """Label images from a trained embedding, by retrieval from a memory or by the softmax classifier."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,17 +11,18 @@ from torch import Tensor, nn
 
 from spml.allocator import keep_memory
 from spml.data.dataset import EvaluationSample
+from spml.data.listed import only
 from spml.data.samples import Sample
 from spml.errors import UserError
 from spml.inference.loop import Job, go_through
-from spml.inference.memory import FULL_MASKS, check_memory, draw, of_full_masks, read_memory
+from spml.inference.memory import FULL_MASKS, check_memory, draw, index_file, of_full_masks, read_memory
 from spml.inference.outputs import LABELS, Refining, label_file, write_clusters, write_image
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import ViewPlan, resize_label, slide
 from spml.inference.whole_views import unmirrored
 from spml.models import build_classifier, build_embedding_model, load_checkpoint
 from spml.models.layers import resize
-from spml.processes import say
+from spml.processes import all_do, rank, say, world_size
 from spml.propagate import DenseCRF, label_share, retrieve
 from spml.propagate.approximate import ApproximateMemory
 
@@ -151,20 +152,33 @@ def build_predictor(
     segmenter = Segmenter.from_config(config, model, plan, device)
     check_memory(memory_dir, config, segmenter)
     memory, label = read_memory(memory_dir, int(config.dataset.num_classes), int(config.network.embedding_dim))
-    predictor = retrieval_of(config, segmenter, memory, label, approximate)
+    predictor = retrieval_of(config, segmenter, memory, label, approximate, index_file(memory_dir))
     warning = f"; {FULL_MASKS}" if of_full_masks(memory_dir) else ""
     say(f"{memory_dir}: memory of {len(predictor.memory)} prototypes{warning}")
     return predictor
 
 
 def retrieval_of(
-    config: Any, segmenter: Segmenter, memory: Tensor, label: Tensor, approximate: bool = False
+    config: Any,
+    segmenter: Segmenter,
+    memory: Tensor,
+    label: Tensor,
+    approximate: bool = False,
+    file: Path | None = None,
 ) -> RetrievalPredictor:
-    """Retrieval from `test.memory_size` rows of a memory of prototypes (P, D) and labels (P,)."""
+    """Retrieval from `test.memory_size` rows of a memory of prototypes (P, D) and labels (P,).
+
+    `file`: where the index of the whole memory is kept. Of several processes one makes it, and all map it.
+    """
     test = config.test
+    file = None if 0 < int(test.memory_size) < len(memory) else file
     memory, label = draw(memory, label, int(test.memory_size), int(config.train.seed))
     memory, label = memory.to(segmenter.device), label.to(segmenter.device)
-    index = ApproximateMemory(memory, label) if approximate else None
+    index = None
+    if approximate and file is not None and world_size() > 1:
+        all_do(lambda: ApproximateMemory(memory, label, file=file).label.shape if rank() == 0 else None)
+    if approximate:
+        index = ApproximateMemory(memory, label, file=file)
     return RetrievalPredictor(*(segmenter, memory, label, int(config.dataset.num_classes), int(test.neighbours), index))
 
 
@@ -217,7 +231,7 @@ def predict_list(
     Returns:
         One line saying what was done.
     """
-    samples = [replace(sample, label=None, regions=None) for sample in samples]
+    samples = only(samples)
 
     def work(read: EvaluationSample, refiner: Refining | None) -> str | None:
         probability, clusters = predict_image(read.image, predictor)

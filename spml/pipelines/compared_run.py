@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -89,7 +89,7 @@ class ComparedRun:
         """The pixels by target and prediction, (K, K + 1) int64, of a finished run."""
         return np.load(self.result / f"{predictor}.npy", allow_pickle=False)
 
-    def samples(self, use: str) -> list[Sample]:
+    def samples(self, use: str) -> Sequence[Sample]:
         """The list that it trains on ("train"), or is evaluated on ("test")."""
         return read_list(self.config.dataset[f"{use}_data_list"], self.config.dataset.data_dir, columns=2)
 

@@ -1,5 +1,6 @@
 """Labels that frozen features spread from the annotation, made once for all methods that train on them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from spml import records
 from spml.data.lists import read_list
 from spml.data.samples import Sample
-from spml.inference.loop import hash_samples
+from spml.inference.shares import hash_samples
 from spml.pipelines.compared_run import Guard
 from spml.pseudo.label import LIST, build_source, choose_recipe, label_list
 
@@ -60,5 +61,5 @@ class SpreadLabels:
         records.finish(self.folder)
         return {}
 
-    def _samples(self) -> list[Sample]:
+    def _samples(self) -> Sequence[Sample]:
         return read_list(self.config.dataset.train_data_list, self.config.dataset.data_dir, columns=2)

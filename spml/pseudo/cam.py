@@ -14,11 +14,12 @@ from spml.data.samples import Sample
 from spml.errors import UserError
 from spml.inference.cams import background_of
 from spml.inference.predictors import load_models
+from spml.inference.shares import hash_beside
 from spml.inference.whole_views import STRIDE, WholeViews, eighth, working_size
 from spml.models.layers import resize
 from spml.propagate.cam import ALPHA, cam_scores, foreground_classes
 from spml.pseudo.base import WALK_STEPS, Evidence, Labeller, Materials, Recipe, Source
-from spml.records import hash_files, require_complete
+from spml.records import require_complete
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class CamLabeller(Labeller):
 
 def hash_cams(cam_dir: Path, samples: Sequence[Sample]) -> Mapping[str, str]:
     """The hash of the samples' CAM files for a record."""
-    return {"cams": hash_files(cam_dir / f"{name}.npy" for name in sorted(one.name for one in samples))}
+    return {"cams": hash_beside(lambda name: cam_dir / f"{name}.npy", samples)}
 
 
 def read_scores(

@@ -1,7 +1,6 @@
 """Pseudo labels of a data list by one of the sources."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from spml.data.annotate_list import label_rows
 from spml.data.dataset import EvaluationSample
+from spml.data.listed import only, places_with
 from spml.data.lists import write_list
 from spml.data.samples import IGNORE, UNLABELLED, Sample
 from spml.errors import UserError
@@ -146,7 +146,7 @@ def label_list(
         return {}
 
     things = {"source": labeller, "walk_steps": walk_steps}
-    samples = [_as_read(sample, labeller) for sample in samples]
+    samples = _as_read(samples, labeller)
     job = Job(
         *("pseudo labels", things, label_file, LABELS, work),
         check=check,
@@ -159,10 +159,12 @@ def label_list(
     return done.line(told, save_dir / LIST)
 
 
-def _as_read(sample: Sample, labeller: Labeller) -> Sample:
-    """The sample with only the parts that the source reads."""
+def _as_read(samples: Sequence[Sample], labeller: Labeller) -> Sequence[Sample]:
+    """The samples with only the parts that the source reads."""
     if not labeller.reads_label:
-        return replace(sample, label=None, regions=None)
-    if sample.label is None:
-        raise UserError(f"{sample.where}: no semantic label: this source needs `image semantic` on each line")
-    return sample if labeller.reads_regions else replace(sample, regions=None)
+        return only(samples)
+    without = set(range(len(samples))).difference(places_with(samples, "label"))
+    if without:
+        where = samples[min(without)].where
+        raise UserError(f"{where}: no semantic label: this source needs `image semantic` on each line")
+    return only(samples, "label", "regions") if labeller.reads_regions else only(samples, "label")

@@ -4,6 +4,7 @@ Without --scales it takes test.scales, if the config has them, or 0.5, 1, 1.5 an
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from spml.cli.options import add, add_network
 from spml.cli.parser import Parser
 from spml.data.lists import read_list
 from spml.data.prepare.boxes import boxes_of
+from spml.data.samples import Sample
 from spml.errors import UserError
 from spml.evaluation.cams import sweep_list, write_sweep
 from spml.inference.cams import cam_list, cam_plan, present_classes
@@ -53,7 +55,8 @@ def make_cams(args: argparse.Namespace, config: EasyDict, device: torch.device) 
     data, save_dir = config.dataset, Path(args.save_dir)
     classes = data.class_names or class_names(data.num_classes)
     rules = [LabelRule("tag", len(classes), args.alpha, args.threshold, data.background)]
-    samples, boxes = read_list(settings.data_of(config, args, "train"), data.data_dir), None
+    samples: Sequence[Sample] = read_list(settings.data_of(config, args, "train"), data.data_dir)
+    boxes = None
     if args.boxes:
         rules.append(LabelRule("box", len(classes), args.alpha, args.box_threshold, data.background))
         boxes = boxes_of(args.boxes, [sample.name for sample in samples], classes, data.background)
