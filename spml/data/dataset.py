@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from spml.data.augment import Augmentation, augment, normalise, pad_label
 from spml.data.listed import only
-from spml.data.lists import check_samples, check_unique_names, read_list
+from spml.data.lists import check_samples, check_unique_names, check_values, read_list
 from spml.data.needs import Needs
 from spml.data.samples import UNLABELLED, DataError, Sample, named, read_sample_files
 from spml.data.tags import given_tag, read_tags
@@ -152,6 +152,11 @@ def build_training_loader(
 def check_training_dataset(dataset: TrainingDataset) -> None:
     """Check the files of the samples; see `check_samples`."""
     check_samples(dataset.samples, dataset.num_classes, unlabelled_index=dataset.unlabelled_index)
+
+
+def check_labels(dataset: TrainingDataset) -> None:
+    """Check that labels hold classes; see `check_values`."""
+    check_values(dataset.samples, dataset.num_classes, unlabelled_index=dataset.unlabelled_index)
 
 
 def load_training_dataset(

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from spml.data.dataset import TrainingDataset
-from spml.data.samples import Sample
 from spml.engine.snapshot import plain
 from spml.errors import UserError
 from spml.models import weights_file
@@ -23,8 +22,8 @@ NEUTRAL = {
 NEUTRAL_TOP = ("gpus", "num_threads", "test", "pipeline", "expected")
 
 
-def training_record(config: Any, dataset: TrainingDataset, processes: int) -> Record:
-    """The inputs of a run: its settings, the weights it starts from, and its training data.
+def training_record(config: Any, dataset: TrainingDataset, processes: int, samples: str) -> Record:
+    """The inputs of a run: its settings, the weights it starts from, and its training data, `samples` by their hash.
 
     The batch size counts over all processes, so 2 processes with 4 images each can resume a run of 4 with 2.
     """
@@ -35,13 +34,13 @@ def training_record(config: Any, dataset: TrainingDataset, processes: int) -> Re
     pretrained = config.network.pretrained
     file = weights_file(pretrained)
     weights = {"network.pretrained": pretrained if file is None else hash_file(file)} if pretrained else {}
-    contents = {"samples": hash_files(part for sample in dataset.samples for part in _parts(sample))}
+    contents = {"samples": samples}
     if dataset.tags:
         contents["tags"] = hash_files(tag for _, tag in sorted(dataset.tags.items()))
     return Record("snapshots", weights, settings, contents)
 
 
-def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes: int) -> None:
+def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes: int, samples: str) -> None:
     """Write the record of a new run, or compare it with the record of the run to resume.
 
     It removes temporary files of killed processes. Folders of older versions, without a record, count as this run's.
@@ -49,7 +48,7 @@ def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes:
     Raises:
         UserError: the folder has snapshots of other settings, weights or data; the message names what differs.
     """
-    record = training_record(config, dataset, processes)
+    record = training_record(config, dataset, processes, samples)
     before = read(folder)
     if before is not None and before != record and list_snapshots(folder):
         raise UserError(
@@ -61,7 +60,3 @@ def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes:
             path.unlink(missing_ok=True)
     if start(folder, record, made=MADE):
         reopen(folder)
-
-
-def _parts(sample: Sample) -> list[Any]:
-    return [part for part in (sample.image, sample.label, sample.regions) if part is not None]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from spml.allocator import keep_memory
 from spml.config import load_config, save_config
-from spml.data.dataset import TrainingDataset, build_training_dataset, check_training_dataset, load_training_dataset
+from spml.data.dataset import TrainingDataset, build_training_dataset, check_labels, load_training_dataset
 from spml.data.samples import Sample
 from spml.device import resolve_device
 from spml.engine import distributed
@@ -25,6 +25,9 @@ from spml.engine.record import start_record
 from spml.engine.snapshot import load_snapshot, save_snapshot
 from spml.engine.validation import Validation
 from spml.errors import UserError
+from spml.inference.shares import hash_ordered
+from spml.ledger import FOLDER as INPUTS
+from spml.ledger import Ledger
 from spml.models.checkpoint import list_snapshots
 from spml.records import finish
 from spml.tasks import TABLE, Task
@@ -120,10 +123,11 @@ def _train(
     task = build_task(config).to(device)
     optimizer = build_optimizer(task, config.train.momentum)
     dataset = build_training_dataset(config, task.needs, samples)
+    contents = hash_ordered(dataset.samples, Ledger(folder / INPUTS))  # checked, by all processes
     with distributed.all_or_none(device):
         if distributed.rank() == 0:
-            check_training_dataset(dataset)
-            start_record(config, folder, dataset, world)
+            check_labels(dataset)
+            start_record(config, folder, dataset, world, contents)
     done = load_snapshot(folder, task, optimizer, device) if resume else None
     first = config.train.begin_iteration if done is None else done + 1
     if done is not None:

@@ -48,11 +48,23 @@ def hash_list(samples: Sequence[Sample], ledger: Ledger) -> str:
         UserError: a file of this process's share that is missing or unusable, as `check_samples` has it.
     """
 
+    content = _contents(samples, ledger)
+    return _combine(samples, content) if rank() == 0 else ""
+
+
+def hash_ordered(samples: Sequence[Sample], ledger: Ledger) -> str:
+    """As `hash_list`, of the contents in the order of the list, which training depends on; equal to `hash_files`."""
+    content = _contents(samples, ledger)
+    return _digest(_lines(samples, content, range(len(samples)))) if rank() == 0 else ""
+
+
+def _contents(samples: Sequence[Sample], ledger: Ledger) -> np.ndarray:
+    """(N, 3) uint64 hashes of all samples' parts, of which this process checks and reads its share."""
+
     def check(places: np.ndarray) -> None:
         check_files(take(samples, places), "the list's" if len(places) == len(samples) else "the")
 
-    content = _read_shared(_rows_of(samples), len(PARTS), owners(samples), ledger, check)
-    return _combine(samples, content) if rank() == 0 else ""
+    return _read_shared(_rows_of(samples), len(PARTS), owners(samples), ledger, check)
 
 
 def hash_samples(samples: Sequence[Sample]) -> str:
@@ -152,15 +164,16 @@ def _combine(samples: Sequence[Sample], content: np.ndarray) -> str:
     """The hash of a list, from the names and the hashes (N, 3) of its samples' parts."""
     names = list(names_of(samples))
     order = sorted(range(len(names)), key=names.__getitem__)
+    return records.hash_json([[names[place] for place in order], _digest(_lines(samples, content, order))])
+
+
+def _lines(samples: Sequence[Sample], content: np.ndarray, order: Sequence[int]) -> Iterator[str]:
+    """What is hashed of each part: the name of its file and its hash (N, 3)."""
     row = _rows_of(samples)
-
-    def lines() -> Iterator[str]:
-        for place in order:
-            for part, hashed in zip(row(place), content[place], strict=True):
-                if part is not None:
-                    yield f"{part.name} {hashed:016x}" if isinstance(part, Path) else f"{hashed:016x}"
-
-    return records.hash_json([[names[place] for place in order], _digest(lines())])
+    for place in order:
+        for part, hashed in zip(row(place), content[place], strict=True):
+            if part is not None:
+                yield f"{part.name} {hashed:016x}" if isinstance(part, Path) else f"{hashed:016x}"
 
 
 def _digest(lines: Iterator[str]) -> str:
