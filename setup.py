@@ -21,6 +21,7 @@ EXTRAS = {
 DEVELOPMENT = [
     *("pytest>=8", "pytest-xdist", "ruff==0.17.5", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"),
     "pycocotools",  # tests of the formats compare with it
+    "webdataset",  # so do tests of the shards
     *("build", "setuptools>=68", "wheel"),  # a test builds the wheel without the network
     *(*EXTRAS["studio"], "httpx"),  # tests ask the studio's server through its framework's client
     "playwright",  # tests drive the studio's page in Debian's Chromium, if it is there

@@ -48,13 +48,19 @@ def test_steps_of_every_regulariser(benchmark, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ("crf", "exchange", "inference"))
+@pytest.mark.parametrize("name", ("crf", "exchange", "inference", "scale"))
 def test_runs_with_processes(benchmark, capsys, name):
     if name == "crf":
         pytest.importorskip("pydensecrf")
     tiny = ["--backbone", "panoptic_deeplab_tiny", "--images", "1"] if name == "inference" else []
     benchmark(name).main([*QUICK, *tiny])
     assert ("100.00 % of pixels the same" if name == "inference" else "process") in capsys.readouterr().out
+
+
+def test_the_index_over_sizes(benchmark, capsys):
+    pytest.importorskip("faiss")
+    benchmark("index").main(QUICK)
+    assert "4,000 moved" in capsys.readouterr().out
 
 
 def test_derived_bytes_of_two_processes(benchmark):
