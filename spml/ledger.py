@@ -19,7 +19,8 @@ from spml.files import write_atomically
 from spml.processes import rank
 
 FOLDER = "record.inputs"  # beside the record
-MERGED = "all.npy"
+SUFFIX = ".hashes"  # tables as numpy writes them, but no `.npy` of a memory or of CAMs
+MERGED = f"all{SUFFIX}"
 FRESH = 2.0  # seconds; a file that was written just now may be written again without another time
 EVERY = 60.0  # seconds between two writings
 
@@ -42,7 +43,7 @@ class Ledger:
     def __init__(self, folder: str | Path | None) -> None:
         """`folder`: None for a ledger that remembers nothing."""
         self.folder = None if folder is None else Path(folder)
-        self._own = _read(self.folder / f"{rank()}.npy") if self.folder else _empty()
+        self._own = _read(self.folder / f"{rank()}{SUFFIX}") if self.folder else _empty()
         self._rows = _sorted([_read(path) for path in self._paths()])
         self._written = time.monotonic()
 
@@ -58,7 +59,7 @@ class Ledger:
         """Note the hashes of contents, and write them now and then, so that a killed process has not read in vain."""
         self._own = np.concatenate([self._own, np.stack([stamp.ravel(), content.ravel()], 1)])
         if self.folder is not None and time.monotonic() - self._written > EVERY:
-            _write(self.folder / f"{rank()}.npy", self._own)
+            _write(self.folder / f"{rank()}{SUFFIX}", self._own)
             self._written = time.monotonic()
 
     def merge(self, stamp: np.ndarray, content: np.ndarray) -> None:
@@ -75,7 +76,7 @@ class Ledger:
                 path.unlink(missing_ok=True)
 
     def _paths(self) -> Iterable[Path]:
-        return sorted(self.folder.glob("*.npy")) if self.folder is not None else ()
+        return sorted(self.folder.glob(f"*{SUFFIX}")) if self.folder is not None else ()
 
 
 def _empty() -> np.ndarray:

@@ -105,7 +105,9 @@ def test_retrieval_as_the_command_line(config, folder, samples, tmp_path):
     with pytest.raises(UserError, match="predictor retrieval: expected a memory: fill one by remember"):
         remembering.predict(samples[5].image, predictor="retrieval")
     count = remembering.remember(samples[:5])
-    assert count == sum(len(read_memory_file(path)[0]) for path in (folder / "memory").glob("*/*.npy"))
+    assert count == sum(
+        len(read_memory_file(path)[0]) for path in (folder / "memory" / "semantic_prototype").glob("*.npy")
+    )
     for sample in samples[5:]:
         found = remembering.predict(sample.image, predictor="retrieval")
         np.testing.assert_array_equal(found.label, labels[sample.name])

@@ -90,7 +90,7 @@ def test_the_hash_of_a_list_is_the_one_that_records_have(samples):
 
 def test_a_restart_reads_only_what_has_changed(own, tmp_path, monkeypatch, later):
     first = hash_list(own, Ledger(tmp_path / "ledger"))
-    assert [path.name for path in (tmp_path / "ledger").iterdir()] == ["all.npy"]
+    assert [path.name for path in (tmp_path / "ledger").iterdir()] == ["all.hashes"]
     read = []
     monkeypatch.setattr(shares, "_hash", lambda part, hash_of=shares._hash: read.append(part) or hash_of(part))
     assert hash_list(take(own, [3, 1, 0, 2]), Ledger(tmp_path / "ledger")) == first and not read
@@ -98,7 +98,7 @@ def test_a_restart_reads_only_what_has_changed(own, tmp_path, monkeypatch, later
     assert hash_list(own, Ledger(tmp_path / "ledger")) not in ("", first)
     assert {part for part in read if part is not None} == {own[2].image, own[2].label}
     read.clear()
-    (tmp_path / "ledger" / "all.npy").write_bytes(b"damaged")
+    (tmp_path / "ledger" / "all.hashes").write_bytes(b"damaged")
     hash_list(own, Ledger(tmp_path / "ledger"))
     assert len(read) == 4 * 3
 
@@ -123,10 +123,10 @@ def test_a_killed_process_leaves_what_it_has_read(own, tmp_path, monkeypatch, la
     monkeypatch.setattr(shares, "_hash", one)
     with pytest.raises(KeyboardInterrupt):
         hash_list(own, Ledger(tmp_path / "ledger"))
-    assert [path.name for path in (tmp_path / "ledger").iterdir()] == ["0.npy"]
+    assert [path.name for path in (tmp_path / "ledger").iterdir()] == ["0.hashes"]
     monkeypatch.setattr(shares, "_hash", lambda part: read.append(part) or 1)
     hash_list(own, Ledger(tmp_path / "ledger"))
-    assert len(read) == 4 * 3 and [path.name for path in (tmp_path / "ledger").iterdir()] == ["all.npy"]
+    assert len(read) == 4 * 3 and [path.name for path in (tmp_path / "ledger").iterdir()] == ["all.hashes"]
 
 
 def test_missing_files_are_counted(own, tmp_path, later):
