@@ -1,4 +1,4 @@
-"""Bytes that two processes send each other in a step: derived, counted at the collectives, read off the loopback."""
+"""Bytes that two and four processes send in a step: derived, counted at the collectives, read off the loopback."""
 
 import socket
 import tempfile
@@ -17,7 +17,7 @@ from spml.engine.distributed import exchange
 from spml.grouping import MemoryBank, Prototypes, Segments, grouping_losses
 from spml.grouping.segments import segment_prototypes
 
-CHANNELS, CLASSES, IMAGES, PROCESSES = 64, 21, 4, 2
+CHANNELS, CLASSES, IMAGES = 64, 21, 4
 RELATIONS = ("semantic_annotation", "semantic_cooccurrence", "image_similarity")
 ROW = 4 * CHANNELS + 4 * (CHANNELS + 2) + 8 + 8 + CLASSES  # bytes of a segment: prototypes, label, image, tags
 ROUNDS = 3
@@ -99,10 +99,10 @@ def step(pixels: int, segments: int) -> None:
     bank.append(made, tag, gathered)
 
 
-def process(rank: int, port: int, cases: list[tuple[int, int]], folder: str) -> None:
+def process(rank: int, world: int, port: int, cases: list[tuple[int, int]], folder: str) -> None:
     """One of the processes: counts every case and leaves the numbers of all in a file."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=PROCESSES)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     found = []
     for pixels, segments in cases:
         sent = []
@@ -113,11 +113,21 @@ def process(rank: int, port: int, cases: list[tuple[int, int]], folder: str) -> 
             with Counter() as counter:
                 step(pixels, segments)
             dist.barrier()
-            sent.append(((loopback_bytes() if COUNTERS.exists() else 0) - before) / PROCESSES)
+            sent.append(((loopback_bytes() if COUNTERS.exists() else 0) - before) / world)
         found.append((counter.bytes, min(sent)))  # what other programs send to themselves only adds
     if rank == 0:
         torch.save(found, Path(folder) / "bytes.pth")
     dist.destroy_process_group()
+
+
+def measure(world: int, cases: list[tuple[int, int]]) -> list[tuple[float, float]]:
+    """Bytes that a process sent in each case: at the collectives, and over the loopback."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(process, (world, port, cases, folder), nprocs=world)
+        return torch.load(Path(folder) / "bytes.pth", weights_only=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -125,16 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cases = [(512, 50), (1024, 50), (1024, 100)] if options.quick else [
         (16384, 300), (65536, 300), (16384, 1200), (65536, 1200), (65536, 2853)
     ]  # fmt: skip
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(process, (port, cases, folder), nprocs=PROCESSES)
-        found = torch.load(Path(folder) / "bytes.pth", weights_only=True)
-    print(f"\nexchange, {PROCESSES} gloo processes, {CHANNELS} channels, {CLASSES} classes; bytes a process and step")
-    print(f"{'pixels':>8} {'segments':>9} {'derived':>12} {'collectives':>12} {'loopback':>12}")
-    for (pixels, segments), (counted, sent) in zip(cases, found, strict=True):
-        print(f"{pixels:8} {segments:9} {derive(segments, PROCESSES):12,.0f} {counted:12,.0f} {sent:12,.0f}")
+    for world, chosen in ((2, cases), (4, cases[::2])):
+        print(f"\nexchange, {world} gloo processes, {CHANNELS} channels, {CLASSES} classes; bytes a process and step")
+        print(f"{'pixels':>8} {'segments':>9} {'derived':>12} {'collectives':>12} {'loopback':>12}")
+        for (pixels, segments), (counted, sent) in zip(chosen, measure(world, chosen), strict=True):
+            print(f"{pixels:8} {segments:9} {derive(segments, world):12,.0f} {counted:12,.0f} {sent:12,.0f}")
     for gpus in (8, 64):
         print(f"derived for {gpus} GPUs of 2,853 segments each: {derive(2853, gpus) / 1e6:,.0f} MB a GPU and step")
 
