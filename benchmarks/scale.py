@@ -175,7 +175,7 @@ def _process(rank: int, world: int, port: int, path: Path, folder: Path, out: Pa
     dist.destroy_process_group()
 
 
-def together(world: int, path: Path, folder: Path, wait: float) -> Shared:
+def shared_by(world: int, path: Path, folder: Path, wait: float) -> Shared:
     """Time of `world` processes over a list, and of the same command again, when all is done."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -197,7 +197,7 @@ def print_processes(folder: Path, lines: int, wait: float, farm_lines: int, rest
     )
     for world in (1, 2, 4):
         share = max(np.bincount([owner_of(name, world) for name in names]))
-        found = together(world, path, folder, wait)
+        found = shared_by(world, path, folder, wait)
         ideal = lines * wait / world
         print(
             f"{world:9} {share:14,} {ideal:6.1f} s {found.seconds:7.1f} s {100 * ideal / found.seconds:9.0f} % "
