@@ -368,3 +368,24 @@ def test_own_data_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixtu
     printed = capsys.readouterr().out
     assert f"dataset.classes={tmp_path / 'classes.txt'}" in printed
     assert f"snapshots/{tmp_path.name}_scribble/stage1" in printed
+
+
+def test_tags_without_a_second_stage() -> None:
+    """`pipeline.classifier: false`: the first training learns the labels of CAMs, or of the affinities, and ends it."""
+    given = {"config": "msrc_lite0_tag", "cam_dir": "cams", "snapshots": "out"}
+    once = plan(Settings("tag", **given))
+    assert [stage.name for stage in once] == ["train", "retrieval", "evaluate"]
+    walked = plan(Settings("tag", affinity="irn", **given))
+    assert [stage.name for stage in walked] == ["confident", "train_irn", "irn", "train", "retrieval", "evaluate"]
+    (step,) = walked[3].steps
+    assert option(list(step.words), "--data_list") == "out/irn/pseudo/list.txt"
+    again = plan(Settings("tag", rounds=2, **given))
+    assert [stage.name for stage in again] == [
+        "train",
+        "retrieval",
+        "pseudo",
+        "evaluate",
+        "train2",
+        "retrieval2",
+        "evaluate2",
+    ]

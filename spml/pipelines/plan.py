@@ -66,13 +66,16 @@ class Pipeline:
             yield self.make_cams()
         if settings.affinity is not None:
             yield from self.affinity(self.folder / settings.affinity)
+            labels = (
+                labels if settings.two_rounds_of_labels else str(self.folder / settings.affinity / "pseudo/list.txt")
+            )
         if settings.spreads:
             yield self.spread()
             labels = str(self.folder / "spread" / "list.txt")
         place = Place(self.folder, labels)
         for number in range(1, settings.rounds + 1):
             yield from self.round(place, number)
-            made = "pseudo2" if number == 1 and settings.annotation == "tag" else "pseudo"
+            made = "pseudo2" if number == 1 and settings.two_rounds_of_labels else "pseudo"
             title = f"training {number + 1}: "
             place = Place(self.folder / f"round{number + 1}", str(place / made / "list.txt"), title)
 
@@ -82,7 +85,7 @@ class Pipeline:
         yield self.train(place)
         if settings.test_list and settings.annotation != "mask":
             yield self.retrieval(place)
-        if number == 1 and settings.annotation == "tag":
+        if number == 1 and settings.two_rounds_of_labels:
             yield from self.rounds_of_tags(place)
             last = place / "stage2"
         elif settings.annotation != "mask" and (settings.loaded.pipeline.classifier or number < settings.rounds):

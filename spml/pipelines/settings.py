@@ -109,6 +109,11 @@ class Settings:
         return self.annotation in OF_CAMS and not self.cam_dir and not self.spreads
 
     @property
+    def two_rounds_of_labels(self) -> bool:
+        """Whether tags go the release's way: pseudo labels and a classifier, twice, after the first training."""
+        return self.annotation == "tag" and self.loaded.pipeline.classifier
+
+    @property
     def spreads(self) -> bool:
         """Whether the weak labels spread before the training."""
         return self.loaded.pipeline.spread and self.annotation in SPREAD
