@@ -373,13 +373,14 @@ def test_own_data_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_tags_without_a_second_stage() -> None:
     """`pipeline.classifier: false`: the first training learns the labels of CAMs, or of the affinities, and ends it."""
     given = {"config": "msrc_lite0_tag", "cam_dir": "cams", "snapshots": "out"}
-    once = plan(Settings("tag", **given))
+    plain = ("pipeline.spread=false",)
+    once = plan(Settings("tag", overrides=plain, **given))
     assert [stage.name for stage in once] == ["train", "retrieval", "evaluate"]
     walked = plan(Settings("tag", affinity="irn", **given))
     assert [stage.name for stage in walked] == ["confident", "train_irn", "irn", "train", "retrieval", "evaluate"]
     (step,) = walked[3].steps
     assert option(list(step.words), "--data_list") == "out/irn/pseudo/list.txt"
-    again = plan(Settings("tag", rounds=2, **given))
+    again = plan(Settings("tag", overrides=plain, rounds=2, **given))
     assert [stage.name for stage in again] == [
         "train",
         "retrieval",
@@ -389,3 +390,12 @@ def test_tags_without_a_second_stage() -> None:
         "retrieval2",
         "evaluate2",
     ]
+
+
+def test_labels_spread_from_the_surest_pixels_of_cams() -> None:
+    stages = plan(Settings("tag", config="msrc_lite0_tag", cam_dir="cams", snapshots="out"))
+    assert [stage.name for stage in stages] == ["seeds", "spread", "train", "retrieval", "evaluate"]
+    seeds, spread, train = (list(stage.steps[0].words) for stage in stages[:3])
+    assert option(seeds, "--cam_dir") == "cams" and option(seeds, "--save_dir") == "out/seeds"
+    assert option(spread, "--data_list") == "out/seeds/list.txt" and "--crf" in spread
+    assert option(train, "--data_list") == "out/spread/list.txt"

@@ -70,6 +70,8 @@ class Pipeline:
                 labels if settings.two_rounds_of_labels else str(self.folder / settings.affinity / "pseudo/list.txt")
             )
         if settings.spreads:
+            if settings.annotation == "tag":
+                yield self.seeds()
             yield self.spread()
             labels = str(self.folder / "spread" / "list.txt")
         place = Place(self.folder, labels)
@@ -119,11 +121,21 @@ class Pipeline:
         step = Step(words, (), (folder / "train.txt", folder / "all.txt"), shared=False)
         return Stage("lists", "lists of the images and labels in the data folder", (step,))
 
+    def seeds(self) -> Stage:
+        """The surest pixels of CAMs, from which labels spread."""
+        cams, listed, folder = self._cams(), self._listed(self.weak)[0], self.folder / "seeds"
+        words = ["--cam_dir", str(cams), "--data_list", listed, "--save_dir", str(folder), *self.settings.words]
+        step = self._network("confident", words, (cams, listed), (folder / "semantic_gray", folder / "list.txt"))
+        return Stage("seeds", "the surest pixels of the activation maps", (step,))
+
     def spread(self) -> Stage:
-        folder = self.folder / "spread"
-        words = ["--source", "spread", "--save_dir", str(folder), *self._list(self.weak), *self.settings.words]
+        folder, labels = self.folder / "spread", self.weak
+        views: tuple[str, ...] = ()
+        if self.settings.annotation == "tag":
+            labels, views = str(self.folder / "seeds" / "list.txt"), ("--crf",)
+        words = ["--source", "spread", "--save_dir", str(folder), *self._list(labels), *views, *self.settings.words]
         outputs = (folder / "semantic_gray", folder / "list.txt")
-        steps = [self._network("pseudo-label", words, self._listed(self.weak), outputs)]
+        steps = [self._network("pseudo-label", words, self._listed(labels), outputs)]
         steps += self._quality("labels", f"spread={folder / 'semantic_gray'}", folder)
         return Stage("spread", "the weak labels, spread over their images by frozen features", tuple(steps))
 

@@ -12,8 +12,7 @@ from spml.errors import UserError
 
 ANNOTATIONS = ("tag", "box", "scribble", "point", "mask")
 AFFINITIES = ("affinity", "irn")  # tasks whose affinities of near pixels carry CAMs on
-OF_CAMS = ("tag", "box")  # labels start from class activation maps
-SPREAD = ("box", "scribble", "point")  # labels of some pixels, which pipeline.spread spreads to the others
+SPREAD = ("tag", "box", "scribble", "point")  # what pipeline.spread spreads; masks leave nothing to spread
 OWN_DATA = "own_data"  # the config of a user who names none
 GRID, DENSEPOSE_GRID = (12, 12), (24, 24)  # of k-means outside training, as released
 
@@ -106,7 +105,7 @@ class Settings:
 
     @property
     def makes_cams(self) -> bool:
-        return self.annotation in OF_CAMS and not self.cam_dir and not self.spreads
+        return not self.cam_dir and (self.annotation == "tag" or (self.annotation == "box" and not self.spreads))
 
     @property
     def two_rounds_of_labels(self) -> bool:
@@ -115,8 +114,8 @@ class Settings:
 
     @property
     def spreads(self) -> bool:
-        """Whether the weak labels spread before the training."""
-        return self.loaded.pipeline.spread and self.annotation in SPREAD
+        """Whether the weak labels, or the surest pixels of tags' CAMs, spread before the training."""
+        return self.loaded.pipeline.spread and self.annotation in SPREAD and self.affinity is None
 
     @cached_property
     def own(self) -> OwnLists | None:
