@@ -354,6 +354,23 @@ def test_box_labels_spread_without_cams(tmp_path: Path) -> None:
     assert stages_of(annotation="box", folder=tmp_path) == ["lists", "oversegment", "spread", "train", "predict"]
 
 
+def test_own_data_from_tags(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    own = {"annotation": "tag", "folder": tmp_path}
+    stages = ["lists", "oversegment", "train_cam", "cam", "seeds", "spread", "train", "predict"]
+    assert stages_of(**own) == stages
+    words = ["run", "tag", "--data_dir", str(tmp_path)]
+    assert main([*words, "--dry", "--only", "train_cam"]) == 0
+    printed = capsys.readouterr().out
+    assert f"dataset.tags={tmp_path / 'tags.txt'}" in printed and "own_data_cam" in printed
+    (tmp_path / "my cow.jpg").touch()
+    (tmp_path / "tags.txt").write_text("other cow\n")
+    with pytest.raises(UserError, match="tags.txt: no line names one of the 1 images"):
+        main(words)
+    (tmp_path / "tags.txt").write_text("my cow\ta\n")
+    with pytest.raises(UserError, match="expected `background` as the first class, .* got 'a'"):
+        main(words)
+
+
 def test_own_data_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for words, message in (
         ([], "expected --data_dir, the folder of your images"),

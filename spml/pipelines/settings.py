@@ -7,13 +7,13 @@ from typing import Any
 
 from spml.config import load_config
 from spml.data.lists import read_list
-from spml.data.pairs import OwnLists, find_lists, find_pairs
+from spml.data.pairs import TAGS, OwnLists, find_lists, find_pairs
 from spml.errors import UserError
 
 ANNOTATIONS = ("tag", "box", "scribble", "point", "mask")
 AFFINITIES = ("affinity", "irn")  # tasks whose affinities of near pixels carry CAMs on
 SPREAD = ("tag", "box", "scribble", "point")  # what pipeline.spread spreads; masks leave nothing to spread
-OWN_DATA = "own_data"  # the config of a user who names none
+OWN_DATA, OWN_CAMS = "own_data", "own_data_cam"  # the configs of a user who names none
 GRID, DENSEPOSE_GRID = (12, 12), (24, 24)  # of k-means outside training, as released
 
 
@@ -140,10 +140,19 @@ class Settings:
         if self.own is None:
             return self.overrides
         return (
+            *self.tags,
             *self.overrides,
             f"dataset.train_data_list={self.training_list}",
             f"dataset.test_data_list={self.test_list}",
         )
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """For own data with tags: class 0 is what no tag names, and the file of tags if the folder has one."""
+        if self.own is None or self.annotation != "tag":
+            return ()
+        path = Path(self.root) / TAGS
+        return ("dataset.background=0", *([f"dataset.tags={path}"] if path.is_file() or self.pairs else []))
 
     @cached_property
     def cam_config_file(self) -> str:
@@ -163,6 +172,8 @@ class Settings:
 
     def _beside(self, name: str, option: str, what: str, otherwise: str = "") -> str:
         """The path of `config` with `name` for the annotation. Raises UserError if the annotation is not in it."""
+        if self.config == OWN_DATA and name == "cam":
+            return OWN_CAMS
         stem = self.config.removesuffix(".yaml")
         if not stem.endswith(self.annotation):
             raise UserError(
@@ -213,6 +224,13 @@ class Settings:
         """Raise UserError for a missing list that no stage makes."""
         if self.pairs:
             find_pairs(self.root, self.annotation)
+        if self.tags and not any(word.startswith("dataset.background=") for word in self.overrides):
+            first = (self.loaded.dataset.class_names or ["background"])[0]
+            if first.lower() != "background":
+                raise UserError(
+                    f"{self.loaded.dataset.classes}: expected `background` as the first class, because tags say "
+                    f"nothing of the pixels around objects, got {first!r}; or dataset.background=0 if it means that"
+                )
         given = [] if self.pairs else [self.training_list]
         for path in [*given, *([self.test_list] if self.test_list else [])]:
             if not Path(path).is_file():
