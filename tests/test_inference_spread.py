@@ -140,6 +140,21 @@ def test_an_image_does_not_teach_itself(spreader, colours):
     np.testing.assert_allclose(spreader.spread(image, strokes).probability, before, atol=1e-4)
 
 
+def test_strokes_correct_what_a_model_says(spreader):
+    image = halves()
+    said = np.zeros((2, 12, 16), np.float32)
+    said[0] = 1  # the model takes all of it for class 0
+    assert (spreader.spread(image, prior=said).label == 0).all()
+    found = spreader.spread(image, strokes_on(image, (24, 50, 1)), prior=said)
+    assert (found.label[:, :28] == 0).all() and (found.label[:, 36:] == 1).all()
+    other = spreader.spread(image, strokes_on(image, (24, 50, 3)), prior=said)  # a class that the model does not know
+    assert set(np.unique(other.label)) == {0, 3} and other.label[24, 60] == 3
+    spreader.remember(image, strokes_on(image, (24, 10, 2)), "a")
+    spreader.remember(halves((20, 250, 20)), strokes_on(image, (24, 50, 1)), "b")
+    own = spreader.spread(image, prior=said).label  # its own strokes are remembered, those of others do not count
+    assert (own[:, :28] == 2).all() and (own[:, 36:] == 0).all()
+
+
 def test_strokes_drawn_again_replace_the_old_ones(spreader):
     image, other = halves(), halves(size=(40, 80))
     spreader.remember(image, strokes_on(image, (20, 10, 0), (20, 50, 2)), "a")

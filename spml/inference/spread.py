@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from spml.propagate.spread import (
     Evidence,
     Field,
     add,
+    correct,
     fit,
     gather,
     probabilities,
@@ -43,6 +45,7 @@ class _Known:
 
     key: str  # of its features
     feature: Tensor  # (n, D) float16
+    cell: Tensor  # (n,) int64, of its field
     label: Tensor  # (n,) int64
     strokes: np.ndarray  # (H, W) uint8
 
@@ -120,6 +123,7 @@ class Spreader:
         complete: bool = False,
         within: Mapping[int, np.ndarray] | None = None,
         crf: bool | DenseCRF = False,
+        prior: np.ndarray | None = None,
     ) -> Prediction:
         """Label an image from its own strokes and from those of all other images that are remembered.
 
@@ -131,6 +135,8 @@ class Spreader:
             within: class id to (H, W) bool, where alone the class may lie, such as its boxes. A pixel where no class
                 may lie is 254.
             crf: refine by a dense CRF, of the released settings where this is True.
+            prior: (K, h, w) float, probabilities of the classes 0..K-1 at any size, such as a trained model's. The
+                image's own strokes then correct these, and what other images say counts no more.
 
         Returns:
             The labels at the image's size; `.margin` is small where strokes would help most.
@@ -139,7 +145,10 @@ class Spreader:
             UserError: files that cannot be read, strokes of another size, or not one stroke to spread from.
         """
         pixels = _pixels(image)
-        ids, probability, known = self._scores(pixels, strokes, others, complete)
+        if prior is None:
+            ids, probability, known = self._scores(pixels, strokes, others, complete)
+        else:
+            ids, probability, known = self._corrected(pixels, strokes, prior)
         said = None if known is None else known.strokes
         return self._prediction(pixels, ids, probability.cpu().numpy(), said, within or {}, crf)
 
@@ -160,8 +169,7 @@ class Spreader:
         """Ids, probabilities, and what the image's own strokes say."""
         key, field, known = self._read(pixels, strokes)
         same = [one for one in self._known.values() if one.key == key]
-        if known is None and same:
-            known = same[-1]
+        known = self._own(key) if known is None else known
         own = self._evidence(known) if known is not None else {}
         elsewhere = self._without(same) if others else {}
         if not own and not elsewhere:
@@ -172,6 +180,24 @@ class Spreader:
             kept = [place for place, index in enumerate(ids) if index in own]
             ids, weight = [ids[place] for place in kept], weight[:, kept]
         return ids, probabilities(walk(field.score(weight), field.hold)), known
+
+    def _corrected(
+        self, pixels: np.ndarray, strokes: str | Path | np.ndarray | None, prior: np.ndarray
+    ) -> tuple[list[int], Tensor, _Known | None]:
+        """As `_scores`: probabilities that are there already, corrected by the image's own strokes."""
+        key, field, known = self._read(pixels, strokes)
+        known = self._own(key) if known is None else known
+        score = torch.from_numpy(np.ascontiguousarray(prior, np.float32)).to(self.device)
+        score = F.interpolate(score[None], field.size, mode="bilinear", align_corners=False)[0]
+        if known is not None and len(known.label):
+            new = max(0, int(known.label.max()) + 1 - len(score))  # classes that the prior does not know
+            score = F.pad(score, (0, 0, 0, 0, 0, new))
+            score = walk(correct(field, score, known.feature, known.cell, known.label), field.hold)
+        return list(range(len(score))), probabilities(score), known
+
+    def _own(self, key: str) -> _Known | None:
+        """What is remembered of an image's own strokes."""
+        return next((one for one in reversed(self._known.values()) if one.key == key), None)
 
     def _read(self, image: Picture, strokes: str | Path | np.ndarray | None) -> tuple[str, Field, _Known | None]:
         """Key and features of an image, and what its strokes say."""
@@ -187,7 +213,7 @@ class Spreader:
             return key, field, None
         cell, label = stroke_cells(torch.from_numpy(strokes).to(self.device), field.size, self._limit)
         cell, label = thin(cell, label, EXAMPLES)
-        return key, field, _Known(key, field.at(cell).half(), label, strokes)
+        return key, field, _Known(key, field.at(cell).half(), cell, label, strokes)
 
     def _evidence(self, known: _Known) -> Evidence:
         """What an image's examples say. That of the latest is held: of all it would be gigabytes."""
