@@ -135,8 +135,9 @@ class Spreader:
             within: class id to (H, W) bool, where alone the class may lie, such as its boxes. A pixel where no class
                 may lie is 254.
             crf: refine by a dense CRF, of the released settings where this is True.
-            prior: (K, h, w) float, probabilities of the classes 0..K-1 at any size, such as a trained model's. The
-                image's own strokes then correct these, and what other images say counts no more.
+            prior: (K, h, w) float, probabilities of the classes 0..K-1 at any size, such as a trained model's. Where the
+                image has strokes of its own, the labels begin from the mean of these and of what all strokes say, and
+                the own ones then correct it.
 
         Returns:
             The labels at the image's size; `.margin` is small where strokes would help most.
@@ -145,10 +146,7 @@ class Spreader:
             UserError: files that cannot be read, strokes of another size, or not one stroke to spread from.
         """
         pixels = _pixels(image)
-        if prior is None:
-            ids, probability, known = self._scores(pixels, strokes, others, complete)
-        else:
-            ids, probability, known = self._corrected(pixels, strokes, prior)
+        ids, probability, known = self._scores(pixels, strokes, others, complete, prior)
         said = None if known is None else known.strokes
         return self._prediction(pixels, ids, probability.cpu().numpy(), said, within or {}, crf)
 
@@ -164,7 +162,12 @@ class Spreader:
         return self._scores(_pixels(image), strokes, others, complete)[:2]
 
     def _scores(
-        self, pixels: np.ndarray, strokes: str | Path | np.ndarray | None, others: bool, complete: bool
+        self,
+        pixels: np.ndarray,
+        strokes: str | Path | np.ndarray | None,
+        others: bool,
+        complete: bool,
+        prior: np.ndarray | None = None,
     ) -> tuple[list[int], Tensor, _Known | None]:
         """Ids, probabilities, and what the image's own strokes say."""
         key, field, known = self._read(pixels, strokes)
@@ -172,28 +175,24 @@ class Spreader:
         known = self._own(key) if known is None else known
         own = self._evidence(known) if known is not None else {}
         elsewhere = self._without(same) if others else {}
+        if not own and prior is not None:
+            return *_on_grid(prior, field), known
         if not own and not elsewhere:
             where = "on this image or another" if others else "on this image, as others=False"
             raise UserError(f"strokes: expected at least one pixel of a class {where}, got none")
-        ids, weight = fit(own, elsewhere)
+        alone = len(own) == 1 and bool(elsewhere) and not complete  # fitted, one class would take the whole image
+        ids, weight = fit({} if alone else own, elsewhere)
         if complete and own:
             kept = [place for place, index in enumerate(ids) if index in own]
             ids, weight = [ids[place] for place in kept], weight[:, kept]
-        return ids, probabilities(walk(field.score(weight), field.hold)), known
-
-    def _corrected(
-        self, pixels: np.ndarray, strokes: str | Path | np.ndarray | None, prior: np.ndarray
-    ) -> tuple[list[int], Tensor, _Known | None]:
-        """As `_scores`: probabilities that are there already, corrected by the image's own strokes."""
-        key, field, known = self._read(pixels, strokes)
-        known = self._own(key) if known is None else known
-        score = torch.from_numpy(np.ascontiguousarray(prior, np.float32)).to(self.device)
-        score = F.interpolate(score[None], field.size, mode="bilinear", align_corners=False)[0]
-        if known is not None and len(known.label):
-            new = max(0, int(known.label.max()) + 1 - len(score))  # classes that the prior does not know
-            score = F.pad(score, (0, 0, 0, 0, 0, new))
-            score = walk(correct(field, score, known.feature, known.cell, known.label), field.hold)
-        return list(range(len(score))), probabilities(score), known
+        score = field.score(weight)
+        if alone and known is not None:
+            ids, score = _corrected(ids, score, field, known)
+        probability = probabilities(walk(score, field.hold))
+        if prior is None or known is None:
+            return ids, probability, known
+        ids, score = _corrected(*_mean((ids, probability), _on_grid(prior, field)), field, known)
+        return ids, probabilities(walk(score, field.hold)), known
 
     def _own(self, key: str) -> _Known | None:
         """What is remembered of an image's own strokes."""
@@ -261,6 +260,33 @@ class Spreader:
         count = len(self.classes) or int(max(ids)) + 1
         make = partial(_full, probability, ids, size, count, strokes, said, within)
         return Prediction(label, make, None, self.classes, pixels, margin)
+
+
+Scores = tuple[list[int], Tensor]  # ids of k classes, and (k, h, w) on the cells
+
+
+def _on_grid(prior: np.ndarray, field: Field) -> Scores:
+    """Probabilities (K, h, w) of the classes 0..K-1 at any size, on the cells."""
+    plane = torch.from_numpy(np.ascontiguousarray(prior, np.float32)).to(field.hold.device)
+    plane = F.interpolate(plane[None], field.size, mode="bilinear", align_corners=False)[0]
+    return list(range(len(plane))), plane
+
+
+def _mean(one: Scores, other: Scores) -> Scores:
+    """Of both, where a class that one does not know has 0."""
+    ids = sorted({*one[0], *other[0]})
+    total = one[1].new_zeros(len(ids), *one[1].shape[1:])
+    for known, score in (one, other):
+        total[[ids.index(index) for index in known]] += score / 2
+    return ids, total
+
+
+def _corrected(ids: list[int], score: Tensor, field: Field, known: _Known) -> Scores:
+    """Scores that an image's own strokes correct, of classes that were unknown so far, too."""
+    new = sorted(known.classes - set(ids))
+    ids, score = [*ids, *new], F.pad(score, (0, 0, 0, 0, 0, len(new)))
+    label = torch.tensor([ids.index(index) for index in known.label.tolist()], device=score.device)
+    return ids, correct(field, score, known.feature, known.cell, label)
 
 
 def best_two(
