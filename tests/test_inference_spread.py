@@ -155,16 +155,6 @@ def test_strokes_correct_what_a_model_says(spreader):
     np.testing.assert_array_equal(spreader.spread(image, prior=said).label, found.label)
 
 
-def test_one_class_of_strokes_does_not_take_the_whole_image(spreader):
-    """Another image has taught that blue is class 3; a stroke on the red half says nothing against it."""
-    taught, image = halves(), halves((250, 20, 60), (20, 40, 250))
-    spreader.remember(taught, strokes_on(taught, (20, 10, 1), (20, 50, 3)), "a")
-    found = spreader.spread(image, strokes_on(image, (24, 10, 2)))
-    assert (found.label[:, :28] == 2).all() and (found.label[:, 36:] == 3).all()
-    alone = spreader.spread(image, strokes_on(image, (24, 10, 2)), others=False)
-    assert (alone.label == 2).all()
-
-
 def test_strokes_drawn_again_replace_the_old_ones(spreader):
     image, other = halves(), halves(size=(40, 80))
     spreader.remember(image, strokes_on(image, (20, 10, 0), (20, 50, 2)), "a")

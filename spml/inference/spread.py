@@ -180,15 +180,11 @@ class Spreader:
         if not own and not elsewhere:
             where = "on this image or another" if others else "on this image, as others=False"
             raise UserError(f"strokes: expected at least one pixel of a class {where}, got none")
-        alone = len(own) == 1 and bool(elsewhere) and not complete  # fitted, one class would take the whole image
-        ids, weight = fit({} if alone else own, elsewhere)
+        ids, weight = fit(own, elsewhere)
         if complete and own:
             kept = [place for place, index in enumerate(ids) if index in own]
             ids, weight = [ids[place] for place in kept], weight[:, kept]
-        score = field.score(weight)
-        if alone and known is not None:
-            ids, score = _corrected(ids, score, field, known)
-        probability = probabilities(walk(score, field.hold))
+        probability = probabilities(walk(field.score(weight), field.hold))
         if prior is None or known is None:
             return ids, probability, known
         ids, score = _corrected(*_mean((ids, probability), _on_grid(prior, field)), field, known)
