@@ -10,9 +10,7 @@ from spml.errors import UserError
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument(
-        "folder", metavar="FOLDER", help="with images; gets strokes, labels, lists beside them"
-    )
+    parser.add_argument("folder", metavar="FOLDER", help="with images; gets strokes, labels, lists beside them")
     parser.add_argument("--port", type=int, default=8008, help="0: any that is free")
     parser.add_argument("--host", default="127.0.0.1", help="another address than this machine's own needs --token")
     parser.add_argument("--token", help="a secret word, without which nobody gets in")
