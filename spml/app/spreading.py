@@ -116,7 +116,7 @@ class Spreading:
             self._check(name, version)
             state = self.store.state
             self._remember_all(state, name)
-            knowledge = self._knowledge if others and prior is None else 0
+            knowledge = self._knowledge if others else 0
             kept = self._locked(name, state, (photo.shape[0], photo.shape[1]))
             stamp = None if kept is None else hash_array(kept)
             told = None if prior is None else hash_array(prior.label)

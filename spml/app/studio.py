@@ -203,7 +203,7 @@ class Studio:
             return self.spreading.labels(name, others=others, crf=crf, version=version)
         size = self.images.photo_size(name)
         if source == "prediction":
-            return self._predicted(name, size, crf, version)
+            return self._predicted(name, size, others, crf, version)
         if source != "accepted":
             raise UserError(f"from: expected spread, prediction or accepted, got {short(source)}")
         label = self.files.accepted(name, self.store.state.classes)
@@ -211,12 +211,14 @@ class Studio:
             return None
         return Labels(resized(label, size), np.ones(size, np.float32))
 
-    def _predicted(self, name: str, size: tuple[int, int], crf: bool, version: int | None) -> Labels | None:
+    def _predicted(
+        self, name: str, size: tuple[int, int], others: bool, crf: bool, version: int | None
+    ) -> Labels | None:
         """What the trained model says, corrected by the image's own strokes where there are features."""
         found = self.training.prediction(name, size)
         if found is None or self.spreading.error or not (crf or self.store.state.drawing(name).strokes):
             return found
-        return self.spreading.labels(name, crf=crf, version=version, prior=found)
+        return self.spreading.labels(name, others=others, crf=crf, version=version, prior=found)
 
     def accept(self, name: str, source: str, others: bool, crf: bool) -> None:
         """Make the labels of an image its pseudo labels. Raises UserError where there are none."""

@@ -135,9 +135,9 @@ class Spreader:
             within: class id to (H, W) bool, where alone the class may lie, such as its boxes. A pixel where no class
                 may lie is 254.
             crf: refine by a dense CRF, of the released settings where this is True.
-            prior: (K, h, w) float, probabilities of the classes 0..K-1 at any size, such as a trained model's. Where the
-                image has strokes of its own, the labels begin from the mean of these and of what all strokes say, and
-                the own ones then correct it.
+            prior: (K, h, w) float, probabilities of the classes 0..K-1 at any size, such as a trained model's. On an
+                image with strokes of its own the labels begin from the mean of these and of what all strokes say, and
+                its own strokes correct that. On others they are the labels.
 
         Returns:
             The labels at the image's size; `.margin` is small where strokes would help most.
