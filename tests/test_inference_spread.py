@@ -144,6 +144,8 @@ def test_strokes_correct_what_a_model_says(spreader):
     image = halves()
     said = np.zeros((2, 12, 16), np.float32)
     said[0] = 1  # the model takes all of it for class 0
+    first = spreader.spread(image, strokes_on(image, (24, 50, 1)), prior=said)  # the only stroke there is
+    assert (first.label[:, :28] == 0).all() and (first.label[:, 36:] == 1).all()
     spreader.remember(halves((20, 250, 20)), strokes_on(image, (24, 50, 2)), "another")
     assert (spreader.spread(image, prior=said).label == 0).all()
     both = strokes_on(image, (24, 10, 0), (24, 50, 1))

@@ -187,7 +187,10 @@ class Spreader:
         probability = probabilities(walk(field.score(weight), field.hold))
         if prior is None or known is None:
             return ids, probability, known
-        ids, score = _corrected(*_mean((ids, probability), _on_grid(prior, field)), field, known)
+        begun = _on_grid(prior, field)
+        if len(ids) > 1:  # one class alone would take the whole image
+            begun = _mean((ids, probability), begun)
+        ids, score = _corrected(*begun, field, known)
         return ids, probabilities(walk(score, field.hold)), known
 
     def _own(self, key: str) -> _Known | None:
