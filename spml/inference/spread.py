@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from spml.errors import UserError
 from spml.inference.features import LONG_SIDE, Extractor, FeatureCache
 from spml.inference.model import Model, load
 from spml.inference.prediction import Prediction
+from spml.inference.prior import corrected, mean, on_grid
 from spml.inference.views import MAX_PIXELS, ViewPlan
 from spml.models.backbones.base import Encoder
 from spml.models.pretrained import PACKAGE, find_package, normalisation, pretrained_encoder
@@ -26,7 +26,6 @@ from spml.propagate.spread import (
     Evidence,
     Field,
     add,
-    correct,
     fit,
     gather,
     probabilities,
@@ -176,7 +175,7 @@ class Spreader:
         own = self._evidence(known) if known is not None else {}
         elsewhere = self._without(same) if others else {}
         if not own and prior is not None:
-            return *_on_grid(prior, field), known
+            return *on_grid(prior, field), known
         if not own and not elsewhere:
             where = "on this image or another" if others else "on this image, as others=False"
             raise UserError(f"strokes: expected at least one pixel of a class {where}, got none")
@@ -187,10 +186,10 @@ class Spreader:
         probability = probabilities(walk(field.score(weight), field.hold))
         if prior is None or known is None:
             return ids, probability, known
-        begun = _on_grid(prior, field)
+        begun = on_grid(prior, field)
         if len(ids) > 1:  # one class alone would take the whole image
-            begun = _mean((ids, probability), begun)
-        ids, score = _corrected(*begun, field, known)
+            begun = mean((ids, probability), begun)
+        ids, score = corrected(begun, field, known.feature, known.cell, known.label)
         return ids, probabilities(walk(score, field.hold)), known
 
     def _own(self, key: str) -> _Known | None:
@@ -259,33 +258,6 @@ class Spreader:
         count = len(self.classes) or int(max(ids)) + 1
         make = partial(_full, probability, ids, size, count, strokes, said, within)
         return Prediction(label, make, None, self.classes, pixels, margin)
-
-
-Scores = tuple[list[int], Tensor]  # ids of k classes, and (k, h, w) on the cells
-
-
-def _on_grid(prior: np.ndarray, field: Field) -> Scores:
-    """Probabilities (K, h, w) of the classes 0..K-1 at any size, on the cells."""
-    plane = torch.from_numpy(np.ascontiguousarray(prior, np.float32)).to(field.hold.device)
-    plane = F.interpolate(plane[None], field.size, mode="bilinear", align_corners=False)[0]
-    return list(range(len(plane))), plane
-
-
-def _mean(one: Scores, other: Scores) -> Scores:
-    """Of both, where a class that one does not know has 0."""
-    ids = sorted({*one[0], *other[0]})
-    total = one[1].new_zeros(len(ids), *one[1].shape[1:])
-    for known, score in (one, other):
-        total[[ids.index(index) for index in known]] += score / 2
-    return ids, total
-
-
-def _corrected(ids: list[int], score: Tensor, field: Field, known: _Known) -> Scores:
-    """Scores that an image's own strokes correct, of classes that were unknown so far, too."""
-    new = sorted(known.classes - set(ids))
-    ids, score = [*ids, *new], F.pad(score, (0, 0, 0, 0, 0, len(new)))
-    label = torch.tensor([ids.index(index) for index in known.label.tolist()], device=score.device)
-    return ids, correct(field, score, known.feature, known.cell, label)
 
 
 def best_two(
