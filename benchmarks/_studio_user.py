@@ -168,7 +168,13 @@ def trainer(spreader: Any, names: Sequence[str], steps: int, last: int, folder: 
 
 
 def report(
-    samples: Sequence[Any], names: Sequence[str], strokes: int, source: str, ways: Sequence[str], train: int
+    samples: Sequence[Any],
+    names: Sequence[str],
+    strokes: int,
+    source: str,
+    ways: Sequence[str],
+    train: int,
+    seed: int = 0,
 ) -> dict[str, list[float]]:
     """The table: way to mIoU after each stroke. `train`: steps of the training after every ten images; 0: none."""
     rows: dict[str, list[float]] = {}
@@ -176,11 +182,11 @@ def report(
         way: Any = ByForest()
         if name != "forest":
             way = ByFeatures(spml.Spreader(source, classes=names), name == "all images")
-        rows[name] = simulate(way, samples, len(names), strokes)
+        rows[name] = simulate(way, samples, len(names), strokes, seed)
         print(name, " ".join(f"{value:.1f}" for value in rows[name]), flush=True)
     if train:
         with tempfile.TemporaryDirectory() as folder:
             way = ByFeatures(spml.Spreader(source, classes=names), True)
             after = trainer(way.spreader, names, train, len(samples), Path(folder))
-            rows["all images, trained"] = simulate(way, samples, len(names), strokes, after=after)
+            rows["all images, trained"] = simulate(way, samples, len(names), strokes, seed, after)
     return rows
