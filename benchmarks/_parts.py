@@ -1,6 +1,5 @@
 """The parts of one stage-1 step, each with its time: where a step goes."""
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -8,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from _measure import synchronise
+from _measure import clock, synchronise
 from torch import Tensor
 
 from spml import losses
@@ -20,7 +19,7 @@ GROUPED = {"segments", "gathered", "bank"}  # inputs that only SPML has
 NETWORK = ("network forward", "classifier and its losses", "network backward", "optimizer")  # the others are SPML's
 
 
-class Clock:
+class Parts:
     """Seconds of nested parts: a part inside another one counts for itself alone."""
 
     def __init__(self, device: torch.device) -> None:
@@ -30,11 +29,11 @@ class Clock:
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         synchronise(self.device)
-        start = time.perf_counter()
+        start = clock.read()
         self._inside.append(0.0)
         yield
         synchronise(self.device)
-        took = time.perf_counter() - start
+        took = clock.read() - start
         self.seconds[name] += took - self._inside.pop()
         self._inside[-1] += took
 
@@ -75,43 +74,43 @@ def profile_step(trainer: Any, repeat: int) -> dict[str, float]:
 def _profiled(trainer: Any) -> dict[str, float]:
     """One step, cut at the embedding: the gradients of the losses meet there before the network gets them."""
     task, batch = trainer.task, trainer.batch
-    clock = Clock(batch["image"].device)
-    with clock.part("network forward"):
+    parts = Parts(batch["image"].device)
+    with parts.part("network forward"):
         embedding = task.embed(batch["image"])
     leaf = embedding.detach().requires_grad_()
     inputs = inputs_of(task, batch, leaf)
-    with clock.part("classifier and its losses"):
+    with parts.part("classifier and its losses"):
         plain = [name for name in task.loss_settings if name not in grouped_terms(task)]
         values = [task.weights[n] * losses.TABLE[n].function(inputs, task.loss_settings[n]) for n in plain]
     with ExitStack() as stack:
-        parts = (
+        named = (
             (task_module, "nearest", "transfer of labels"),
             (segments_module, "spherical_kmeans", "clustering"),
             (segments_module, "segment_prototypes", "prototypes"),
         )
-        for module, attribute, name in parts:
-            stack.enter_context(patch.object(module, attribute, clock.wrapped(name, getattr(module, attribute))))
-        with clock.part("gathering: unit rows, keys"):
+        for module, attribute, name in named:
+            stack.enter_context(patch.object(module, attribute, parts.wrapped(name, getattr(module, attribute))))
+        with parts.part("gathering: unit rows, keys"):
             segments = inputs.segments
         own = []
         for name in grouped_terms(task):
-            with clock.part(name):
+            with parts.part(name):
                 own.append(task.weights[name] * losses.TABLE[name].function(inputs, task.loss_settings[name]))
-        with clock.part("bank"):
+        with parts.part("bank"):
             if "bank" in task.reads:
                 task.bank.append(segments, inputs.object_tag, inputs.gathered)
     trainer.optimizer.zero_grad(set_to_none=True)
-    with clock.part("gradient from losses to embedding"):
+    with parts.part("gradient from losses to embedding"):
         torch.stack(own).sum().backward(retain_graph=True)
     if values:
-        with clock.part("classifier and its losses"):
+        with parts.part("classifier and its losses"):
             torch.stack(values).sum().backward()
-    with clock.part("network backward"):
+    with parts.part("network backward"):
         embedding.backward(leaf.grad)
-    with clock.part("optimizer"):
+    with parts.part("optimizer"):
         trainer.optimizer.set_rate(trainer.rate)
         trainer.optimizer.step()
-    return dict(clock.seconds)
+    return dict(parts.seconds)
 
 
 def print_profile(seconds: Mapping[str, float]) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import spml.grouping.contrast as contrast
+import spml.grouping.contrast_chunked as contrast_chunked
 from spml.grouping import Relation, pixel_to_segment_loss
 
 BACKENDS = ("dense", "chunked")
@@ -44,11 +44,13 @@ def test_equals_loops(backend, exclude_own, groups):
     assert loss.tolist() == pytest.approx(loop_loss(*inputs, 8.0, exclude_own), rel=1e-9)
 
 
+@pytest.mark.parametrize("alone", (0, 100, 1 << 20))
 @pytest.mark.parametrize("elements", (1, 64, 1 << 20))
 @pytest.mark.parametrize("groups", (1, 5, 40))
 @pytest.mark.parametrize("reduction", ("mean", "sum", "none"))
-def test_chunked_equals_dense_with_gradients(monkeypatch, elements, groups, reduction):
-    monkeypatch.setattr(contrast, "CHUNK_ELEMENTS", elements)
+def test_chunked_equals_dense_with_gradients(monkeypatch, elements, groups, reduction, alone):
+    monkeypatch.setattr(contrast_chunked, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(contrast_chunked, "ALONE", alone)
     pixel, prototype, own, relation = problem(pixels=200, prototypes=30, groups=groups)
     weight = torch.linspace(0.5, 2, 200, dtype=pixel.dtype)
     results = []
