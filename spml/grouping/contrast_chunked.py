@@ -136,22 +136,21 @@ class _Sweep:
         spans = ((0, split, learned[0]), (split, width, learned[1]))
         grads = [p.new_zeros(count, p.shape[1]) for count in learned]
         for chunk in _chunks(rows, width):
-            z = self.pixel[chunk]
+            z = _take(self.pixel, chunk)
             e = self._similar(z, scaled)
-            self._leave_out_own(e, place[self.own[chunk]], chunk)
-            numerator, total = e[:, :split].sum(dim=1), e[:, split:].sum(dim=1)
-            factors = self._factors(z, chunk, numerator, total)
+            self._leave_out_own(e, place.index_select(0, _take(self.own, chunk)), chunk)
+            factors = self._factors(z, chunk, e[:, :split].sum(dim=1), e[:, split:].sum(dim=1))
             if factors is None:
                 continue
             grad = self._memory("grad", z.shape)
-            own_grad = self._memory("own", z.shape).zero_()
+            total_grad = self._memory("total", z.shape).zero_()
             for (first, last, count), factor, sums in zip(spans, factors, grads, strict=True):
                 torch.mm(e[:, first:last], p[first:last], out=grad)
-                own_grad.addcmul_(grad, factor[:, None])
+                total_grad.addcmul_(grad, factor[:, None])
                 if count:
                     torch.mul(z, factor[:, None], out=grad)
                     sums.addmm_(e[:, first : first + count].T, grad)
-            self._keep(chunk, own_grad)
+            self._keep(chunk, total_grad)
         if self.prototype_grad is not None:
             for part, count, sums in zip((positive, negative), learned, grads, strict=True):
                 self.prototype_grad.index_add_(0, part[:count], sums)
@@ -167,10 +166,10 @@ class _Sweep:
         count = int((columns < self.learned).sum())
         sums = p.new_zeros(count, p.shape[1])
         for chunk in _chunks(rows, width):
-            z = self.pixel[chunk]
+            z = _take(self.pixel, chunk)
             e = self._similar(z, scaled)
-            self._leave_out_own(e, place[self.own[chunk]].clamp_(min=0), chunk)
-            pulling = self._memory("mask", e.shape).copy_(table[self.group[chunk]]).mul_(e)  # (n, p)
+            self._leave_out_own(e, place.index_select(0, _take(self.own, chunk)).clamp_(min=0), chunk)
+            pulling = self._memory("mask", e.shape).copy_(table.index_select(0, _take(self.group, chunk))).mul_(e)  # (n, p)
             e.sub_(pulling)  # exactly 0 where a positive stood
             factors = self._factors(z, chunk, pulling.sum(dim=1), e.sum(dim=1))
             if factors is None:
@@ -191,7 +190,7 @@ class _Sweep:
         """Set E to 0 at the own segment, in `column` (n,), of the rows in which it is a positive."""
         if e.shape[1]:
             column = column[:, None]
-            e.scatter_(1, column, e.gather(1, column).masked_fill_(self.inside[chunk, None], 0))
+            e.scatter_(1, column, e.gather(1, column).masked_fill_(_take(self.inside, chunk)[:, None], 0))
 
     def _factors(
         self, z: Tensor, chunk: slice | Tensor, numerator: Tensor, negative: Tensor
@@ -202,14 +201,14 @@ class _Sweep:
         """
         rows = own = own_exp = None
         if not self.all_found:
-            rows = (~self.found[chunk]).nonzero().squeeze(1)
-            own = self.own[chunk][rows]
+            rows = (~_take(self.found, chunk)).nonzero().squeeze(1)
+            own = _take(self.own, chunk)[rows]
             own_exp = (z[rows] * self.prototype[own]).sum(dim=1).mul_(self.exponent).exp2_()
             numerator[rows] = own_exp
         self.sums[0][chunk], self.sums[1][chunk] = numerator, negative
         if self.factor is None:
             return None
-        factor, denominator = self.factor[chunk], numerator + negative
+        factor, denominator = _take(self.factor, chunk), numerator + negative
         # 1 / D - 1 / num without its cancellation; no quotient here leaves float32, as negative / numerator would
         repel, attract = factor / denominator, -(factor / numerator) * (negative / denominator)
         if rows is not None:
@@ -233,6 +232,11 @@ class _Sweep:
         if name not in self.memory or self.memory[name].numel() < size:
             self.memory[name] = self.pixel.new_empty(size)
         return self.memory[name][:size].view(shape)
+
+
+def _take(rows: Tensor, chunk: slice | Tensor) -> Tensor:
+    """Rows of a tensor; a view where the chunk is a slice."""
+    return rows[chunk] if isinstance(chunk, slice) else rows.index_select(0, chunk)
 
 
 def _chunks(rows: slice | Tensor, width: int) -> list[slice | Tensor]:
