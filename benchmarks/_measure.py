@@ -2,12 +2,14 @@
 
 import argparse
 import gc
+import importlib
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +100,15 @@ def parse(
     if options.device.type == "cpu":
         keep_memory()  # as in training and inference; for both ways
     return options
+
+
+def optional(module: str) -> Any:
+    """A package that only a comparison needs; None, and a line that says so, where it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        print(f"{module}: not installed, so no row for it")
+        return None
 
 
 def synchronise(device: torch.device) -> None:

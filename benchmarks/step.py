@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from _measure import Cost, Row, alternate, measure, parse, print_table
+from _measure import Cost, Row, alternate, measure, optional, parse, print_table
 from _parts import grouped_terms, inputs_of, own_terms, print_profile, profile_step
 from torch import Tensor
 
@@ -79,6 +79,37 @@ class Trainer:
         return own
 
 
+def smp_step(config: Any, batch: dict[str, Any]) -> Any:
+    """A call is a step of partial cross-entropy of segmentation_models_pytorch: DeepLabV3+ on the same backbone.
+
+    None, and a line that says why, where the package or the backbone is missing there.
+    """
+    backbone = config.network.backbone_types
+    name = {"panoptic_deeplab_101": "resnet101", "panoptic_deeplab_50": "resnet50"}.get(backbone)
+    name = "tu-" + backbone.removeprefix("timm:") if backbone.startswith("timm:") else name
+    if name is None:
+        print(f"segmentation_models_pytorch: has no {backbone}, so no row for it")
+        return None
+    smp = optional("segmentation_models_pytorch")
+    if smp is None:
+        return None
+    image, label, classes = batch["image"], batch["semantic_label"], config.dataset.num_classes
+    target = label.masked_fill(label >= classes, 255)
+    model = smp.DeepLabV3Plus(name, encoder_weights=None, classes=classes).to(image.device).train()
+    model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
+
+    def step() -> None:
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=config.train.amp == "bf16"):
+            logit = model(image)
+        loss = torch.nn.functional.cross_entropy(logit.float(), target, ignore_index=255)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
 def settings(options: argparse.Namespace) -> tuple[Any, list[str], dict[str, Any]]:
     """The config's file, its overrides and a batch: of the config's own data, or made."""
     gpu = options.device.type == "cuda"
@@ -117,6 +148,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     a, b = alternate(spml, plain, options.device, options.repeat)
     own, whole = alternate(spml.own_parts(), spml, options.device, options.repeat)
     rows = [Row("stage 1 against cross-entropy", a, b), Row("SPML's own parts of that step", own, whole, 0.15)]
+    theirs = smp_step(spml.task.config, batch)
+    if theirs is not None:
+        label = "stage 1 against smp's DeepLabV3+, cross-entropy"
+        rows.append(Row(label, *alternate(spml, theirs, options.device, options.repeat)))
     if options.layout:
         other = Trainer(overrides, batch, layout=torch.contiguous_format, path=path)
         rows.append(

@@ -64,6 +64,39 @@ def test_chunked_equals_dense_with_gradients(monkeypatch, elements, groups, redu
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("reduction", ("sum", "none"))
+@pytest.mark.parametrize("learned", (0, 12, 30))
+def test_prototypes_that_are_constants_get_no_gradient(monkeypatch, backend, reduction, learned):
+    """The first `learned` get theirs as if all did; the loss and the pixels' gradient do not change."""
+    for alone in (0, 1 << 20):
+        monkeypatch.setattr(contrast_chunked, "ALONE", alone)
+        pixel, prototype, own, relation = problem(pixels=200, prototypes=30)
+        results = []
+        for count in (None, learned):
+            z, p = pixel.clone().requires_grad_(), prototype.clone().requires_grad_()
+            loss = pixel_to_segment_loss(
+                z, p, own, relation, 12.0, reduction=reduction, backend=backend, learned=count
+            ).sum()
+            loss.backward()
+            results.append((loss.detach(), z.grad, p.grad))
+        every, ours = results
+        torch.testing.assert_close(ours[:2], every[:2])
+        torch.testing.assert_close(ours[2][:learned], every[2][:learned])
+        assert not ours[2][learned:].any()
+
+
+def test_sorted_groups_are_read_in_place():
+    """Pixels that stand by image are not sorted again; the others give the same sums in another order."""
+    pixel, prototype, own, relation = problem(pixels=200, prototypes=30, groups=3)
+    order = relation.group.argsort(stable=True)
+    assert contrast_chunked._runs(relation.group[order], relation.positive | relation.negative)[0] is None
+    by_group = Relation(relation.group[order], relation.positive, relation.negative)
+    shuffled = pixel_to_segment_loss(pixel, prototype, own, relation, 9.0, reduction="none")
+    stands = pixel_to_segment_loss(pixel[order], prototype, own[order], by_group, 9.0, reduction="none")
+    torch.testing.assert_close(stands, shuffled[order])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("exclude_own", (True, False))
 @pytest.mark.parametrize("reduction", ("mean", "none"))
 def test_gradcheck(backend, exclude_own, reduction):
