@@ -119,6 +119,7 @@ class _Sweep:
         self.pixel_grad = torch.empty_like(pixel) if scale is not None else None
         self.prototype_grad = torch.zeros_like(prototype) if scale is not None else None
         self.memory: dict[str, Tensor] = {}
+        self.alone: tuple[Tensor, ...] = ()  # of a chunk: pixels whose own segment is the numerator, and its gradient
 
     def result(self) -> Result:
         return log_ratio(*self.sums), self.pixel_grad, self.prototype_grad
@@ -201,20 +202,22 @@ class _Sweep:
 
         Pixels without another positive have the own segment as numerator, and its gradient is complete here.
         """
-        rows = own = own_exp = None
+        alone = None
         if not self.all_found:
             rows = (~_take(self.found, chunk)).nonzero().squeeze(1)
             own = _take(self.own, chunk)[rows]
             own_exp = (z[rows] * self.prototype[own]).sum(dim=1).mul_(self.exponent).exp2_()
             numerator[rows] = own_exp
+            alone = rows, own, own_exp
         self.sums[0][chunk], self.sums[1][chunk] = numerator, negative
         if self.factor is None:
             return None
         factor, denominator = _take(self.factor, chunk), numerator + negative
         # 1 / D - 1 / num without its cancellation; no quotient here leaves float32, as negative / numerator would
         repel, attract = factor / denominator, -(factor / numerator) * (negative / denominator)
-        if rows is not None:
-            self._alone = rows, own, (attract[rows] * own_exp)[:, None], z[rows]
+        if alone is not None:
+            rows, own, own_exp = alone
+            self.alone = rows, own, (attract[rows] * own_exp)[:, None], z[rows]
             attract[rows] = 0
         return attract, repel
 
@@ -222,7 +225,7 @@ class _Sweep:
         """Store the pixel gradient (n, C) of a chunk, with that of pixels whose only positive is their own segment."""
         assert self.pixel_grad is not None and self.prototype_grad is not None
         if not self.all_found:
-            rows, own, w, z = self._alone
+            rows, own, w, z = self.alone
             grad.index_add_(0, rows, w * self.prototype[own])
             learned = own < self.learned
             self.prototype_grad.index_add_(0, own[learned], (w * z)[learned])
