@@ -31,6 +31,12 @@ def test_runs(benchmark, capsys, name):
     assert "ratio" in printed or "images/s" in printed
 
 
+def test_bounds_of_kmeans_change_no_pixel(benchmark, capsys):
+    benchmark("kmeans").main([*QUICK, "--bounds"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("a bound a pixel")]
+    assert len(lines) == 4 and all("100.000 % equal" in line for line in lines)
+
+
 def test_profile_of_a_step(benchmark, capsys):
     """Every part is named, parts add up to the step, and a config's own overrides are read."""
     benchmark("step").main([*QUICK, "--profile", "train.batch_size=3", "losses.semantic_cooccurrence=none"])
