@@ -147,7 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plain = Trainer([*overrides, *without, "train.classifier_gradient=true"], batch, path=path)
     a, b = alternate(spml, plain, options.device, options.repeat)
     own, whole = alternate(spml.own_parts(), spml, options.device, options.repeat)
-    rows = [Row("stage 1 against cross-entropy", a, b), Row("SPML's own parts of that step", own, whole, 0.15)]
+    name = spml.task.config.network.backbone_types
+    target = 0.10 if name == "panoptic_deeplab_101" and options.device.type == "cpu" else 0.15
+    rows = [Row("stage 1 against cross-entropy", a, b), Row("SPML's own parts of that step", own, whole, target)]
     theirs = smp_step(spml.task.config, batch)
     if theirs is not None:
         label = "stage 1 against smp's DeepLabV3+, cross-entropy"
@@ -161,7 +163,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append(Row("stage 1, backbone by torch.compile, against not", _compiled(overrides, batch, options), a))
     count, _, height, width = batch["image"].shape
     segments = len(spml.task.segment(batch, spml.task.embed(batch["image"]).float()).prototype)
-    name = spml.task.config.network.backbone_types
     print_table(f"step, {name}, batch {count}, crop {height} x {width}, {segments} segments", rows)
     print(f"{count / a.seconds:.2f} images/s; {count / b.seconds:.2f} by cross-entropy alone")
     if options.profile:
