@@ -85,6 +85,19 @@ def test_prototypes_that_are_constants_get_no_gradient(monkeypatch, backend, red
         assert not ours[2][learned:].any()
 
 
+@pytest.mark.parametrize("alone", (0, 1 << 20))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_groups_that_meet_nothing_have_no_loss(monkeypatch, backend, alone):
+    monkeypatch.setattr(contrast_chunked, "ALONE", alone)
+    pixel, prototype, own, relation = problem(groups=3)
+    relation.positive[1:], relation.negative[1:] = False, False
+    z = pixel.clone().requires_grad_()
+    loss = pixel_to_segment_loss(z, prototype, own, relation, 6.0, reduction="none", backend=backend)
+    loss.sum().backward()
+    assert loss.tolist() == pytest.approx(loop_loss(pixel, prototype, own, relation, 6.0, True), rel=1e-9)
+    assert not z.grad[relation.group > 0].any()
+
+
 def test_sorted_groups_are_read_in_place():
     """Pixels that stand by image are not sorted again; the others give the same sums in another order."""
     pixel, prototype, own, relation = problem(pixels=200, prototypes=30, groups=3)

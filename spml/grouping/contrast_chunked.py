@@ -170,9 +170,8 @@ class _Sweep:
             z = _take(self.pixel, chunk)
             e = self._similar(z, scaled)
             self._leave_out_own(e, place.index_select(0, _take(self.own, chunk)).clamp_(min=0), chunk)
-            pulling = (
-                self._memory("mask", e.shape).copy_(table.index_select(0, _take(self.group, chunk))).mul_(e)
-            )  # (n, p)
+            mask = table.index_select(0, _take(self.group, chunk))
+            pulling = self._memory("mask", e.shape).copy_(mask).mul_(e)  # (n, p)
             e.sub_(pulling)  # exactly 0 where a positive stood
             factors = self._factors(z, chunk, pulling.sum(dim=1), e.sum(dim=1))
             if factors is None:
