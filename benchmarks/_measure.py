@@ -2,12 +2,14 @@
 
 import argparse
 import gc
+import importlib
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,16 @@ from torch import Tensor
 from spml.allocator import keep_memory
 
 MB = 1 << 20
+
+
+@dataclass
+class Clock:
+    """What the measurements read, in seconds."""
+
+    read: Callable[[], float] = time.perf_counter
+
+
+clock = Clock()
 
 
 @dataclass(frozen=True)
@@ -72,15 +84,31 @@ def parse(
     parser.add_argument("--device", default="cpu", type=torch.device, help="where to compute: cpu, cuda or cuda:1")
     parser.add_argument("--threads", default=2, type=int, help="threads of the CPU")
     parser.add_argument("--repeat", default=3, type=int, help="runs, of which the median counts")
+    parser.add_argument(
+        "--busy", action="store_true", help="seconds of this process's CPU, where other work shares it; for one thread"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes: whether it runs, not how fast it is")
     if more is not None:
         more(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    if options.busy and options.threads != 1:
+        parser.error("--busy adds up the seconds of all threads: it needs --threads 1")
+    if options.busy:
+        clock.read = time.process_time
     if options.device.type == "cpu":
         keep_memory()  # as in training and inference; for both ways
     return options
+
+
+def optional(module: str) -> Any:
+    """A package that only a comparison needs; None, and a line that says so, where it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        print(f"{module}: not installed, so no row for it")
+        return None
 
 
 def synchronise(device: torch.device) -> None:
@@ -97,10 +125,10 @@ def measure(call: Callable[[], object], device: torch.device, repeat: int = 3, m
     seconds = []
     for _ in range(repeat):
         synchronise(device)
-        start = time.perf_counter()
+        start = clock.read()
         call()
         synchronise(device)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock.read() - start)
     return Cost(statistics.median(seconds), extra)
 
 
@@ -113,10 +141,10 @@ def alternate(
     for _ in range(repeat - 1):
         for series, call in zip(seconds, (ours, plain), strict=True):
             synchronise(device)
-            start = time.perf_counter()
+            start = clock.read()
             call()
             synchronise(device)
-            series.append(time.perf_counter() - start)
+            series.append(clock.read() - start)
     a, b = (Cost(statistics.median(s), cost.bytes) for s, cost in zip(seconds, first, strict=True))
     return a, b
 

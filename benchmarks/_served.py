@@ -13,6 +13,7 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTING = 60.0  # seconds
+ENDING = 180.0  # to write all files, on a machine that is busy
 
 
 class Served:
@@ -50,7 +51,7 @@ class Served:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=ENDING)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 import spml
 from spml.app.job import build_config, read_wishes
+from spml.app.layers import Labels, planes
 from spml.data.samples import IGNORE, UNLABELLED
 from spml.data.strokes import draw_strokes, inner_distance
 from spml.evaluation.iou import ConfusionMatrix
@@ -117,31 +118,63 @@ def simulate(
     return [100 * matrix.mean_iou() for matrix in matrices]
 
 
-def trainer(source: str, names: Sequence[str], steps: int, folder: Path) -> Callable[..., Any]:
-    """What trains after every ten images on all strokes so far, and goes on with the trained features."""
+class ByModel(ByFeatures):
+    """The page's labels of the model: what the network says, then what it says with the image's own strokes.
+
+    Args:
+        model: trained on the strokes so far.
+        spreader: of frozen features, which goes on learning from all strokes.
+    """
+
+    def __init__(self, model: Any, spreader: Any) -> None:
+        super().__init__(spreader, True)
+        self.model = model
+        self._latest: tuple[str, Any, np.ndarray] | None = None
+
+    def label(self, image: np.ndarray, strokes: np.ndarray, name: str) -> np.ndarray | None:
+        """(H, W) uint8."""
+        if self._latest is None or self._latest[0] != name:
+            found = self.model.predict(image)
+            said = planes(Labels(found.label, found.margin), range(len(self.model.classes)))
+            self._latest = name, found.label, said
+        if not (strokes < UNLABELLED).any():
+            return self._latest[1]
+        return self.spreader.spread(image, strokes, prior=self._latest[2]).label
+
+
+def trainer(spreader: Any, names: Sequence[str], steps: int, last: int, folder: Path) -> Callable[..., Any]:
+    """What trains after every ten images, as the page does: on labels that all strokes so far spread to.
+
+    Args:
+        spreader: knows the strokes so far.
+        last: the number of images, after which no training is of use.
+    """
 
     def after(number: int, drawn: list[tuple[Any, np.ndarray]]) -> Any:
-        if number % TRAIN_EVERY:
+        if number % TRAIN_EVERY or number == last:
             return None
         place = folder / str(number)
         place.mkdir(parents=True)
         (place / "classes.txt").write_text("".join(f"{name}\n" for name in names))
-        samples = [
-            spml.Sample(sample.image, said, spml.oversegment(spml.data.samples.read_image(sample)), name=sample.name)
-            for sample, said in drawn
-        ]
-        config = build_config(read_wishes({}), steps, place / "classes.txt", 0, True)
-        model = spml.train(config, place / "run", samples).model()
-        spreader = spml.Spreader(model, classes=names)
+        samples = []
         for sample, said in drawn:
-            spreader.remember(sample.image, said, sample.name)
-        return ByFeatures(spreader, True)
+            image = spml.data.samples.read_image(sample)
+            label = spreader.spread(image, said, crf=True).label
+            samples.append(spml.Sample(image, label, spml.oversegment(image), name=sample.name))
+        config = build_config(read_wishes({}), steps, place / "classes.txt", 0, True)
+        return ByModel(spml.train(config, place / "run", samples).model(), spreader)
 
     return after
 
 
 def report(
-    samples: Sequence[Any], names: Sequence[str], strokes: int, source: str, ways: Sequence[str], train: int
+    samples: Sequence[Any],
+    names: Sequence[str],
+    strokes: int,
+    source: str,
+    ways: Sequence[str],
+    train: int,
+    seed: int = 0,
 ) -> dict[str, list[float]]:
     """The table: way to mIoU after each stroke. `train`: steps of the training after every ten images; 0: none."""
     rows: dict[str, list[float]] = {}
@@ -149,11 +182,11 @@ def report(
         way: Any = ByForest()
         if name != "forest":
             way = ByFeatures(spml.Spreader(source, classes=names), name == "all images")
-        rows[name] = simulate(way, samples, len(names), strokes)
+        rows[name] = simulate(way, samples, len(names), strokes, seed)
         print(name, " ".join(f"{value:.1f}" for value in rows[name]), flush=True)
     if train:
         with tempfile.TemporaryDirectory() as folder:
             way = ByFeatures(spml.Spreader(source, classes=names), True)
-            after = trainer(source, names, train, Path(folder))
-            rows["all images, trained"] = simulate(way, samples, len(names), strokes, after=after)
+            after = trainer(way.spreader, names, train, len(samples), Path(folder))
+            rows["all images, trained"] = simulate(way, samples, len(names), strokes, seed, after)
     return rows

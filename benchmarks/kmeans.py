@@ -1,15 +1,17 @@
 """Segments of a batch (k-means, split by labels, prototypes) beside k-means alone, image by image."""
 
+import argparse
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from _bounds import bounded_kmeans
 from _measure import Row, Work, alternate, find_peak, parse, print_table
 from torch import Tensor
 
 from spml.cli.exits import run
 from spml.grouping import segment_by_kmeans
-from spml.grouping.kmeans import grid_labels, location_features
+from spml.grouping.kmeans import grid_labels, location_features, spherical_kmeans
 
 GRID, ROUNDS, CHANNELS = (6, 6), 10, 64
 
@@ -50,8 +52,38 @@ def same_clusters(embedding: Tensor) -> float:
     return equal / total
 
 
+def bounds_rows(embedding: Tensor, options: argparse.Namespace) -> list[Row]:
+    """k-means that skips pixels by bounds (ours in the table) beside the plain rounds, on the same rows."""
+    batch, _, height, width = embedding.shape
+    location = location_features(height, width).flatten(0, 1).expand(batch, -1, -1)
+    feature = F.normalize(torch.cat([F.normalize(embedding, dim=1).flatten(2).transpose(1, 2), location], dim=2), dim=2)
+    start = grid_labels(height, width, GRID).flatten().expand(batch, -1)
+    valid, clusters = torch.ones_like(start, dtype=torch.bool), GRID[0] * GRID[1]
+    rows = []
+    for name, each in (("a bound a pixel", False), ("a bound a pixel and centre", True)):
+
+        def bounded(each: bool = each) -> list[tuple[Tensor, float]]:
+            return [
+                bounded_kmeans(image, label, clusters, ROUNDS, each)
+                for image, label in zip(feature, start, strict=True)
+            ]
+
+        def plain() -> Tensor:
+            return spherical_kmeans(feature, start, valid, clusters, ROUNDS)
+
+        result, exact = bounded(), plain()
+        equal = float((torch.stack([label for label, _ in result]) == exact).float().mean())
+        compared = sum(share for _, share in result) / batch
+        a, b = alternate(bounded, plain, options.device, options.repeat)
+        rows.append(Row(f"{name}: {100 * compared:.0f} % compared, {100 * equal:.3f} % equal", a, b))
+    return rows
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(__doc__ or "", arguments)
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--bounds", action="store_true", help="also rounds that skip pixels by bounds, on the CPU")
+
+    options = parse(__doc__ or "", arguments, more)
     batch, side = (2, 32) if options.quick else (8, 128)
     coarse = F.interpolate(torch.rand(2, batch, 4, 4), size=(side, side)).to(options.device)
     semantic, instance = (coarse[0] * 4).long(), (coarse[1] * 9).long()
@@ -77,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows,
         find_peak(options.device, options.quick),
     )
+    if options.bounds:
+        for name, embedding in make_embeddings(batch, side).items():
+            print_table(f"k-means by bounds against the plain rounds, {name}", bounds_rows(embedding, options))
     if options.device.type == "cuda":
         print(f"waits for the device in the k-means loop: {count_waits(embedding)}")
 

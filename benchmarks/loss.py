@@ -1,5 +1,6 @@
 """The pixel-to-segment loss, forward and backward, beside the formula written down with pixel x segment matrices."""
 
+import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -116,8 +117,11 @@ def compare_by_image(name: str, case: Problem, k: float, options) -> Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(__doc__ or "", arguments)
-    size = (2048, 400) if options.quick else (65536, 11400) if options.device.type == "cuda" else (65536, 2853)
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--pixels", default=65536, type=int, help="fewer need less memory")
+
+    options = parse(__doc__ or "", arguments, more)
+    size = (2048, 400) if options.quick else (options.pixels, 11400 if options.device.type == "cuda" else 2853)
     pixel, prototype, own, image = problem(*size, options.device)
     targets = {0: (0.125, 0.05) if options.device.type == "cuda" else (0.2, 0.05)}
     rows = []

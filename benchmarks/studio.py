@@ -159,7 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.user:
             from _studio_user import report
 
-            found = report(samples[: args.images or None], names, args.strokes, args.source, args.ways, args.train)
+            found = report(
+                samples[: args.images or None], names, args.strokes, args.source, args.ways, args.train, args.seed
+            )
             rows |= {name: " ".join(f"{value:5.1f}" for value in row) for name, row in found.items()}
         if args.kills:
             from _studio_kills import torture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import spml
 from spml.app import images as module
-from spml.app.adopt import add_classes, adopt
+from spml.app.adopt import COLOURS, add_classes, adopt
 from spml.app.files import Files
 from spml.app.images import Images, Missing
 from spml.app.store import Store
@@ -323,3 +325,11 @@ def test_a_folder_that_is_copied_without_its_journal_keeps_everything(opened: Op
     assert again.store.state.drawing("a.jpg").strokes[0].key == again.keys["dog"]
     label = again.files.accepted("c.png", again.store.state.classes)
     assert label is not None and (label == 3).all()
+
+
+def test_classes_have_the_colours_of_the_page() -> None:
+    """Whether they are named on the command line, in a file or on the page."""
+    script = (Path(spml.__file__).parent / "app" / "static" / "classes.js").read_text(encoding="utf-8")
+    assert re.findall(r'"(#[0-9a-f]{6})"', script.split("];")[0]) == list(COLOURS)
+    found = [edit["color"] for edit in add_classes(map(str, range(32)), ())]
+    assert found[:20] == list(COLOURS) and len(set(found)) == 32

@@ -24,7 +24,9 @@ from starlette.testclient import TestClient
 
 from spml.app.events import Hub
 from spml.app.guard import check_address
+from spml.app.labels import write_label
 from spml.app.server import build_app
+from spml.app.state import Class
 from spml.app.studio import Studio
 from spml.config import load_config
 from spml.errors import UserError
@@ -168,6 +170,33 @@ def test_accepted_labels_and_a_locked_class(page: Page, keys: dict[str, str], fo
     assert page.client.delete("/api/images/a.png/accept").status_code == 200
     assert not (folder / "labels" / "a.png").exists()
     assert page.get("/api/images/a.png/labels?from=accepted").status_code == 204
+
+
+def test_strokes_correct_what_the_model_says(page: Page, keys: dict[str, str], folder: Path) -> None:
+    """A finished run that took all of every image for blue."""
+    run, known = folder / "runs" / "1", page.get("/api/state").json()["classes"]
+    classes = [Class(one["key"], one["name"], one["color"], one["locked"]) for one in known]
+    for stem in ("a", "b"):
+        write_label(run / "predictions" / f"{stem}.png", np.ones(SIZE, np.uint8), classes)
+        (run / "margins").mkdir(exist_ok=True)
+        Image.fromarray(np.full(SIZE, 200, np.uint8)).save(run / "margins" / f"{stem}.png")
+    (run / "sure.json").write_text(json.dumps({"a.png": 0.8, "b.png": 0.7}))
+    (run / "job.json").write_text("{}")
+    model = "/api/images/a.png/labels?from=prediction"
+    assert (pixels(page.get(model)) == 1).all()
+    page.draw(keys["blue"], 50)
+    page.draw(keys["red"], 10)
+    page.draw(keys["red"], 10, "b.png")
+    found = pixels(page.get(model))
+    assert (found[:, :24] == 0).mean() > 0.9 and (found[:, 40:] == 1).mean() > 0.9
+    assert page.post("/api/images/a.png/accept", {"from": "prediction"}).status_code == 200
+    assert (pixels(page.get("/api/images/a.png/labels?from=accepted")) == found).mean() > 0.98
+    page.post("/api/undo")
+    page.post("/api/undo")
+    assert (pixels(page.get(model))[:, 40:] == 1).all()
+    rows = {row["name"]: row for row in page.get("/api/images?order=sure").json()["images"]}
+    assert rows["b.png"]["labels"] == "predicted" and rows["b.png"]["sure"] == 0.7
+    assert page.get("/api/images/deep/c.png/labels?from=prediction").status_code == 204
 
 
 def test_a_bad_edit_is_named_by_its_place(page: Page, keys: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 import spml
 from spml.app.images import Images
+from spml.app.layers import Labels, planes
 from spml.app.spreading import Spreading
 from spml.app.store import Store
 from spml.config import load_config
@@ -183,3 +184,11 @@ def test_what_does_not_fit_into_a_request_is_remembered_in_the_background(
         time.sleep(0.05)
     both = spreading.labels("a.png")
     assert both is not None and set(np.unique(both.label)) == {0, 1}
+
+
+def test_a_models_labels_as_planes() -> None:
+    """By hand: class 0 lies in plane 2, class 1 in plane 0; no label is likely nowhere; a large image is reduced."""
+    label, margin = np.array([[0, 1], [254, 1]], np.uint8), np.array([[0.5, 1], [1, 0]], np.float32)
+    made = planes(Labels(label, margin), [2, 0])
+    assert made.tolist() == [[[0, 1], [0, 0.5]], [[0, 0], [0, 0]], [[0.75, 0], [0, 0]]]
+    assert planes(Labels(np.zeros((100, 1024), np.uint8), np.ones((100, 1024), np.float32)), [0]).shape == (1, 25, 256)

@@ -31,6 +31,23 @@ def test_runs(benchmark, capsys, name):
     assert "ratio" in printed or "images/s" in printed
 
 
+def test_bounds_of_kmeans_change_no_pixel(benchmark, capsys):
+    benchmark("kmeans").main([*QUICK, "--bounds"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("a bound a pixel")]
+    assert len(lines) == 4 and all("100.000 % equal" in line for line in lines)
+
+
+def test_profile_of_a_step(benchmark, capsys):
+    """Every part is named, parts add up to the step, and a config's own overrides are read."""
+    benchmark("step").main([*QUICK, "--profile", "train.batch_size=3", "losses.semantic_cooccurrence=none"])
+    printed = capsys.readouterr().out
+    assert "batch 3, crop 64 x 64" in printed and "semantic_cooccurrence" not in printed
+    lines = [line for line in printed.split("profile of a step")[1].splitlines() if line]
+    times = {line[:36].strip(): float(line[36:].split()[0]) for line in lines}
+    assert {"clustering", "transfer of labels", "image_similarity", "network forward", "optimizer"} <= set(times)
+    assert times.pop("the step") == pytest.approx(sum(times.values()) - times.pop("SPML's own parts"), abs=1)
+
+
 @pytest.mark.slow
 def test_steps_of_every_regulariser(benchmark, capsys):
     benchmark("regularisers").main([*QUICK, "--steps"])

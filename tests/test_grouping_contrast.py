@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import spml.grouping.contrast as contrast
+import spml.grouping.contrast_chunked as contrast_chunked
 from spml.grouping import Relation, pixel_to_segment_loss
 
 BACKENDS = ("dense", "chunked")
@@ -44,11 +44,13 @@ def test_equals_loops(backend, exclude_own, groups):
     assert loss.tolist() == pytest.approx(loop_loss(*inputs, 8.0, exclude_own), rel=1e-9)
 
 
+@pytest.mark.parametrize("alone", (0, 100, 1 << 20))
 @pytest.mark.parametrize("elements", (1, 64, 1 << 20))
 @pytest.mark.parametrize("groups", (1, 5, 40))
 @pytest.mark.parametrize("reduction", ("mean", "sum", "none"))
-def test_chunked_equals_dense_with_gradients(monkeypatch, elements, groups, reduction):
-    monkeypatch.setattr(contrast, "CHUNK_ELEMENTS", elements)
+def test_chunked_equals_dense_with_gradients(monkeypatch, elements, groups, reduction, alone):
+    monkeypatch.setattr(contrast_chunked, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(contrast_chunked, "ALONE", alone)
     pixel, prototype, own, relation = problem(pixels=200, prototypes=30, groups=groups)
     weight = torch.linspace(0.5, 2, 200, dtype=pixel.dtype)
     results = []
@@ -59,6 +61,52 @@ def test_chunked_equals_dense_with_gradients(monkeypatch, elements, groups, redu
         results.append((loss.detach(), z.grad, p.grad))
     for ours, reference in zip(*results[::-1], strict=True):
         torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("reduction", ("sum", "none"))
+@pytest.mark.parametrize("learned", (0, 12, 30))
+def test_prototypes_that_are_constants_get_no_gradient(monkeypatch, backend, reduction, learned):
+    """The first `learned` get theirs as if all did; the loss and the pixels' gradient do not change."""
+    for alone in (0, 1 << 20):
+        monkeypatch.setattr(contrast_chunked, "ALONE", alone)
+        pixel, prototype, own, relation = problem(pixels=200, prototypes=30)
+        results = []
+        for count in (None, learned):
+            z, p = pixel.clone().requires_grad_(), prototype.clone().requires_grad_()
+            loss = pixel_to_segment_loss(
+                z, p, own, relation, 12.0, reduction=reduction, backend=backend, learned=count
+            ).sum()
+            loss.backward()
+            results.append((loss.detach(), z.grad, p.grad))
+        every, ours = results
+        torch.testing.assert_close(ours[:2], every[:2])
+        torch.testing.assert_close(ours[2][:learned], every[2][:learned])
+        assert not ours[2][learned:].any()
+
+
+@pytest.mark.parametrize("alone", (0, 1 << 20))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_groups_that_meet_nothing_have_no_loss(monkeypatch, backend, alone):
+    monkeypatch.setattr(contrast_chunked, "ALONE", alone)
+    pixel, prototype, own, relation = problem(groups=3)
+    relation.positive[1:], relation.negative[1:] = False, False
+    z = pixel.clone().requires_grad_()
+    loss = pixel_to_segment_loss(z, prototype, own, relation, 6.0, reduction="none", backend=backend)
+    loss.sum().backward()
+    assert loss.tolist() == pytest.approx(loop_loss(pixel, prototype, own, relation, 6.0, True), rel=1e-9)
+    assert not z.grad[relation.group > 0].any()
+
+
+def test_sorted_groups_are_read_in_place():
+    """Pixels that stand by image are not sorted again; the others give the same sums in another order."""
+    pixel, prototype, own, relation = problem(pixels=200, prototypes=30, groups=3)
+    order = relation.group.argsort(stable=True)
+    assert contrast_chunked._runs(relation.group[order], relation.positive | relation.negative)[0] is None
+    by_group = Relation(relation.group[order], relation.positive, relation.negative)
+    shuffled = pixel_to_segment_loss(pixel, prototype, own, relation, 9.0, reduction="none")
+    stands = pixel_to_segment_loss(pixel[order], prototype, own[order], by_group, 9.0, reduction="none")
+    torch.testing.assert_close(stands, shuffled[order])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -51,6 +51,18 @@ def compare(pixel, prototype, own, relation, k, *, exclude_own=True, reduction="
 
 
 @interpreted
+def test_prototypes_that_are_constants_get_no_gradient():
+    pixel, prototype, own, relation = problem(50, 20, 3, 8)
+    results = []
+    for backend in ("triton", "dense"):
+        p = prototype.clone().requires_grad_()
+        pixel_to_segment_loss(pixel, p, own, relation, 6.0, backend=backend, learned=5).backward()
+        results.append(p.grad)
+    assert not results[0][5:].any()
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-6)
+
+
+@interpreted
 @pytest.mark.parametrize("exclude_own", (True, False))
 @pytest.mark.parametrize(
     ("groups", "channels", "prototypes", "pixels"), [(1, 3, 20, 7), (5, 64, 150, 200), (40, 100, 70, 129)]

@@ -140,6 +140,23 @@ def test_an_image_does_not_teach_itself(spreader, colours):
     np.testing.assert_allclose(spreader.spread(image, strokes).probability, before, atol=1e-4)
 
 
+def test_strokes_correct_what_a_model_says(spreader):
+    image = halves()
+    said = np.zeros((2, 12, 16), np.float32)
+    said[0] = 1  # the model takes all of it for class 0
+    first = spreader.spread(image, strokes_on(image, (24, 50, 1)), prior=said)  # the only stroke there is
+    assert (first.label[:, :28] == 0).all() and (first.label[:, 36:] == 1).all()
+    spreader.remember(halves((20, 250, 20)), strokes_on(image, (24, 50, 2)), "another")
+    assert (spreader.spread(image, prior=said).label == 0).all()
+    both = strokes_on(image, (24, 10, 0), (24, 50, 1))
+    found = spreader.spread(image, both, prior=said)
+    assert (found.label[:, :28] == 0).all() and (found.label[:, 36:] == 1).all()
+    other = spreader.spread(image, strokes_on(image, (24, 10, 0), (24, 50, 3)), prior=said)  # the model knows no 3
+    assert (other.label[:, :28] == 0).all() and (other.label[:, 36:] == 3).all()
+    spreader.remember(image, both, "a")
+    np.testing.assert_array_equal(spreader.spread(image, prior=said).label, found.label)
+
+
 def test_strokes_drawn_again_replace_the_old_ones(spreader):
     image, other = halves(), halves(size=(40, 80))
     spreader.remember(image, strokes_on(image, (20, 10, 0), (20, 50, 2)), "a")

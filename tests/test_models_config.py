@@ -35,6 +35,15 @@ def test_given_numbers_stay():
     assert config.network.pixel_stds == [0.5] * 3
 
 
+def test_numbers_of_a_saved_config_do_not_outlive_its_backbone(tmp_path):
+    other = "network.backbone_types=panoptic_deeplab_tiny"
+    save_config(load_config(overrides=[LITE0]), tmp_path / "config.yaml")
+    changed = load_config(tmp_path / "config.yaml", [other])
+    assert changed.network.pixel_means == list(BACKBONES["panoptic_deeplab_tiny"].mean) != [0.5] * 3
+    save_config(load_config(overrides=[LITE0, "network.pixel_means=[.1, .2, .3]"]), tmp_path / "own.yaml")
+    assert load_config(tmp_path / "own.yaml", [other]).network.pixel_means == [0.1, 0.2, 0.3]
+
+
 def test_any_name_of_timm_is_accepted_and_a_wrong_one_refused():
     pytest.importorskip("timm", reason="needs the extra `pretrained`")
     config = load_config(overrides=["network.backbone_types=timm:vit_tiny_patch16_224", "network.levels=[1,3]"])

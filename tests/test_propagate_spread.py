@@ -8,7 +8,18 @@ import torch
 import torch.nn.functional as F
 
 from spml.propagate import spread
-from spml.propagate.spread import Field, add, fit, gather, neighbour_hold, probabilities, stroke_cells, thin, walk
+from spml.propagate.spread import (
+    Field,
+    add,
+    correct,
+    fit,
+    gather,
+    neighbour_hold,
+    probabilities,
+    stroke_cells,
+    thin,
+    walk,
+)
 
 
 def field_of(seed=0, size=(6, 8), levels=((3, 6, 8), (5, 3, 4)), whole=2):
@@ -108,6 +119,28 @@ def test_others_weigh_the_same_class_by_class():
     classes, got = fit(gather(own_rows, own_label), others)
     assert classes == [0, 1, 2]
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+
+
+def test_a_correction_is_the_ridge_regression_of_what_strokes_say_beyond_the_scores():
+    field, label = field_of(2), torch.tensor([0, 2, 2])
+    cell = torch.tensor([3, 20, 41])
+    score = torch.rand(3, 6, 8).softmax(0)
+    rows = joined(field).double()
+    wanted = torch.cat([F.one_hot(label, 3) - score.flatten(1).T[cell], torch.zeros(48, 3)]).double()
+    share = spread.OWN_SHARE
+    weight = torch.cat([torch.full((3,), share / 3), torch.full((48,), (1 - share) / 48)]).double()  # 48 < CELLS^2
+    solved = slow_fit(torch.cat([rows[cell], rows]), wanted, weight, spread.PENALTY).double()
+    want = score.flatten(1).T + rows @ solved[:-1] + solved[-1]
+    got = correct(field, score, field.at(cell), cell, label)
+    torch.testing.assert_close(got.flatten(1).T.double(), want, rtol=1e-3, atol=1e-3)
+
+
+def test_scores_that_the_strokes_agree_with_stay():
+    field, cell = field_of(3), torch.tensor([0, 47])
+    score = F.one_hot(torch.zeros(6, 8).long(), 2).permute(2, 0, 1).float()
+    nothing = torch.zeros(0, dtype=torch.int64)
+    torch.testing.assert_close(correct(field, score, field.at(cell), cell, torch.zeros(2).long()), score)
+    torch.testing.assert_close(correct(field, score, field.at(nothing), nothing, nothing), score)
 
 
 def test_what_is_added_can_be_taken_away():

@@ -191,12 +191,16 @@ def test_rules_come_from_the_config(tiny_config_file):
     own = load_config(tiny_config_file, ["train.task=irn", "irn.background_threshold=0.1", "dataset.background=none"])
     expected = AreasByThreshold(objects=0.3, rest=0.1, background=None, iterations=0, backend="torch")
     assert areas_of(own, backend="torch", crf=False) == expected
-    with pytest.raises(UserError, match="train.task: expected affinity or irn for confident areas, got spml"):
-        areas_of(load_config(tiny_config_file))
-    for key in ("affinity.object_alpha=40", "irn.object_threshold=0.01"):
-        wrong = load_config(tiny_config_file, [f"train.task={key.partition('.')[0]}", key])
+    own = load_config(tiny_config_file, ["pipeline.object_threshold=0.7"])
+    expected = AreasByThreshold(objects=0.7, rest=0.02, iterations=0, backend="torch")
+    assert areas_of(own, backend="torch") == expected
+    for task, key in (("affinity", "affinity.object_alpha=40"), ("irn", "irn.object_threshold=0.01")):
         with pytest.raises(UserError, match=r"expected at most (affinity.background_alpha|irn.object_threshold) \("):
-            areas_of(wrong)
+            areas_of(load_config(tiny_config_file, [f"train.task={task}", key]))
+    with pytest.raises(
+        UserError, match=r"pipeline.background_threshold: expected at most pipeline.object_threshold \("
+    ):
+        areas_of(load_config(tiny_config_file, ["pipeline.background_threshold=0.9"]))
 
 
 def words_of(config, data, folder, task, *more):
@@ -236,8 +240,6 @@ def test_the_command_with_its_crf(tiny_config_file, tiny_data, tmp_path, inline_
 
 def test_mistakes_of_the_command(tiny_config_file, tiny_data, tmp_path):
     words = words_of(tiny_config_file, tiny_data, tmp_path, "affinity", "--no-crf")
-    with pytest.raises(UserError, match="train.task: expected affinity or irn for confident areas, got segmentation"):
-        main([*words, "train.task=segmentation"])
     (tmp_path / "cam/3.npy").unlink()
     with pytest.raises(UserError, match=r"no CAM file .*3.npy \(1 of the 8 images"):
         main(words)

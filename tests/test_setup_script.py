@@ -85,3 +85,17 @@ def test_never_replaces_a_folder_that_is_no_environment(project):
 def test_says_which_python_it_needs(project):
     status, errors, calls = set_up(project, PYTHON="no-such-python")
     assert status == 1 and "expected 3.10 to 3.13" in errors and "tried no-such-python" in errors and not calls
+
+
+def test_the_studios_script_explains_itself_before_it_installs_anything(tmp_path):
+    """Every option of `spml studio` has a line."""
+    from spml.cli.commands.studio import add_arguments
+    from spml.cli.parser import Parser
+
+    parser = Parser()
+    add_arguments(parser)
+    words = ["bash", str(ROOT / "bashscripts" / "studio.sh"), "--help"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    for option in [name for action in parser._actions for name in action.option_strings if name.startswith("--")]:
+        assert option == "--help" or f"  {option} " in done.stdout, option

@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 import spml
 from spml.config import load_config
 from spml.data.scenes import make_scene
+from spml.data.shapes import make_shapes
 from spml.inference.features import Extractor, FeatureCache
 from spml.inference.model import Model
 from spml.models import build_embedding_model
@@ -29,7 +31,9 @@ try:
     from playwright.sync_api import Browser, Page, expect, sync_playwright
 
     from spml.app.events import Hub
+    from spml.app.labels import write_label
     from spml.app.server import STATIC, build_app
+    from spml.app.state import Class
     from spml.app.strokes import paint, read_stroke
     from spml.app.studio import Studio
 
@@ -236,6 +240,8 @@ def test_three_strokes_label_the_image_and_undo_takes_them_back(desk: Desk) -> N
     keys = [one["key"] for one in desk.get("/api/state")["classes"]]
     assert kinds == [("brush", keys[1]), ("brush", keys[0]), ("brush", keys[0])]
     expect(desk.page.locator("#status-strokes")).to_have_text("3 strokes")
+    expect(desk.page.locator('.thumb[title="a.png"] .badge')).to_have_text("3")
+    expect(desk.page.locator('.thumb[title="a.png"] .thumb-sure')).to_be_visible()
     expect(desk.page.locator("#status-ms")).to_contain_text("ms")
     expect(desk.page.locator("[data-class]").nth(1).locator(".class-part")).to_contain_text("%")
     for _ in range(3):
@@ -258,6 +264,58 @@ def test_the_next_image_is_labelled_already(desk: Desk) -> None:
     desk.go(ODD)
     assert desk.pixel("labels", 10, 10)[3] > 0
     desk.go("scene.png")
+    assert not desk.problems
+
+
+def test_the_built_in_data(chromium: Browser, serve: Callable[..., str], tmp_path: Path) -> None:
+    """As bashscripts/studio.sh opens it: a stroke of each of three classes, where the drawn scene has them."""
+    make_shapes(tmp_path, 2, 1)
+    names = tuple((tmp_path / "classes.txt").read_text().split())
+    mask = np.array(Image.open(tmp_path / "mask" / "train_00000.png"))
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    desk = Desk(context.new_page(), serve(tmp_path / "image", names)).open("train_00000.png")
+    expect(desk.page.locator("[data-class]")).to_have_count(len(names))
+    desk.keys("b", *["["] * 12)
+    found = [index for index in np.unique(mask) if index < len(names)][:3]
+    for index in found:
+        rows, columns = np.nonzero(ndimage.binary_erosion(mask == index, iterations=3))
+        x, y = columns[len(columns) // 2] + 0.5, rows[len(rows) // 2] + 0.5
+        desk.keys(str(index + 1))
+        desk.drag((x, y), (x + 1, y))
+        desk.rest()
+        assert near(desk.pixel("labels", int(x), int(y)), desk.colour(index), 60), names[index]
+    assert len(found) == 3 and len(desk.strokes("train_00000.png")) == 3
+    desk.go("train_00001.png")
+    assert desk.pixel("labels", 5, 5)[3] > 0
+    assert not desk.problems
+    context.close()
+
+
+def test_labels_of_a_model_follow_strokes(desk: Desk, folder: Path) -> None:
+    """A run that took every pixel for background, and an image that it has not seen."""
+    known = desk.get("/api/state")["classes"]
+    classes = [Class(one["key"], one["name"], one["color"], one["locked"]) for one in known]
+    run = folder / "runs" / "1"
+    write_label(run / "predictions" / "a.png", np.zeros((96, 128), np.uint8), classes)
+    (run / "margins").mkdir()
+    Image.fromarray(np.full((96, 128), 128, np.uint8)).save(run / "margins" / "a.png")
+    (run / "sure.json").write_text('{"a.png": 0.5}')
+    (run / "job.json").write_text("{}")
+    desk.keys("q")
+    assert until(lambda: near(desk.pixel("labels", 120, 90), desk.colour(0), 60))
+    desk.keys("2")
+    desk.drag((100, 20), (90, 70))
+    desk.rest()
+    assert near(desk.pixel("labels", 120, 90), desk.colour(1), 60)
+    assert near(desk.pixel("labels", 5, 90), desk.colour(0), 60)
+    desk.go("b.png")
+    expect(desk.page.locator("#source-hint")).to_be_visible()
+    assert desk.pixel("labels", 5, 90)[3] == 0
+    desk.go("a.png")
+    desk.keys("a", "q")
+    expect(desk.page.locator("#source [data-from=accepted]")).to_have_attribute("aria-checked", "true")
+    desk.drag((110, 20), (110, 70))  # who draws wants to see what follows
+    expect(desk.page.locator("#source [data-from=spread]")).to_have_attribute("aria-checked", "true")
     assert not desk.problems
 
 
@@ -323,7 +381,7 @@ def test_strokes_cover_the_same_pixels_on_the_page_as_on_the_server(desk: Desk) 
 
 def test_keyboard_alone(desk: Desk) -> None:
     page = desk.page
-    page.locator("#view").focus()
+    page.evaluate("document.activeElement.blur()")  # as a page that was just opened
     desk.keys("?")
     expect(page.locator("dialog")).to_contain_text("Pen down, pen up")
     desk.keys("Escape")
@@ -332,7 +390,6 @@ def test_keyboard_alone(desk: Desk) -> None:
     page.keyboard.type("sky")
     desk.keys("Enter", "Escape")
     expect(page.locator("[data-class]")).to_have_count(3)
-    page.locator("#view").focus()
     desk.keys("3", "b", "ArrowLeft", "Enter", "ArrowUp", "ArrowUp", "ArrowLeft", "Enter")
     desk.rest()
     (stroke,) = desk.strokes()
@@ -513,6 +570,13 @@ def test_view(desk: Desk) -> None:
     draw_halves(desk)
     desk.keys("Alt+5", "Alt+6")
     assert until(lambda: desk.pixel("embedding", 20, 20)[3] == 255)
+    assert until(lambda: any(desk.pixel("margin", x, 60)[3] > 0 for x in range(40, 90, 2)))  # unsure between the halves
+    slider = page.locator('[data-layer="embedding"] input')
+    slider.focus()
+    desk.keys("Home", "ArrowRight")
+    assert page.evaluate("getComputedStyle(document.getElementById('embedding')).opacity") == "0.01"
+    page.evaluate("import('/static/state.js').then(({ tell }) => tell('features', { done: 1, total: 4 }))")
+    expect(page.locator("#status-features")).to_have_text("features 1 of 4")
     # a broken image is listed as such, and stops nothing
     page.locator('.thumb[title="broken.jpg"]').click()
     expect(page.locator("#notice")).to_contain_text("broken.jpg")
@@ -545,6 +609,36 @@ def test_fingers_and_stylus(desk: Desk) -> None:
     desk.rest()
     (stroke,) = desk.strokes()
     assert np.allclose([stroke["points"][0], stroke["points"][-1]], [(100, 20), (100, 70)], atol=0.6)
+    for tool_of_the_page in ("b", "g"):
+        desk.keys(tool_of_the_page)
+        stylus(desk, 32, (95, 30), (105, 30), (115, 30))  # its other end
+    stylus(desk, 1, (60, 10), (60, 40), (70, 40), (60, 10))  # around, by hand: a polygon
+    desk.rest()
+    assert [one["kind"] for one in desk.strokes()] == ["brush", "erase", "erase", "polygon"]
+    assert desk.pixel("strokes", 100, 30)[3] == 0
+    before = desk.frame()
+    touch("touchStart", desk.at(20, 20))
+    touch("touchMove", desk.at(40, 40))  # once a stylus was seen, a finger only moves
+    touch("touchEnd")
+    assert desk.frame()[0] > before[0] and len(desk.strokes()) == 4
+
+
+def stylus(desk: Desk, buttons: int, *points: tuple[float, float]) -> None:
+    """A pen's way over the canvas; `buttons` 1: its tip, 32: its eraser."""
+    desk.page.evaluate(
+        """([places, buttons]) => {
+          const hud = document.getElementById("hud");
+          hud.setPointerCapture = () => {};
+          places.forEach(([clientX, clientY], place) => {
+            const name = place === 0 ? "pointerdown" : "pointermove";
+            const button = place === 0 ? (buttons === 32 ? 5 : 0) : -1;
+            const more = { bubbles: true, cancelable: true, pointerId: 7, pointerType: "pen" };
+            hud.dispatchEvent(new PointerEvent(name, { ...more, clientX, clientY, button, buttons }));
+          });
+          hud.dispatchEvent(new PointerEvent("pointerup", { bubbles: true, pointerId: 7, pointerType: "pen" }));
+        }""",
+        [[desk.at(*point) for point in points], buttons],
+    )
 
 
 def test_thousands_of_images_cost_no_more_than_a_few(desk: Desk) -> None:
@@ -586,8 +680,6 @@ def test_what_to_label_next(desk: Desk) -> None:
 def test_out_and_in_again(desk: Desk, tmp_path: Path) -> None:
     page = desk.page
     draw_halves(desk)
-    if page.evaluate("fetch('/api/export?format=labelme').then(answer => answer.status)") != 200:
-        pytest.skip("this version exports no labelme")
     desk.keys("x")
     with page.expect_download() as started:
         page.locator("#export-labelme").click()
@@ -635,7 +727,13 @@ def test_a_tiny_training_to_its_end(desk: Desk) -> None:
     expect(page.locator("#train-stop")).to_be_visible()
     desk.go("b.png")  # drawing goes on meanwhile
     desk.drag((20, 20), (30, 70))
+    desk.rest()
+    page.reload()
+    page.wait_for_selector('#view[data-image="b.png"]')
+    desk.keys("m")
+    expect(page.locator("#train-stop, #train-show")).to_be_visible()
     expect(page.locator("#train-show")).to_be_visible(timeout=240_000)
+    assert page.locator("#train-curve polyline").count() > 0
     page.click("#train-show")
     assert until(lambda: desk.pixel("labels", 60, 40)[3] > 0)
     expect(page.locator("#source [data-from=prediction]")).to_have_attribute("aria-checked", "true")

@@ -8,13 +8,17 @@ from spml.app.labels import foreign_label
 from spml.app.state import Class, read_name
 from spml.app.store import MAX_EDITS, NOBODY
 from spml.app.strokes import read_stroke, short
-from spml.classes import MAX_CLASSES, means_background, read_class_names
+from spml.classes import MAX_CLASSES, read_class_names
 from spml.errors import UserError
 from spml.files import read_json
 from spml.records import hash_json
 from spml.visualize.palette import class_palette
 
 Edits = list[dict[str, Any]]
+COLOURS = (  # as static/classes.js has them
+    *("#8d99ae", "#e4572e", "#3fa7d6", "#59c36a", "#f5b700", "#b56ce0", "#ff7aa2", "#17b8a6", "#a1622f", "#5b6cff"),
+    *("#c2d64a", "#ff9f5a", "#2f7f5f", "#d63a6a", "#79d2e6", "#7a5c99", "#f0d9a0", "#4f6d7a", "#c94fc0", "#98d8a0"),
+)
 
 
 def adopt(files: Files) -> list[str]:
@@ -117,7 +121,7 @@ def _labels(files: Files, own_too: bool) -> list[str]:
 def add_classes(
     names: Iterable[str], held: Sequence[Class], start: int | None = None, taken: Iterable[str] = ()
 ) -> Edits:
-    """Edits that add classes by name, each once, with VOC's colours.
+    """Edits that add classes by name, each once, with the page's colours.
 
     Args:
         held: the classes that are there, which are not added again.
@@ -135,13 +139,13 @@ def add_classes(
         have.add(name)
         keys.add(key)
         index = (len(held) if start is None else start) + len(edits)
-        edits.append({"op": "class_add", "key": key, "name": name, "color": colour_of(index, name)})
+        edits.append({"op": "class_add", "key": key, "name": name, "color": colour_of(index)})
     return edits
 
 
-def colour_of(index: int, name: str) -> str:
-    """The colour that a class begins with: VOC's, black for a background."""
-    if means_background(name):
-        return "#000000"
-    red, green, blue = (int(value) for value in class_palette()[max(1, index) % MAX_CLASSES])
+def colour_of(index: int) -> str:
+    """The colour that a class begins with: the page's, grey for the first, mostly the background; then VOC's."""
+    if index < len(COLOURS):
+        return COLOURS[index]
+    red, green, blue = (int(value) for value in class_palette()[index % MAX_CLASSES])
     return f"#{red:02x}{green:02x}{blue:02x}"

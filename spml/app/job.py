@@ -78,8 +78,8 @@ def form() -> list[dict[str, Any]]:
     ]
     number = {"kind": "number", "low": 1, "step": 1}
     return [
-        {"key": "steps", "label": "Steps", "help": "more steps learn more", **number}
-        | {"value": given.steps, "high": MAX_STEPS},
+        {"key": "steps", "label": "Steps", "help": f"more learn more; {STEPS} take some 12 minutes on a processor core"}
+        | {**number, "value": given.steps, "high": MAX_STEPS},
         {"key": "minutes", "label": "Minutes", "help": "in place of steps: about so long; empty: as the steps say"}
         | {**number, "value": None, "high": MAX_MINUTES},
         {"key": "size", "label": "Image size", "help": "the network sees images this large", "kind": "choice"}

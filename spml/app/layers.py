@@ -1,7 +1,7 @@
 """What lies over a photo: labels with their margin, strokes, the main directions of the features."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,9 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from spml.app.images import reduced
+from spml.app.labels import resized
 from spml.app.state import Drawing
 from spml.app.strokes import paint, scaled
 from spml.classes import MAX_CLASSES
+
+PLANE_SIDE = 256  # pixels: finer than the cells of the features
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,21 @@ class Labels:
     def sure(self) -> float:
         """The mean margin."""
         return float(self.margin.mean())
+
+
+def planes(found: Labels, slots: Sequence[int]) -> np.ndarray:
+    """(K, h, w) float32 in 0..1, at most PLANE_SIDE long: how likely labels are, as far as label and margin tell.
+
+    Args:
+        found: ids of classes.
+        slots: the plane of each class.
+    """
+    size = reduced((found.label.shape[0], found.label.shape[1]), PLANE_SIDE)
+    label, margin = resized(found.label, size), resized(found.margin, size)
+    made = np.zeros((max(slots, default=-1) + 1, *size), np.float32)
+    for index, slot in enumerate(slots):
+        made[slot] = np.where(label == index, (1 + margin) / 2, 0)  # p - q where only two classes compete: 2 p - 1
+    return made
 
 
 class Recent(OrderedDict[Hashable, Any]):

@@ -11,7 +11,7 @@ import numpy as np
 import spml
 from spml.app.images import Images
 from spml.app.labels import resized
-from spml.app.layers import Labels, Recent, main_colours, paint_small, with_kept
+from spml.app.layers import Labels, Recent, main_colours, paint_small, planes, with_kept
 from spml.app.state import Class, Drawing, State
 from spml.app.store import NOBODY, Store
 from spml.app.strokes import boxes, paint, scaled
@@ -86,13 +86,22 @@ class Spreading:
 
     # labels
 
-    def labels(self, name: str, *, others: bool = True, crf: bool = False, version: int | None = None) -> Labels | None:
+    def labels(
+        self,
+        name: str,
+        *,
+        others: bool = True,
+        crf: bool = False,
+        version: int | None = None,
+        prior: Labels | None = None,
+    ) -> Labels | None:
         """The labels of an image; None where no stroke says anything.
 
         Args:
             others: learn from the strokes of other images, too.
             crf: refine by the dense CRF.
             version: of the image that is asked for; None: any.
+            prior: what a trained model says of it, which its own strokes then correct.
 
         Raises:
             Outdated: the image has a newer version.
@@ -110,17 +119,19 @@ class Spreading:
             knowledge = self._knowledge if others else 0
             kept = self._locked(name, state, (photo.shape[0], photo.shape[1]))
             stamp = None if kept is None else hash_array(kept)
-            key = (name, state.drawing(name), state.classes, others, crf, knowledge, stamp)
+            told = None if prior is None else hash_array(prior.label)
+            key = (name, state.drawing(name), state.classes, others, crf, knowledge, stamp, told)
             if key in self._results:
                 self._results.move_to_end(key)
                 return self._results[key]
-            found = self._spread(name, photo, state, others, crf)
+            found = self._spread(name, photo, state, others, crf, prior)
             if found is None:
                 self.sure.pop(name, None)
                 return self._results.put(key, None)
             if kept is not None:
                 found = with_kept(found, kept, paint_small(state.drawing(name), state.ids, self.ratio(name), photo))
-            self.sure[name] = found.sure
+            if prior is None:
+                self.sure[name] = found.sure
             return self._results.put(key, found)
 
     def photo(self, name: str) -> np.ndarray:
@@ -171,14 +182,17 @@ class Spreading:
         two = probability.topk(2, dim=0)[0]
         return float((two[0] - two[1]).mean())
 
-    def _spread(self, name: str, photo: np.ndarray, state: State, others: bool, crf: bool) -> Labels | None:
+    def _spread(
+        self, name: str, photo: np.ndarray, state: State, others: bool, crf: bool, prior: Labels | None
+    ) -> Labels | None:
         drawing = state.drawing(name)
         slots = {key: slot for key, slot in self._slots.items() if key in state.ids}
-        if name not in self._taught and not (others and self._taught):
+        if prior is None and name not in self._taught and not (others and self._taught):
             return None
         small = [scaled(stroke, self.ratio(name)) for stroke in drawing.strokes]
         within = boxes(small, slots, (photo.shape[0], photo.shape[1]))
-        found = self._spreader.spread(photo, others=others, within=within, crf=crf)  # its strokes are remembered
+        said = None if prior is None else planes(prior, [slots[one.key] for one in state.classes])
+        found = self._spreader.spread(photo, others=others, within=within, crf=crf, prior=said)  # strokes: remembered
         table = np.full(256, UNLABELLED, np.uint8)
         for key, slot in slots.items():
             table[slot] = state.ids[key]

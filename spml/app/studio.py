@@ -87,9 +87,9 @@ class Studio:
         with self._closing:
             if self.lock is None:
                 return
+            self.files.close()  # first: who is in a hurry presses Ctrl-C twice
             self.training.close()
             self.spreading.close()
-            self.files.close()
             self.store.close()
             self.lock.close()
             self.lock = None
@@ -127,16 +127,19 @@ class Studio:
         return found if find is None else {**found, "index": names.index(find) if find in names else None}
 
     def sure(self) -> dict[str, float]:
-        """How sure the labels of images are, by name: of the strokes, else of the trained model."""
-        return {**self.training.sure(), **self.spreading.sure}
+        """How sure the labels of images are, by name: of strokes on them, of the trained model, of others' strokes."""
+        model, drawings = self.training.sure(), self.store.state.drawings
+        own = {name: sure for name, sure in self.spreading.sure.items() if name in drawings and drawings[name].strokes}
+        return {**self.spreading.sure, **model, **own}
 
     def labelled(self, name: str) -> str:
         """What labels an image has: accepted, spread, predicted or none."""
         if self.files.is_accepted(name):
             return "accepted"
-        if name in self.spreading.sure:
+        predicted = self.training.has_prediction(name)
+        if name in self.spreading.sure and (self.store.state.drawing(name).strokes or not predicted):
             return "spread"
-        return "predicted" if self.training.has_prediction(name) else "none"
+        return "predicted" if predicted else "none"
 
     def _row(self, name: str, sure: dict[str, float]) -> dict[str, Any]:
         drawing, error = self.store.state.drawing(name), self.images.error(name)
@@ -200,13 +203,22 @@ class Studio:
             return self.spreading.labels(name, others=others, crf=crf, version=version)
         size = self.images.photo_size(name)
         if source == "prediction":
-            return self.training.prediction(name, size)
+            return self._predicted(name, size, others, crf, version)
         if source != "accepted":
             raise UserError(f"from: expected spread, prediction or accepted, got {short(source)}")
         label = self.files.accepted(name, self.store.state.classes)
         if label is None:
             return None
         return Labels(resized(label, size), np.ones(size, np.float32))
+
+    def _predicted(
+        self, name: str, size: tuple[int, int], others: bool, crf: bool, version: int | None
+    ) -> Labels | None:
+        """What the trained model says, corrected by the image's own strokes where there are features."""
+        found = self.training.prediction(name, size)
+        if found is None or self.spreading.error or not (crf or self.store.state.drawing(name).strokes):
+            return found
+        return self.spreading.labels(name, others=others, crf=crf, version=version, prior=found)
 
     def accept(self, name: str, source: str, others: bool, crf: bool) -> None:
         """Make the labels of an image its pseudo labels. Raises UserError where there are none."""

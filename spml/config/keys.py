@@ -151,9 +151,15 @@ class Pipeline:
     """`pipeline:`, the stages of `spml run`."""
 
     spread: bool = setting(
-        False, BOOLEAN, "points, scribbles, boxes: train on labels that frozen features spread from the weak ones"
+        False,
+        BOOLEAN,
+        "train on labels that frozen features spread from the weak ones, or from the surest pixels of CAMs",
     )
-    classifier: bool = setting(True, BOOLEAN, "stage 2; false: the classifier of stage 1 makes the result")
+    object_threshold: float = setting(0.8, number(low=0, below=1), "tags spread from CAMs above this, as objects")
+    background_threshold: float = setting(0.02, number(low=0, below=1), "and from pixels with none above this")
+    classifier: bool = setting(
+        True, BOOLEAN, "stage 2, for tags with two rounds of labels; false: the classifier of stage 1 makes the result"
+    )
     grid: list[int] | None = setting(None, optional(pair(1)), "of k-means outside training; empty: as released")
 
 

@@ -68,7 +68,8 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[
         `losses` has the losses that are on, each with all of its settings: those that files and overrides name, or the
         released recipe if they name none and the task is spml. `train.task` always has a value. With `dataset.classes`,
         `dataset.class_names` holds the file's lines and `dataset.num_classes` their number. If no source sets
-        `network.pixel_means` and `.pixel_stds`, they come from the backbone's weights. An inherited warm-up longer than
+        `network.pixel_means` and `.pixel_stds`, they come from the backbone's weights; so they do where a later source
+        names another backbone than the one that inherited values fit. An inherited warm-up longer than
         the run, or an inherited stride larger than the test crop, is cut; within one source it is an error.
 
     Raises:
@@ -180,16 +181,28 @@ def _expected(layers: Sequence[Layer]) -> dict[str, Any] | None:
 
 
 def _fill_normalisation(values: _Values) -> None:
-    """Set `pixel_means` and `pixel_stds` to those of the backbone's weights if no source sets them."""
+    """Set `pixel_means` and `pixel_stds` to those of the backbone's weights if no source sets them.
+
+    A saved config holds both. Where a later source names another backbone, those of the earlier one no longer count.
+    """
     keys = ("network.pixel_means", "network.pixel_stds")
+    rank = max(map(values.rank_of, keys))
+    if -1 < rank < values.rank_of("network.backbone_types"):
+        saved = _Values(values.layers[: rank + 1])
+        if [values.value[key] for key in keys] == list(_normalisation(saved)):
+            values.value |= dict.fromkeys(keys)
     if all(values.value[key] is not None for key in keys):
         return
+    for key, own in zip(keys, _normalisation(values), strict=True):
+        values.value[key] = own if values.value[key] is None else values.value[key]
+
+
+def _normalisation(values: _Values) -> tuple[list[float], list[float]]:
+    """Mean and deviation that the backbone's weights expect."""
     try:
-        found = tables.normalisation(values.value["network.backbone_types"], values.value["network.pretrained"])
+        return tables.normalisation(values.value["network.backbone_types"], values.value["network.pretrained"])
     except UserError as error:
         raise ConfigError(str(error)) from error
-    for key, own in zip(keys, found, strict=True):
-        values.value[key] = own if values.value[key] is None else values.value[key]
 
 
 def _at_most(value: Any, limit: Any) -> Any:

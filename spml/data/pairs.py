@@ -5,12 +5,17 @@ from pathlib import Path
 
 from spml.data.lists import write_list
 from spml.data.samples import DataError
+from spml.data.tags import tag_words
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 IMAGE_FOLDERS = ("images", "JPEGImages", "photos", ".")  # the first that has images
 LABEL_FOLDERS = ("{kind}s", "{kind}", "weak", "labels", "masks")
 LISTS = ("lists/{kind}.txt", "train_{kind}.txt", "train.txt")
+TAGS = "tags.txt"  # in the folder: `name class class ..`, see `spml.data.tags`
 TEST_LISTS = ("val.txt", "test.txt", "lists/val.txt")
+
+
+Pair = tuple[Path] | tuple[Path, Path]  # an image alone, or with its label
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,14 @@ def find_lists(folder: str | Path, kind: str) -> OwnLists:
     return OwnLists(*found)
 
 
-def find_pairs(folder: str | Path, kind: str) -> tuple[list[Path], list[tuple[Path, Path]]]:
+def find_pairs(folder: str | Path, kind: str) -> tuple[list[Path], list[Pair]]:
     """The images of a folder, and those of them that have a label PNG, with it; paths relative to `folder`.
 
     Images are in images/, JPEGImages/, photos/ or the folder itself; labels in <kind>s/, <kind>/, weak/, labels/ or
-    masks/, under the name of their image with the suffix .png.
+    masks/, under the name of their image with the suffix .png. For tags, the images that tags.txt names, alone.
 
     Raises:
-        DataError: no image; no folder of labels; or no label that has the name of an image.
+        DataError: no image; no folder of labels; no label that has the name of an image; or no tags.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -50,9 +55,17 @@ def find_pairs(folder: str | Path, kind: str) -> tuple[list[Path], list[tuple[Pa
     images = next((found for name in IMAGE_FOLDERS if (found := _images(root, root / name, names))), [])
     if not images:
         raise DataError(f"{folder}: no image (.jpg, .png, ..) in it or in {', '.join(IMAGE_FOLDERS[:-1])}")
+    if kind == "tag":
+        named = _tagged(root / TAGS)
+        tagged: list[Pair] = [(image,) for image in images if image.stem in named]
+        if not tagged:
+            raise DataError(
+                f"{root / TAGS}: no line names one of the {len(images)} images; expected `name class class ..`"
+            )
+        return images, tagged
     for name in names:
         labels = {path.stem: path.relative_to(root) for path in sorted((root / name).glob("*.png"))}
-        pairs = [(image, labels[image.stem]) for image in images if image.stem in labels]
+        pairs: list[Pair] = [(image, labels[image.stem]) for image in images if image.stem in labels]
         if pairs:
             return images, pairs
     raise DataError(
@@ -67,6 +80,17 @@ def write_pairs(folder: str | Path, kind: str, train_list: str | Path, all_list:
     write_list(train_list, pairs)
     write_list(all_list, [(image,) for image in images])
     return len(pairs), len(images)
+
+
+def _tagged(path: Path) -> set[str]:
+    """The names of a file of tags."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: expected a text file of lines `name class class ..`, the name without suffix"
+        ) from error
+    return {tag_words(line)[0] for line in lines if line.strip()}
 
 
 def _images(root: Path, folder: Path, labels: list[str]) -> list[Path]:

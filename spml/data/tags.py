@@ -22,6 +22,7 @@ def read_tags(
     Args:
         path: a text file with lines `name class class ..`, as `spml annotate --kind tag` writes it. The name is the
             stem of an image's file, a class is its index, 0 to K - 1, or its name; a line with only a name has no tag.
+            Tabs may stand between them where names hold spaces.
             Or a folder of VOC annotations `<name>.xml`, whose `<object><name>` count, including difficult ones.
         samples: of the data list; other images of the file are read and ignored.
         num_classes: K, the background included.
@@ -96,11 +97,16 @@ def _of_list(path: Path, classes: _Classes) -> dict[str, np.ndarray]:
         if not line.split():
             continue
         where = f"{path} line {number}"
-        name, *words = line.split()
+        name, *words = tag_words(line)
         if name in found:
             raise DataError(f"{where}: {name!r} has a line already; expected one line an image")
         found[name] = classes.tag((word, where) for word in words)
     return found
+
+
+def tag_words(line: str) -> list[str]:
+    """The name and the tags of a line: between tabs, or between spaces where it has no tab."""
+    return [word for part in line.split("\t") if (word := part.strip())] if "\t" in line else line.split()
 
 
 def _of_xml(path: Path, sample: Sample, classes: _Classes) -> np.ndarray:

@@ -15,10 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from spml.errors import UserError
 
-CHUNK_ELEMENTS = 1 << 19  # similarities held at a time: 2 MB of float32, so that a chunk stays in the cache
 SAFE_CONCENTRATION = 64.0  # exp(+-64) and sums of it are far inside float32; above, chunks are computed in float64
-LARGE_RATIO = 1e30  # of the sums of negatives and positives: far inside float32
-MANY_GROUPS = 8  # a chunk of more groups than this finds its sums by masks a pixel instead of by products a group
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,7 @@ def pixel_to_segment_loss(
     reduction: str = "mean",
     backend: str = "auto",
     weight: Tensor | None = None,
+    learned: int | None = None,
 ) -> Tensor:
     """Pull every pixel to the positive segments of its group and push it from the negative ones.
 
@@ -61,6 +59,8 @@ def pixel_to_segment_loss(
             128 channels and float64), or "auto", which chooses "chunked". The kernels have run in Triton's interpreter
             only; "auto" does not choose them before they are measured on a GPU.
         weight: (N,) float, multiplies each pixel's loss before the reduction; gets no gradient.
+        learned: how many prototypes get a gradient, the first ones; the others are constants, such as those of past
+            steps, and cost a third less. None: all.
 
     Returns:
         A scalar, or (N,) for "none"; 0 when N = 0. Gradients reach `pixel` and `prototype`.
@@ -80,12 +80,14 @@ def pixel_to_segment_loss(
     if len(pixel) == 0:
         empty = pixel.to(dtype).sum() + 0 * prototype.to(dtype).sum()
         return pixel.to(dtype).sum(dim=1) if reduction == "none" else empty
+    learned = len(prototype) if learned is None else learned
     with torch.autocast(pixel.device.type, enabled=False):
         if backend == "dense":
+            prototype = torch.cat([prototype[:learned], prototype[learned:].detach()])
             loss = dense_loss(pixel, prototype, own, relation, concentration, exclude_own) * scale
             return loss if reduction == "none" else loss.sum()
         sweep = _sweep_of(backend)
-        inputs = (pixel, prototype, own, relation, float(concentration), exclude_own, scale, sweep)
+        inputs = (pixel, prototype, own, relation, float(concentration), exclude_own, learned, scale, sweep)
         return _PixelLoss.apply(*inputs) if reduction == "none" else _TotalLoss.apply(*inputs)
 
 
@@ -109,9 +111,10 @@ class _TotalLoss(torch.autograd.Function):
     """The weighted sum, a scalar: one sweep over the pixels gives its value and its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, pixel, prototype, own, relation, concentration, exclude_own, scale, sweep):
+    def forward(ctx: Any, pixel, prototype, own, relation, concentration, exclude_own, learned, scale, sweep):
+        rest = (own, relation, concentration, exclude_own, learned)
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        loss, *gradients = sweep(pixel, prototype, own, relation, concentration, exclude_own, scale if wanted else None)
+        loss, *gradients = sweep(pixel, prototype, *rest, scale if wanted else None)
         if wanted:
             ctx.save_for_backward(*gradients)
         return (loss * scale).sum()
@@ -120,145 +123,24 @@ class _TotalLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor):
         pixel_grad, prototype_grad = ctx.saved_tensors
-        return (grad * pixel_grad, grad * prototype_grad, *[None] * 6)
+        return (grad * pixel_grad, grad * prototype_grad, *[None] * 7)
 
 
 class _PixelLoss(torch.autograd.Function):
     """The loss of every pixel. The gradients need a second sweep, because `backward` learns their weights."""
 
     @staticmethod
-    def forward(ctx: Any, pixel, prototype, own, relation, concentration, exclude_own, scale, sweep):
+    def forward(ctx: Any, pixel, prototype, own, relation, concentration, exclude_own, learned, scale, sweep):
         ctx.save_for_backward(pixel, prototype, scale)
-        ctx.rest = (own, relation, concentration, exclude_own, sweep)
-        return sweep(pixel, prototype, own, relation, concentration, exclude_own, None)[0] * scale
+        ctx.rest = (own, relation, concentration, exclude_own, learned, sweep)
+        return sweep(pixel, prototype, own, relation, concentration, exclude_own, learned, None)[0] * scale
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor):
         pixel, prototype, scale = ctx.saved_tensors
         *rest, sweep = ctx.rest
-        return (*sweep(pixel, prototype, *rest, grad * scale)[1:], *[None] * 6)
-
-
-def _chunked_sweep(
-    pixel: Tensor,
-    prototype: Tensor,
-    own: Tensor,
-    relation: Relation,
-    concentration: float,
-    exclude_own: bool,
-    scale: Tensor | None,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return the loss (N,) and, where `scale` (N,) is given, the gradients of sum(scale * loss).
-
-    Pixels are sorted by group, so a chunk has few groups and reads only the prototypes in the scope of these.
-    With D = num + sum_{S-} E, the gradient with respect to a similarity k z.p_s is E_s (1/D - 1/num) for a
-    positive and E_s / D for a negative; two more products in the same chunk give the gradients of z and p.
-    """
-    if concentration > SAFE_CONCENTRATION and pixel.dtype != torch.float64:
-        inputs = (pixel.double(), prototype.double(), own, relation, concentration, exclude_own)
-        loss, *gradients = _chunked_sweep(*inputs, None if scale is None else scale.double())
-        return (loss.to(pixel.dtype), *(g if g is None else g.to(pixel.dtype) for g in gradients))  # type: ignore[return-value]
-    group, order = relation.group.sort(stable=True)
-    positive = relation.positive if exclude_own else torch.zeros_like(relation.positive)
-    scope = positive | relation.negative
-    own_positive = positive[relation.group, own]  # (N,)
-    has_positive = positive.sum(dim=1)[relation.group] > own_positive  # (N,) another one than the own segment
-    loss = torch.empty_like(pixel[:, 0])
-    pixel_grad = torch.empty_like(pixel) if scale is not None else None
-    prototype_grad = torch.zeros_like(prototype) if scale is not None else None
-
-    bounds = _chunk_bounds(group, scope)
-    for start, stop in zip(bounds, bounds[1:], strict=False):
-        rows = order[start:stop]
-        first, last = int(group[start]), int(group[stop - 1]) + 1
-        columns = scope[first:last].any(dim=0).nonzero().squeeze(1)  # (p,)
-        whole = len(columns) == len(prototype)
-        z, p, o = pixel[rows], prototype if whole else prototype[columns], own[rows]  # (n, C), (p, C), (n,)
-        own_prototype = prototype[o]  # (n, C)
-        own_exp = (z * own_prototype).sum(dim=1).mul_(concentration).exp_()  # (n,)
-        e = (z @ p.T).mul_(concentration).exp_()  # (n, p)
-        inside = own_positive[rows].nonzero().squeeze(1)
-        e[inside, torch.searchsorted(columns, o[inside])] = 0
-
-        masks = [m[first:last] if whole else m[first:last, columns] for m in (positive, relation.negative)]
-        sums = _GroupSums(e, group[start:stop] - first, *masks)
-        found = has_positive[rows]
-        numerator = torch.where(found, sums.positive, own_exp)
-        denominator = numerator + sums.negative
-        loss[rows] = log_ratio(numerator, sums.negative)
-        if scale is None or pixel_grad is None or prototype_grad is None:
-            continue
-        factor = scale[rows] * concentration
-        # 1 / D - 1 / num without its cancellation; no quotient here leaves float32, as sums.negative / num would
-        repel, attract = factor / denominator, -(factor / numerator) * (sums.negative / denominator)  # (n,)
-        w = sums.weighted(torch.where(found, attract, 0), repel)  # (n, p): gradient by z.p
-        w_own = torch.where(found, 0, attract * own_exp)[:, None]  # (n, 1)
-        pixel_grad[rows] = (w @ p).add_(w_own * own_prototype)
-        if whole:
-            prototype_grad.addmm_(w.T, z)
-        else:
-            prototype_grad.index_add_(0, columns, w.T @ z)
-        prototype_grad.index_add_(0, o, w_own * z)
-    return loss, pixel_grad, prototype_grad
-
-
-def log_ratio(numerator: Tensor, negative: Tensor) -> Tensor:
-    """log((numerator + negative) / numerator) of positive sums (n,), finite even if their quotient overflows float32.
-
-    At k = 64 sums reach from e^-64 to P e^64, and a quotient beyond e^88.7 is infinite in float32. There we subtract
-    logarithms. Elsewhere log1p keeps the digits of a small loss.
-    """
-    ratio = negative / numerator
-    apart = torch.log(numerator + negative) - torch.log(numerator)
-    return torch.where(ratio < LARGE_RATIO, torch.log1p(ratio), apart)
-
-
-class _GroupSums:
-    """Sums of the rows of e (n, p) over the positives and the negatives of each row's group, and their gradient."""
-
-    def __init__(self, e: Tensor, group: Tensor, positive: Tensor, negative: Tensor) -> None:
-        self.e, self.many = e, len(positive) > MANY_GROUPS
-        if self.many:
-            self.masks = positive[group], negative[group]  # (n, p) each
-            self.positive, self.negative = (e.masked_fill(~mask, 0).sum(dim=1) for mask in self.masks)
-        else:
-            self.table = torch.cat([positive, negative]).to(e.dtype)  # (2G, p)
-            self.column = torch.stack([group, group + len(positive)], dim=1)  # (n, 2)
-            self.positive, self.negative = (e @ self.table.T).gather(1, self.column).unbind(dim=1)  # (n,), (n,)
-
-    def weighted(self, attract: Tensor, repel: Tensor) -> Tensor:
-        """Return (n, p), written over e: e times `attract` at positives, e times `repel` at negatives, 0 elsewhere."""
-        if self.many:
-            positive, negative = self.masks
-            return self.e.mul_(torch.where(positive, attract[:, None], repel[:, None] * negative))
-        spread = attract.new_zeros(len(attract), len(self.table))
-        spread.scatter_(1, self.column, torch.stack([attract, repel], dim=1))
-        return self.e.mul_(spread @ self.table)
-
-
-def _chunk_bounds(group: Tensor, scope: Tensor) -> list[int]:
-    """Cut the sorted groups (N,) into runs whose similarities, rows x largest scope, fit CHUNK_ELEMENTS.
-
-    A run holds groups of one scope, so that a relation within images never compares two images. A large group starts a
-    new run, so that its pixels need no masks.
-    """
-    width = scope.sum(dim=1).tolist()  # prototypes in each group's scope
-    count = torch.bincount(group, minlength=len(scope)).tolist()
-    present = group.unique()
-    fresh = [True, *(scope[present[1:]] != scope[present[:-1]]).any(dim=1).tolist()]
-    bounds, filled = [0], 0
-    at = 0
-    for index, new_scope in zip(present.tolist(), fresh, strict=True):
-        size, room = count[index], max(CHUNK_ELEMENTS // max(width[index], 1), 16)
-        if filled and (new_scope or filled + size > room or size * MANY_GROUPS > room):
-            bounds.append(at)
-            filled = 0
-        while size > room:
-            at, size = at + room, size - room
-            bounds.append(at)
-        at, filled = at + size, filled + size
-    return [*bounds, at] if bounds[-1] != at else bounds
+        return (*sweep(pixel, prototype, *rest, grad * scale)[1:], *[None] * 7)
 
 
 def _resolve(backend: str, pixel: Tensor, prototype: Tensor, concentration: float) -> str:
@@ -278,7 +160,9 @@ def _resolve(backend: str, pixel: Tensor, prototype: Tensor, concentration: floa
 
 def _sweep_of(backend: str) -> Callable[..., tuple[Tensor, Tensor | None, Tensor | None]]:
     if backend == "chunked":
-        return _chunked_sweep
+        from spml.grouping.contrast_chunked import chunked_sweep
+
+        return chunked_sweep
     from spml.grouping.contrast_triton import triton_sweep
 
     return triton_sweep

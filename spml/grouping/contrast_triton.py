@@ -52,6 +52,7 @@ def triton_sweep(
     relation: Relation,
     concentration: float,
     exclude_own: bool,
+    learned: int,
     scale: Tensor | None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the loss (N,) and, where `scale` (N,) is given, the gradients of sum(scale * loss), all float32.
@@ -63,7 +64,7 @@ def triton_sweep(
         pixel, prototype: (N, C) and (P, C), N >= 1, both float32 or both bfloat16, unit rows. Products of float32 are
             computed as three of TF32 (relative error about 1e-6); those of bfloat16 are exact, but in the gradients E
             is rounded to bfloat16 before its product. Sums are float32.
-        own, relation, concentration, exclude_own: as in `pixel_to_segment_loss`, within what `covers` says.
+        own, relation, concentration, exclude_own, learned: as in `pixel_to_segment_loss`, within what `covers` says.
     """
     pixel, prototype = pixel.contiguous(), prototype.contiguous()
     (n, channels), p = pixel.shape, len(prototype)
@@ -98,7 +99,9 @@ def triton_sweep(
     part = pixel.new_empty(splits, p, channels, dtype=torch.float32)
     grid = (len(tiles[0]), splits)
     _prototype_kernel[grid](*inputs, *factors[1:], *tiles, part, *numbers, **shape)
-    return factors[0], pixel_grad, part.sum(dim=0)
+    prototype_grad = part.sum(dim=0)
+    prototype_grad[learned:] = 0
+    return factors[0], pixel_grad, prototype_grad
 
 
 def _tables(relation: Relation, own: Tensor, exclude_own: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:

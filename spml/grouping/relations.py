@@ -119,7 +119,14 @@ def grouping_losses(
     def loss(pixels: Tensor | slice, relation: Relation, name: str) -> Tensor:
         pixel = segments.embedding[pixels]
         total = pixel_to_segment_loss(
-            pixel, rows.prototype, own[pixels], relation, concentration[name], reduction="sum", backend=backend
+            pixel,
+            rows.prototype,
+            own[pixels],
+            relation,
+            concentration[name],
+            reduction="sum",
+            backend=backend,
+            learned=len(step.rows.prototype),
         )
         return total / exchange.total(total.new_tensor(len(pixel))).clamp(min=1)
 

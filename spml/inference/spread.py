@@ -17,6 +17,7 @@ from spml.errors import UserError
 from spml.inference.features import LONG_SIDE, Extractor, FeatureCache
 from spml.inference.model import Model, load
 from spml.inference.prediction import Prediction
+from spml.inference.prior import corrected, mean, on_grid
 from spml.inference.views import MAX_PIXELS, ViewPlan
 from spml.models.backbones.base import Encoder
 from spml.models.pretrained import PACKAGE, find_package, normalisation, pretrained_encoder
@@ -43,6 +44,7 @@ class _Known:
 
     key: str  # of its features
     feature: Tensor  # (n, D) float16
+    cell: Tensor  # (n,) int64, of its field
     label: Tensor  # (n,) int64
     strokes: np.ndarray  # (H, W) uint8
 
@@ -120,6 +122,7 @@ class Spreader:
         complete: bool = False,
         within: Mapping[int, np.ndarray] | None = None,
         crf: bool | DenseCRF = False,
+        prior: np.ndarray | None = None,
     ) -> Prediction:
         """Label an image from its own strokes and from those of all other images that are remembered.
 
@@ -131,6 +134,9 @@ class Spreader:
             within: class id to (H, W) bool, where alone the class may lie, such as its boxes. A pixel where no class
                 may lie is 254.
             crf: refine by a dense CRF, of the released settings where this is True.
+            prior: (K, h, w) float, probabilities of the classes 0..K-1 at any size, such as a trained model's. On an
+                image with strokes of its own the labels begin from the mean of these and of what all strokes say, and
+                its own strokes correct that. On others they are the labels.
 
         Returns:
             The labels at the image's size; `.margin` is small where strokes would help most.
@@ -139,7 +145,7 @@ class Spreader:
             UserError: files that cannot be read, strokes of another size, or not one stroke to spread from.
         """
         pixels = _pixels(image)
-        ids, probability, known = self._scores(pixels, strokes, others, complete)
+        ids, probability, known = self._scores(pixels, strokes, others, complete, prior)
         said = None if known is None else known.strokes
         return self._prediction(pixels, ids, probability.cpu().numpy(), said, within or {}, crf)
 
@@ -155,15 +161,21 @@ class Spreader:
         return self._scores(_pixels(image), strokes, others, complete)[:2]
 
     def _scores(
-        self, pixels: np.ndarray, strokes: str | Path | np.ndarray | None, others: bool, complete: bool
+        self,
+        pixels: np.ndarray,
+        strokes: str | Path | np.ndarray | None,
+        others: bool,
+        complete: bool,
+        prior: np.ndarray | None = None,
     ) -> tuple[list[int], Tensor, _Known | None]:
         """Ids, probabilities, and what the image's own strokes say."""
         key, field, known = self._read(pixels, strokes)
         same = [one for one in self._known.values() if one.key == key]
-        if known is None and same:
-            known = same[-1]
+        known = self._own(key) if known is None else known
         own = self._evidence(known) if known is not None else {}
         elsewhere = self._without(same) if others else {}
+        if not own and prior is not None:
+            return *on_grid(prior, field), known
         if not own and not elsewhere:
             where = "on this image or another" if others else "on this image, as others=False"
             raise UserError(f"strokes: expected at least one pixel of a class {where}, got none")
@@ -171,7 +183,18 @@ class Spreader:
         if complete and own:
             kept = [place for place, index in enumerate(ids) if index in own]
             ids, weight = [ids[place] for place in kept], weight[:, kept]
-        return ids, probabilities(walk(field.score(weight), field.hold)), known
+        probability = probabilities(walk(field.score(weight), field.hold))
+        if prior is None or known is None:
+            return ids, probability, known
+        begun = on_grid(prior, field)
+        if len(ids) > 1:  # one class alone would take the whole image
+            begun = mean((ids, probability), begun)
+        ids, score = corrected(begun, field, known.feature, known.cell, known.label)
+        return ids, probabilities(walk(score, field.hold)), known
+
+    def _own(self, key: str) -> _Known | None:
+        """What is remembered of an image's own strokes."""
+        return next((one for one in reversed(self._known.values()) if one.key == key), None)
 
     def _read(self, image: Picture, strokes: str | Path | np.ndarray | None) -> tuple[str, Field, _Known | None]:
         """Key and features of an image, and what its strokes say."""
@@ -187,7 +210,7 @@ class Spreader:
             return key, field, None
         cell, label = stroke_cells(torch.from_numpy(strokes).to(self.device), field.size, self._limit)
         cell, label = thin(cell, label, EXAMPLES)
-        return key, field, _Known(key, field.at(cell).half(), label, strokes)
+        return key, field, _Known(key, field.at(cell).half(), cell, label, strokes)
 
     def _evidence(self, known: _Known) -> Evidence:
         """What an image's examples say. That of the latest is held: of all it would be gigabytes."""

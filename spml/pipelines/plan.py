@@ -66,13 +66,18 @@ class Pipeline:
             yield self.make_cams()
         if settings.affinity is not None:
             yield from self.affinity(self.folder / settings.affinity)
+            labels = (
+                labels if settings.two_rounds_of_labels else str(self.folder / settings.affinity / "pseudo/list.txt")
+            )
         if settings.spreads:
+            if settings.annotation == "tag":
+                yield self.seeds()
             yield self.spread()
             labels = str(self.folder / "spread" / "list.txt")
         place = Place(self.folder, labels)
         for number in range(1, settings.rounds + 1):
             yield from self.round(place, number)
-            made = "pseudo2" if number == 1 and settings.annotation == "tag" else "pseudo"
+            made = "pseudo2" if number == 1 and settings.two_rounds_of_labels else "pseudo"
             title = f"training {number + 1}: "
             place = Place(self.folder / f"round{number + 1}", str(place / made / "list.txt"), title)
 
@@ -82,7 +87,7 @@ class Pipeline:
         yield self.train(place)
         if settings.test_list and settings.annotation != "mask":
             yield self.retrieval(place)
-        if number == 1 and settings.annotation == "tag":
+        if number == 1 and settings.two_rounds_of_labels:
             yield from self.rounds_of_tags(place)
             last = place / "stage2"
         elif settings.annotation != "mask" and (settings.loaded.pipeline.classifier or number < settings.rounds):
@@ -116,11 +121,21 @@ class Pipeline:
         step = Step(words, (), (folder / "train.txt", folder / "all.txt"), shared=False)
         return Stage("lists", "lists of the images and labels in the data folder", (step,))
 
+    def seeds(self) -> Stage:
+        """The surest pixels of CAMs, from which labels spread."""
+        cams, listed, folder = self._cams(), self._listed(self.weak)[0], self.folder / "seeds"
+        words = ["--cam_dir", str(cams), "--data_list", listed, "--save_dir", str(folder), *self.settings.words]
+        step = self._network("confident", words, (cams, listed), (folder / "semantic_gray", folder / "list.txt"))
+        return Stage("seeds", "the surest pixels of the activation maps", (step,))
+
     def spread(self) -> Stage:
-        folder = self.folder / "spread"
-        words = ["--source", "spread", "--save_dir", str(folder), *self._list(self.weak), *self.settings.words]
+        folder, labels = self.folder / "spread", self.weak
+        views: tuple[str, ...] = ()
+        if self.settings.annotation == "tag":
+            labels, views = str(self.folder / "seeds" / "list.txt"), ("--crf",)
+        words = ["--source", "spread", "--save_dir", str(folder), *self._list(labels), *views, *self.settings.words]
         outputs = (folder / "semantic_gray", folder / "list.txt")
-        steps = [self._network("pseudo-label", words, self._listed(self.weak), outputs)]
+        steps = [self._network("pseudo-label", words, self._listed(labels), outputs)]
         steps += self._quality("labels", f"spread={folder / 'semantic_gray'}", folder)
         return Stage("spread", "the weak labels, spread over their images by frozen features", tuple(steps))
 

@@ -7,14 +7,13 @@ from typing import Any
 
 from spml.config import load_config
 from spml.data.lists import read_list
-from spml.data.pairs import OwnLists, find_lists, find_pairs
+from spml.data.pairs import TAGS, OwnLists, find_lists, find_pairs
 from spml.errors import UserError
 
 ANNOTATIONS = ("tag", "box", "scribble", "point", "mask")
 AFFINITIES = ("affinity", "irn")  # tasks whose affinities of near pixels carry CAMs on
-OF_CAMS = ("tag", "box")  # labels start from class activation maps
-SPREAD = ("box", "scribble", "point")  # labels of some pixels, which pipeline.spread spreads to the others
-OWN_DATA = "own_data"  # the config of a user who names none
+SPREAD = ("tag", "box", "scribble", "point")  # what pipeline.spread spreads; masks leave nothing to spread
+OWN_DATA, OWN_CAMS = "own_data", "own_data_cam"  # the configs of a user who names none
 GRID, DENSEPOSE_GRID = (12, 12), (24, 24)  # of k-means outside training, as released
 
 
@@ -106,12 +105,17 @@ class Settings:
 
     @property
     def makes_cams(self) -> bool:
-        return self.annotation in OF_CAMS and not self.cam_dir and not self.spreads
+        return not self.cam_dir and (self.annotation == "tag" or (self.annotation == "box" and not self.spreads))
+
+    @property
+    def two_rounds_of_labels(self) -> bool:
+        """Whether tags go the release's way: pseudo labels and a classifier, twice, after the first training."""
+        return self.annotation == "tag" and self.loaded.pipeline.classifier
 
     @property
     def spreads(self) -> bool:
-        """Whether the weak labels spread before the training."""
-        return self.loaded.pipeline.spread and self.annotation in SPREAD
+        """Whether the weak labels, or the surest pixels of tags' CAMs, spread before the training."""
+        return self.loaded.pipeline.spread and self.annotation in SPREAD and self.affinity is None
 
     @cached_property
     def own(self) -> OwnLists | None:
@@ -136,10 +140,19 @@ class Settings:
         if self.own is None:
             return self.overrides
         return (
+            *self.tags,
             *self.overrides,
             f"dataset.train_data_list={self.training_list}",
             f"dataset.test_data_list={self.test_list}",
         )
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """For own data with tags: class 0 is what no tag names, and the file of tags if the folder has one."""
+        if self.own is None or self.annotation != "tag":
+            return ()
+        path = Path(self.root) / TAGS
+        return ("dataset.background=0", *([f"dataset.tags={path}"] if path.is_file() or self.pairs else []))
 
     @cached_property
     def cam_config_file(self) -> str:
@@ -159,6 +172,8 @@ class Settings:
 
     def _beside(self, name: str, option: str, what: str, otherwise: str = "") -> str:
         """The path of `config` with `name` for the annotation. Raises UserError if the annotation is not in it."""
+        if self.config == OWN_DATA and name == "cam":
+            return OWN_CAMS
         stem = self.config.removesuffix(".yaml")
         if not stem.endswith(self.annotation):
             raise UserError(
@@ -209,6 +224,13 @@ class Settings:
         """Raise UserError for a missing list that no stage makes."""
         if self.pairs:
             find_pairs(self.root, self.annotation)
+        if self.tags and not any(word.startswith("dataset.background=") for word in self.overrides):
+            first = (self.loaded.dataset.class_names or ["background"])[0]
+            if first.lower() != "background":
+                raise UserError(
+                    f"{self.loaded.dataset.classes}: expected `background` as the first class, because tags say "
+                    f"nothing of the pixels around objects, got {first!r}; or dataset.background=0 if it means that"
+                )
         given = [] if self.pairs else [self.training_list]
         for path in [*given, *([self.test_list] if self.test_list else [])]:
             if not Path(path).is_file():

@@ -17,6 +17,7 @@ OWN_SHARE = 0.6  # weight of an image's own examples where there are others' as 
 PENALTY = 0.003  # of the squared weights of the regression, beside a mean over the examples
 ANCHOR = 0.002  # how fast a cell holds to its own score, beside 1 for a neighbour that looks the same
 FEATURE_FALL, COLOUR_FALL = 30.0, 1000.0  # of the hold of neighbours with 1 - cosine and with the squared RGB distance
+CELLS = 24  # rows and columns of the cells that keep a model's scores where they are
 STEPS = 30  # of conjugate gradients
 SHARPNESS = 10.0  # of the softmax that makes probabilities of scores between 0 and 1
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns to one of each pair of neighbours
@@ -145,7 +146,7 @@ def gather(feature: Tensor, label: Tensor) -> dict[int, Tensor]:
     Returns:
         Evidence: of each class that occurs, (D + 1, D + 1) float32.
     """
-    row = torch.cat([feature.float(), feature.new_ones(len(feature), 1).float()], dim=1)
+    row = _with_one(feature)
     return {int(k): row[label == k].T @ row[label == k] / len(label) for k in torch.unique(label)}
 
 
@@ -185,6 +186,42 @@ def fit(own: Evidence, others: Evidence) -> tuple[list[int], Tensor]:
     total.diagonal()[:-1] += PENALTY
     total.diagonal()[-1] += 1e-6  # so that rounding leaves it positive definite
     return classes, torch.cholesky_solve(target, torch.linalg.cholesky(total))
+
+
+def correct(field: Field, score: Tensor, feature: Tensor, cell: Tensor, label: Tensor) -> Tensor:
+    """The scores of a model, changed as far as strokes speak against them.
+
+    A ridge regression learns from the features what the strokes say beyond the scores s. It minimises
+    OWN_SHARE mean |W' [x, 1] - (onehot - s)|^2 over the cells under strokes, plus the rest of the weight times
+    mean |W' [x, 1]|^2 over cells of the whole image, plus PENALTY |W|^2: what looks like the cells under the strokes
+    follows them, the rest of the image stays as the model has it.
+
+    Args:
+        field: features of the image.
+        score: (k, h, w) float in 0..1, of the classes 0..k-1 on the grid of the field.
+        feature: (n, D) float, of the cells under strokes. Without any, the scores stay.
+        cell: (n,) int64 in [0, h w), these cells.
+        label: (n,) int64 below k.
+
+    Returns:
+        (k, h, w) float32.
+    """
+    if not len(cell):
+        return score.float()
+    width = field.size[1]
+    y, x = (torch.linspace(0, side - 1, min(side, CELLS), device=cell.device).round().long() for side in field.size)
+    own, rest = _with_one(feature), _with_one(field.at((y[:, None] * width + x).flatten()))
+    wanted = F.one_hot(label, len(score)).float() - score.float().flatten(1)[:, cell].T  # (n, k)
+    total = own.T @ own * (OWN_SHARE / len(own)) + rest.T @ rest * ((1 - OWN_SHARE) / len(rest))
+    total.diagonal()[:-1] += PENALTY
+    total.diagonal()[-1] += 1e-6
+    target = own.T @ wanted * (OWN_SHARE / len(own))
+    return score.float() + field.score(torch.cholesky_solve(target, torch.linalg.cholesky(total)))
+
+
+def _with_one(feature: Tensor) -> Tensor:
+    """(n, D) -> (n, D + 1) float32."""
+    return torch.cat([feature.float(), feature.new_ones(len(feature), 1).float()], dim=1)
 
 
 def walk(score: Tensor, hold: Tensor, steps: int = STEPS, anchor: float = ANCHOR) -> Tensor:

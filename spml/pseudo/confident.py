@@ -1,4 +1,4 @@
-"""Confident areas of CAMs as labels, which the tasks affinity and irn train on: 255 where a CAM says nothing sure."""
+"""Confident areas of CAMs as labels, to train affinities on or to spread from: 255 where a CAM says nothing sure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,6 @@ from spml.pseudo.base import Evidence, Labeller, Recipe
 from spml.pseudo.cam import check_cams, hash_cams, read_scores
 from spml.pseudo.label import label_list
 
-TASKS = ("affinity", "irn")
 WHOLE = Recipe((1.0,), False, 0, True)
 
 
@@ -47,14 +46,14 @@ class CamReader(Labeller):
 def areas_of(
     config: Any, device: torch.device | None = None, backend: str = "auto", crf: bool = True
 ) -> ConfidentAreas:
-    """The rule of a config whose task is affinity or irn.
+    """The rule of a config: that of the tasks affinity and irn, or the thresholds of `pipeline`, without a CRF.
 
     Args:
         device, backend: of the CRF.
         crf: without, the levels alone decide.
 
     Raises:
-        UserError: a config of another task, levels in the wrong order, or an unknown backend.
+        UserError: levels in the wrong order, or an unknown backend.
     """
     task, background = config.train.task, background_of(config)
     how: dict[str, Any] = {"background": background, "backend": backend, "device": device}
@@ -67,7 +66,11 @@ def areas_of(
         own = config.irn
         _ordered("irn.background_threshold", own.background_threshold, "irn.object_threshold", own.object_threshold)
         return AreasByThreshold(objects=own.object_threshold, rest=own.background_threshold, **how)
-    raise UserError(f"train.task: expected {' or '.join(TASKS)} for confident areas, got {task}")
+    own = config.pipeline
+    _ordered(
+        "pipeline.background_threshold", own.background_threshold, "pipeline.object_threshold", own.object_threshold
+    )
+    return AreasByThreshold(objects=own.object_threshold, rest=own.background_threshold, **{**how, "iterations": 0})
 
 
 def _ordered(low: str, low_value: float, high: str, high_value: float) -> None:

@@ -152,7 +152,7 @@ function draw() {
   list.replaceChildren(...state.classes.map(row));
   drawIcons(list);
   byId("classes-hint").textContent = state.classes.length ? "in this image" : "";
-  byId("class-name").placeholder = state.classes.length ? "Add a class" : "Name the first class, e.g. background";
+  byId("class-name").placeholder = state.classes.length ? "Add a class" : "First: background";
   parts();
   if (focus) list.querySelector(`[data-class="${CSS.escape(focus.key)}"] .${focus.part}`)?.focus();
 }

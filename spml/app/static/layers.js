@@ -1,8 +1,9 @@
 // The list of layers with their opacity, and which labels they are of.
 
 import { byId, drawIcons, fill, make } from "./dom.js";
-import { refresh, showLayer } from "./spread.js";
-import { hear, keep, kept, tell } from "./state.js";
+import { picture } from "./picture.js";
+import { refresh, showLayer, spread } from "./spread.js";
+import { hear, keep, kept, state, tell } from "./state.js";
 
 export const NAMES = {
   photo: "Image",
@@ -38,6 +39,18 @@ export function showLabelsFrom(from) {
     button.tabIndex = button.dataset.from === from ? 0 : -1;
   }
   refresh();
+}
+
+/** Why there is nothing to see, where the labels asked for are not there. */
+function hint() {
+  const box = byId("source-hint");
+  const why = {
+    spread: "Draw a stroke, and the image is labelled.",
+    prediction: state.train?.state === "done" ? "The model has not labelled this image." : "No model is trained yet.",
+    accepted: "Nothing is accepted on this image.",
+  }[kept.from];
+  box.hidden = !picture.ready || !spread.empty || !state.classes.length;
+  box.textContent = why;
 }
 
 function row(name, place) {
@@ -87,5 +100,10 @@ export function startLayers() {
     next.focus();
   });
   hear("layers", draw);
+  hear("labels image state train", hint);
+  hear("confirmed", ({ edits }) => { // accepted labels stay as they are: who draws wants to see what follows
+    const here = edits.some((edit) => edit.op === "stroke" && edit.image === picture.name);
+    if (here && kept.from === "accepted") showLabelsFrom("spread");
+  });
   draw();
 }

@@ -1,6 +1,6 @@
 // The open image: its photograph, its strokes (the server's and those still on their way), its tags, its paint.
 
-import { Refused, get, path } from "./api.js";
+import { Refused, fetchAnswer, get, path } from "./api.js";
 import { unsentOf } from "./queue.js";
 import { Paint } from "./raster.js";
 import { hear, state, tell } from "./state.js";
@@ -24,7 +24,10 @@ let opening = 0;
 
 function load(url) {
   photo.src = url;
-  return photo.decode().catch(() => { throw new Refused("the photograph cannot be read", 415); });
+  return photo.decode().catch(async () => {
+    await fetchAnswer(url); // where the server cannot read it, either, it says why
+    throw new Refused("this browser cannot show it", 415);
+  });
 }
 
 /** Opens an image; resolves when photograph and strokes are there. */

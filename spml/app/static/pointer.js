@@ -13,6 +13,8 @@ const pointers = new Map(); // of those that are down: id -> place in the view
 let mode = null; // "draw", "pan", "pinch"
 let space = false;
 let pressedAt = null;
+let around = false; // whether the pen went away from there: a polygon that is drawn around, not clicked
+let tool = null; // that went down: a stylus has two
 let stylus = false; // once a stylus was seen, fingers only move the view
 
 export const pointerState = { point: null }; // the pointer in pixels of the image, for keys
@@ -37,10 +39,11 @@ function start(event) {
   const fingerMoves = event.pointerType === "touch" && stylus;
   if (event.button === 1 || space || kept.tool === "hand" || fingerMoves) return setMode("pan");
   if (event.altKey) return void pickAt(toImage(place));
-  pressedAt = place;
+  [pressedAt, around] = [place, false];
   hud.cross = false;
   const rubber = event.button === 5 || (event.buttons & 32) !== 0; // the other end of a stylus
-  if (down(toImage(place), rubber ? "erase" : kept.tool)) setMode("draw");
+  tool = rubber ? "erase" : kept.tool;
+  if (down(toImage(place), tool)) setMode("draw");
 }
 
 const hudOf = () => byId("hud");
@@ -81,22 +84,21 @@ function draw(event) {
   const gathered = event.getCoalescedEvents?.() ?? [];
   for (const one of gathered.length ? gathered : [event]) {
     const point = toImage(inView(one));
-    if (kept.tool === "polygon") byHand(one, point);
+    if (tool === "polygon") byHand(one, point);
     else move(point, event.shiftKey);
   }
 }
 
 function byHand(event, point) {
   const [x, y] = inView(event);
-  if (Math.hypot(x - pressedAt[0], y - pressedAt[1]) > 8) trace(point);
+  around ||= Math.hypot(x - pressedAt[0], y - pressedAt[1]) > 8;
+  if (around) trace(point);
 }
 
 function end(event) {
-  const place = pointers.get(event.pointerId);
   if (!pointers.delete(event.pointerId)) return;
   if (mode === "draw") {
-    const drawn = Math.hypot(place[0] - pressedAt[0], place[1] - pressedAt[1]) > 8;
-    if (kept.tool === "polygon" && drawn) finish();
+    if (tool === "polygon" && around) finish();
     else up();
   }
   if (mode !== "pinch" || !pointers.size) setMode(null);

@@ -56,7 +56,8 @@ function features({ done, total }) {
 function notice() {
   const box = byId("notice");
   const empty = state.total === 0 ? "This folder has no images. Put some in and reload." : "";
-  const why = picture.error ? `${picture.name}: ${picture.error}` : empty;
+  const named = picture.error?.includes(picture.name) ? "" : `${picture.name}: `;
+  const why = picture.error ? named + picture.error : empty;
   box.hidden = !why;
   box.textContent = why;
   byId("stage").hidden = Boolean(why);

@@ -1,7 +1,8 @@
-"""Make labels of the confident areas of CAMs, on which the tasks affinity and irn train: 255 where nothing is sure.
+"""Make labels of the confident areas of CAMs, to train affinities on or to spread from: 255 where nothing is sure.
 
 The config says which: two backgrounds (1 - max)^alpha for train.task affinity, two thresholds for irn. Each makes a
-labelling, which a CRF refines; pixels whose labellings differ are 255.
+labelling, which a CRF refines; pixels whose labellings differ are 255. For other tasks the thresholds of `pipeline`
+say where labels spread from, without a CRF.
 """
 
 import argparse

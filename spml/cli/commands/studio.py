@@ -10,12 +10,12 @@ from spml.errors import UserError
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("folder", metavar="FOLDER", help="with images; gets strokes, labels, lists and classes.txt")
+    parser.add_argument("folder", metavar="FOLDER", help="with images; gets strokes, labels, lists beside them")
     parser.add_argument("--port", type=int, default=8008, help="0: any that is free")
     parser.add_argument("--host", default="127.0.0.1", help="another address than this machine's own needs --token")
     parser.add_argument("--token", help="a secret word, without which nobody gets in")
     parser.add_argument(
-        "--source", default="package:efficientnet_lite0", help="of the features: package:<name>, or a snapshot"
+        "--source", default="package:efficientnet_lite0", help="of the features: package:<name>, or a trained snapshot"
     )
     parser.add_argument("--classes", help="names by commas, or a file of them, to begin with")
     parser.add_argument("--no-browser", action="store_true", help="open no page, only print its address")
