@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spml.allocator import keep_memory
 from spml.data.dataset import EvaluationSample
 from spml.data.samples import Sample
 from spml.errors import UserError
 from spml.inference.loop import Job, go_through
 from spml.inference.memory import FULL_MASKS, check_memory, draw, of_full_masks, read_memory
 from spml.inference.outputs import LABELS, Refining, label_file, write_clusters, write_image
+from spml.inference.runtimes import AUTO, check_runtime, networks_for_inference
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import ViewPlan, resize_label, slide
 from spml.inference.whole_views import unmirrored
@@ -100,25 +100,14 @@ class RetrievalPredictor:
 
 
 def load_models(
-    config: Any, snapshot: str | Path, device: torch.device, with_classifier: bool
+    config: Any, snapshot: str | Path, device: torch.device, with_classifier: bool, runtime: str = AUTO
 ) -> tuple[nn.Module, nn.Module | None]:
-    """The networks of a config with the weights of a snapshot, in eval mode on `device`. Prints what was loaded."""
+    """The networks of a config with the weights of a snapshot, as `for_inference` makes them. Prints what was loaded."""
+    check_runtime(runtime, device)
     model = build_embedding_model(config)
     classifier = build_classifier(config) if with_classifier else None
     say(load_checkpoint(snapshot, model, classifier))
-    return for_inference(model, device), None if classifier is None else for_inference(classifier, device)
-
-
-def for_inference(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network in eval mode on `device`.
-
-    On the CPU it uses the memory format channels_last, which makes convolutions and the steps after them faster.
-    """
-    network.eval().to(device)
-    if device.type == "cpu":
-        network.to(memory_format=torch.channels_last)
-        keep_memory()
-    return network
+    return networks_for_inference(model, classifier, device, runtime)
 
 
 def build_predictor(
@@ -129,11 +118,12 @@ def build_predictor(
     device: torch.device,
     memory_dir: str | Path | None = None,
     approximate: bool = False,
+    runtime: str = AUTO,
 ) -> Predictor:
     """The predictor `kind` out of PREDICTORS, with the weights of a snapshot.
 
     `memory_dir`: for retrieval. `approximate`: retrieve by an index, which is faster for memories of millions but
-    misses some neighbours.
+    misses some neighbours. `runtime`: out of RUNTIMES.
 
     It prints what it loaded, and a warning if the memory comes from full masks.
 
@@ -144,7 +134,7 @@ def build_predictor(
         raise UserError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got {kind!r}")
     if kind == "retrieval" and memory_dir is None:
         raise UserError("--predictor retrieval needs --semantic_memory_dir, a memory written by `spml memory`")
-    model, classifier = load_models(config, snapshot, device, with_classifier=kind == "softmax")
+    model, classifier = load_models(config, snapshot, device, kind == "softmax", runtime)
     if classifier is not None:
         return SoftmaxPredictor(model, classifier, plan, device)
     assert memory_dir is not None
