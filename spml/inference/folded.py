@@ -169,7 +169,9 @@ def _folds(module: nn.Module | None) -> bool:
     """A batch norm with statistics: PyTorch's, or timm's with an activation."""
     if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None:
         return False
-    return type(module) is nn.BatchNorm2d or all(isinstance(getattr(module, n, None), nn.Module) for n in ("drop", "act"))
+    return type(module) is nn.BatchNorm2d or all(
+        isinstance(getattr(module, n, None), nn.Module) for n in ("drop", "act")
+    )
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

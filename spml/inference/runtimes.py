@@ -1,7 +1,7 @@
 """What computes a trained network in inference: PyTorch as in training, or the same network made faster beforehand."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from spml.allocator import keep_memory
 from spml.errors import UserError
 from spml.inference.folded import can_fold, folded
+from spml.inference.graph import TRACED, by_onnxruntime, by_openvino, onnx_bytes
+from spml.models.layers import resize
 
 AUTO = "auto"
 RUNTIMES = {  # name: help
@@ -83,7 +85,23 @@ def for_inference(network: nn.Module, device: torch.device, runtime: str = "torc
         return _checked(network, folded(network), channels, runtime)
     if runtime == "bf16":
         return Runtime(network, folded(network, precise=False), precise=False)
-    raise NotImplementedError(runtime)
+    probe = torch.randn(TRACED[0], channels, *TRACED[1:], generator=torch.Generator().manual_seed(0))
+    content = onnx_bytes(network, [probe], ["image"], ["map"], {})
+    return _checked(
+        network, _AtSize(by_onnxruntime(content) if runtime == "onnx" else by_openvino(content)), channels, runtime
+    )
+
+
+class _AtSize(nn.Module):
+    """A graph of one input, called as a network: with a size, its map is resized once more."""
+
+    def __init__(self, graph: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        found = self.graph(image)
+        return found if size is None else resize(found, size)
 
 
 def networks_for_inference(
