@@ -29,8 +29,8 @@ OWN = {  # settings that name files of this machine: what they become
 class Deployed(nn.Module):
     """Embedding network and classifier as one: (B, 3, H, W) -> scores (B, K, H, W) and embedding (B, D, h, w).
 
-    Scores are the classifier's logits at the image's size; without a classifier, the embedding comes alone. It is raw, of
-    stride 4.
+    Scores are the classifier's logits at the image's size; without a classifier, the embedding comes alone. It is raw,
+    of stride 4.
     """
 
     def __init__(self, embedding: nn.Module, classifier: nn.Module | None) -> None:
@@ -66,11 +66,13 @@ def export_onnx(
     """
     model, scorer = (None if one is None else copy.deepcopy(one).cpu().eval() for one in (embedding, classifier))
     assert model is not None
-    network = Deployed(model, scorer)
+    network = Deployed(model, scorer).eval()
     outputs = OUTPUTS if classifier is not None else OUTPUTS[1:]
     image = torch.randn(TRACED[0], 3, *TRACED[1:], generator=torch.Generator().manual_seed(0))
     content = onnx_bytes(network, [image], ["image"], outputs, notes_of(config, classes))
     largest = _largest_difference(network, Graph(content), images)
+    if largest == float("inf"):
+        raise UserError(f"{path}: not written: this network has no ONNX form for images of any size, but for one alone")
     if not largest <= CLOSE:
         raise UserError(
             f"{path}: not written: expected the ONNX graph to give PyTorch's values to {CLOSE:g}, got {largest:.1e}"

@@ -1,8 +1,8 @@
 """A trained network rewritten for inference on the CPU: fewer operations, the same function.
 
-Batch norms are folded into the convolutions before them, ReLUs and sums with a shortcut follow in the same operation, the
-weights lie in the layout that oneDNN computes with, and 3x3 convolutions of many channels go by Winograd's tiles. No
-library and no compiler is needed beside PyTorch.
+Batch norms are folded into the convolutions before them, ReLUs and sums with a shortcut follow in the same operation,
+the weights lie in the layout that oneDNN computes with, and 3x3 convolutions of many channels go by Winograd's tiles.
+It needs no library and no compiler beside PyTorch.
 """
 
 import copy
@@ -73,8 +73,8 @@ def folded(network: nn.Module, precise: bool = True) -> nn.Module:
     as it is, and its parts are looked at.
 
     Args:
-        precise: float32; else convolutions compute in bfloat16, which about halves the time, and their sums keep some three
-            digits.
+        precise: float32; else convolutions compute in bfloat16, which about halves the time, and their results keep
+            some three digits.
     """
     return _rewritten(copy.deepcopy(network).eval(), precise)
 

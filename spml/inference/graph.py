@@ -1,5 +1,6 @@
-"""Networks as ONNX graphs: written for images of any size, checked against PyTorch, computed by onnxruntime or OpenVINO."""
+"""Networks as ONNX graphs for images of any size, and what computes them: onnxruntime or OpenVINO."""
 
+import contextlib
 import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -39,8 +40,9 @@ def onnx_bytes(
     axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in (*names, *outputs)}
     options: dict[str, Any] = {"opset_version": OPSET, "dynamic_axes": axes, "dynamo": False}  # dynamo: 20 times slower
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of constants that the check would find wrong
+        # It prints warnings of constants, which the check would find wrong, and the graph before an error.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            warnings.simplefilter("ignore")
             torch.onnx.export(
                 network, tuple(inputs), buffer, input_names=list(names), output_names=list(outputs), **options
             )

@@ -79,7 +79,7 @@ def load(
 
     Args:
         path: a snapshot `model-<i>.pth`, own or released, or a folder, whose newest snapshot it loads; or a file that
-            `Model.export` wrote: `.safetensors` holds all of the model but its memory, `.onnx` predicts on the CPU alone.
+            `Model.export` wrote: `.safetensors` holds all but the memory, `.onnx` predicts on the CPU alone.
         config: the result of `load_config`, or the path of a YAML file; None: `config.yaml` beside the snapshot.
         device: cpu, cuda, cuda:<i>, or auto (cuda if there is one).
         runtime: what computes it: auto, torch, folded, onnx, openvino or bf16; see `spml predict --help`.
@@ -265,10 +265,10 @@ class Model:
         """Write the model as one file for use without this project; docs/deploy.md shows how. The memory stays behind.
 
         Args:
-            path: `.onnx`, a graph for images of any size with the outputs scores and embedding; or `.safetensors`, the
-                weights, and the settings as its metadata. `load` reads both.
-            images: on which an ONNX graph must give what PyTorch gives, to 1e-4 of the largest value (or of 1); left out:
-                images of the built-in data.
+            path: `.onnx`, a graph for images of any size with the outputs scores and embedding; or `.safetensors`,
+                the weights, and the settings as its metadata. `load` reads both.
+            images: on which an ONNX graph must give what PyTorch gives, to 1e-4 of the largest value (or of 1); left
+                out: images of the built-in data.
 
         Returns:
             One line: what was written, and for ONNX the largest difference.

@@ -102,7 +102,7 @@ class RetrievalPredictor:
 def load_models(
     config: Any, snapshot: str | Path, device: torch.device, with_classifier: bool, runtime: str = AUTO
 ) -> tuple[nn.Module, nn.Module | None]:
-    """The networks of a config with the weights of a snapshot, as `for_inference` makes them. Prints what was loaded."""
+    """The networks of a config with the weights of a snapshot, by `for_inference`. Prints what was loaded."""
     check_runtime(runtime, device)
     model = build_embedding_model(config)
     classifier = build_classifier(config) if with_classifier else None

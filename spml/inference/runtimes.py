@@ -20,7 +20,7 @@ RUNTIMES = {  # name: help
     "folded": "float32, batch norms and ReLUs inside packed convolutions, 3x3 by Winograd's tiles; on the CPU",
     "onnx": "float32 by onnxruntime (extra `export`); on the CPU",
     "openvino": "float32 by OpenVINO (extra `openvino`); on the CPU",
-    "bf16": "folded with bfloat16 convolutions: about twice as fast where the CPU has them, other labels on some pixels",
+    "bf16": "folded, convolutions in bfloat16: faster where the CPU has it, but some pixels get other labels",
 }
 CLOSE = 1e-3  # of the largest value: how far a rewritten network may lie from the trained one
 PROBE = (1, 37, 45)  # batch, height, width of what both are asked

@@ -5,9 +5,9 @@ Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, secti
 
     A^T ((G g G^T) * (B^T d B)) A        for a filter g, * element by element
 
-so that over channels each of the 36 elements is one product of matrices, (tiles, in) x (in, out): 36 multiplications for 16
-results instead of 144. A dilated convolution is the same on each of its dilation^2 interleaved grids. Results differ from
-the direct way by some 4e-5 of their deviation, as the sums round elsewhere.
+so that over channels each of the 36 elements is one product of matrices, (tiles, in) x (in, out): 36 multiplications
+for 16 results instead of 144. A dilated convolution is the same on each of its dilation^2 interleaved grids. Results
+differ from the direct way by at most some 5e-5 of their deviation, as the sums round elsewhere.
 """
 
 import torch
@@ -46,7 +46,7 @@ def pays(height: int, width: int, dilation: int) -> bool:
 
 
 class Winograd(nn.Module):
-    """The convolution with a weight (O, C, 3, 3) and a bias (O,) or none, dilated, of stride 1, padded to keep the size.
+    """The convolution with a weight (O, C, 3, 3) and a bias (O,) or none, of stride 1, padded to keep the size.
 
     Args:
         relu: follow it by ReLU.
