@@ -1,6 +1,5 @@
 """Networks as ONNX graphs for images of any size, and what computes them: onnxruntime or OpenVINO."""
 
-import contextlib
 import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -38,11 +37,15 @@ def onnx_bytes(
         raise UserError(f"ONNX needs the package onnx: {EXTRA}") from error
     buffer = io.BytesIO()
     axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in (*names, *outputs)}
-    options: dict[str, Any] = {"opset_version": OPSET, "dynamic_axes": axes, "dynamo": False}  # dynamo: 20 times slower
+    options: dict[str, Any] = {
+        "opset_version": OPSET,
+        "dynamic_axes": axes,
+        "dynamo": False,  # the newer way takes 20 times as long
+        "operator_export_type": torch.onnx.OperatorExportTypes.ONNX_FALLTHROUGH,  # else it prints pages before an error
+    }
     try:
-        # It prints warnings of constants, which the check would find wrong, and the graph before an error.
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of constants, which the check would find wrong
             torch.onnx.export(
                 network, tuple(inputs), buffer, input_names=list(names), output_names=list(outputs), **options
             )
@@ -50,6 +53,10 @@ def onnx_bytes(
     except Exception as error:  # of every operation in its own way
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"this network has no ONNX form for images of any size: {reason[:200]}") from error
+    known = {"", "ai.onnx"}
+    foreign = sorted({node.op_type for node in model.graph.node if node.domain not in known})
+    if foreign:
+        raise UserError(f"this network has no ONNX form for images of any size: no operation for {', '.join(foreign)}")
     onnx.helper.set_model_props(model, {**{entry.key: entry.value for entry in model.metadata_props}, **notes})
     return model.SerializeToString()
 

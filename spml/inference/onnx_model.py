@@ -41,7 +41,7 @@ class GraphEmbedding(nn.Module):
 class GraphPredictor(SoftmaxPredictor):
     """The scores of an ONNX file; logits are averaged where crops overlap."""
 
-    def _classify(self, crop: Tensor) -> Tensor:
+    def _classify(self, crop: Tensor, size: tuple[int, int]) -> Tensor:
         assert isinstance(self.model, GraphEmbedding)
         return self.model.graph(crop, OUTPUTS[:1])[0]
 

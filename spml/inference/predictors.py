@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,14 +56,17 @@ class SoftmaxPredictor:
 
     @torch.no_grad()
     def scores(self, views: Tensor) -> tuple[Tensor, None]:
-        logits = slide(views, self.plan.crop_size, self.plan.stride, self._classify, self.device)
+        inside = partial(self._classify, size=(views.shape[-2], views.shape[-1]))
+        logits = slide(views, self.plan.crop_size, self.plan.stride, inside, self.device)
         return logits[..., : views.shape[-2], : views.shape[-1]], None
 
     def probability(self, scores: Tensor) -> Tensor:
         return scores.softmax(1)
 
-    def _classify(self, crop: Tensor) -> Tensor:
-        return self.classifier(self.model(crop, crop.shape[-2:]))
+    def _classify(self, crop: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits of a crop of views of (h, w) = `size`. Of the padding they hold what a 3x3 convolution sees."""
+        height, width = (min(side + 1, own) for side, own in zip(size, crop.shape[-2:], strict=True))
+        return self.classifier(self.model(crop, crop.shape[-2:])[..., :height, :width])
 
 
 @dataclass(frozen=True)
