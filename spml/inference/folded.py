@@ -32,6 +32,7 @@ class Packed(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, weight: Tensor, bias: Tensor | None, relu: bool, precise: bool) -> None:
         super().__init__()
+        assert not isinstance(convolution.padding, str)
         self.padding, self.stride = list(convolution.padding), list(convolution.stride)
         self.dilation, self.groups, self.relu = list(convolution.dilation), convolution.groups, relu
         self.tiled = Winograd(weight, bias, self.dilation[0], relu) if precise and fits(convolution) else None
@@ -60,8 +61,12 @@ class Packed(nn.Module):
         return KERNELS._convolution_pointwise(x, *settings, "relu" if self.relu else "none", [], "")
 
     def _shape(self, x: Tensor) -> tuple[int, ...]:
-        geometry = zip(x.shape[2:], self.plain.shape[2:], self.padding, self.dilation, self.stride, strict=True)
-        sides = [(side + 2 * pad - gap * (kernel - 1) - 1) // step + 1 for side, kernel, pad, gap, step in geometry]
+        sides = [
+            (x.shape[axis + 2] + 2 * self.padding[axis] - self.dilation[axis] * (self.plain.shape[axis + 2] - 1) - 1)
+            // self.stride[axis]
+            + 1
+            for axis in (0, 1)
+        ]
         return (len(x), len(self.plain), *sides)
 
 
@@ -132,7 +137,7 @@ def _fuse(traced: fx.GraphModule, precise: bool) -> None:
     targets = [node.target for node in graph.nodes if node.op == "call_module"]
     for node in list(graph.nodes):
         convolution = _module(node, modules)
-        if convolution is None or not _is_plain(convolution) or targets.count(node.target) > 1:
+        if not isinstance(convolution, nn.Conv2d) or not _is_plain(convolution) or targets.count(node.target) > 1:
             continue
         chain, norm = [node], None
         after = _only_user(node)

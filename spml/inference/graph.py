@@ -1,6 +1,6 @@
 """Networks as ONNX graphs for images of any size, and what computes them: onnxruntime or OpenVINO."""
 
-import io
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +35,6 @@ def onnx_bytes(
         import onnx
     except ImportError as error:
         raise UserError(f"ONNX needs the package onnx: {EXTRA}") from error
-    buffer = io.BytesIO()
     axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in (*names, *outputs)}
     options: dict[str, Any] = {
         "opset_version": OPSET,
@@ -44,12 +43,13 @@ def onnx_bytes(
         "operator_export_type": torch.onnx.OperatorExportTypes.ONNX_FALLTHROUGH,  # else it prints pages before an error
     }
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of constants, which the check would find wrong
+            path = str(Path(folder) / "model.onnx")
             torch.onnx.export(
-                network, tuple(inputs), buffer, input_names=list(names), output_names=list(outputs), **options
+                network, tuple(inputs), path, input_names=list(names), output_names=list(outputs), **options
             )
-        model = onnx.load_from_string(buffer.getvalue())
+            model = onnx.load(path)
     except Exception as error:  # of every operation in its own way
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"this network has no ONNX form for images of any size: {reason[:200]}") from error
@@ -108,7 +108,9 @@ def by_openvino(content: bytes) -> Callable[[Tensor], Tensor]:
     try:
         import openvino
     except ImportError as error:
-        raise UserError("--runtime openvino needs the package openvino: pip install openvino") from error
+        raise UserError(
+            "--runtime openvino needs the package openvino: pip install openvino (spml's extra `openvino`)"
+        ) from error
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": "f32",

@@ -135,8 +135,8 @@ def slide(
     Args:
         image: (B, 3, H, W), normalised. An image smaller than the crop is padded with zeros below and to the right.
         crop_size, stride: of a ViewPlan.
-        apply: (B, 3, *crop_size) on `device` -> (B, D, *crop_size), one crop's map at a time. It may leave out rows below
-            and columns right of the image, which are padding.
+        apply: (B, 3, *crop_size) on `device` -> (B, D, *crop_size), one crop's map at a time. It may leave out rows
+            below and columns right of the image, which are padding.
 
     Returns:
         (B, D, max(H, crop height), max(W, crop width)) on `device`, with the padding; the caller cuts it off. It is

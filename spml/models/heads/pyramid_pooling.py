@@ -13,14 +13,17 @@ PYRAMID_WIDTH = 512  # of every released snapshot, whatever network.pspp_feature
 
 
 class CellMeans(nn.AdaptiveAvgPool2d):
-    """Means over equal cells; where the network leaves as a graph, by products that know no size."""
+    """Means over k x k cells; where the network leaves as a graph, by products that know no size."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__(cells)
+        self.cells = cells
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, cell, cell)."""
+        """(B, C, h, w) -> (B, C, k, k)."""
         if not leaves():
             return super().forward(x)
-        cells = int(self.output_size)
-        rows, columns = (_shares(x.shape[axis], cells, x) for axis in (2, 3))
+        rows, columns = (_shares(x.shape[axis], self.cells, x) for axis in (2, 3))
         return rows @ x @ columns.transpose(0, 1)
 
 
