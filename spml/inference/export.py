@@ -131,7 +131,7 @@ def export_safetensors(
 
 
 def notes_of(config: Any, classes: Sequence[str]) -> dict[str, str]:
-    """What a file says about itself: classes, means, deviations and the config, without paths of this machine."""
+    """What a file says about itself: backbone, classes, means, deviations, the config without paths of this machine."""
     config = copy.deepcopy(config)
     for section, values in OWN.items():
         config[section].update(values)
@@ -142,6 +142,7 @@ def notes_of(config: Any, classes: Sequence[str]) -> dict[str, str]:
     network = config.network
     means, stds = ([float(value) for value in values] for values in (network.pixel_means, network.pixel_stds))
     return {
+        "backbone": str(network.backbone_types),
         "classes": json.dumps(list(classes), ensure_ascii=False),
         "pixel_means": json.dumps(means),
         "pixel_stds": json.dumps(stds),
