@@ -3,7 +3,7 @@
 Plain: view by view, crop by crop, each alone, and the CRF in line; in a process of its own, as ours keeps its memory.
 All processes have started before the clock does. `--runtimes` may also name `compile`: torch.compile with freezing,
 which needs a compiler and minutes. `--user` measures `segmentation_models_pytorch` beside ours, on the same backbone
-with DeepLabV3+.
+with DeepLabV3+. `--network` measures the network alone, in CPU seconds, which other work on the machine hardly changes.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from spml.data.samples import Sample
 from spml.grouping.segments import segment_prototypes
 from spml.inference import loop, outputs, segmenter
 from spml.inference import predictors as predict
-from spml.inference.runtimes import Runtime
+from spml.inference.runtimes import Runtime, networks_for_inference
 from spml.inference.views import ViewPlan, crop_ends, resize_image, to_pixels
 from spml.models import build_classifier, build_embedding_model, load_checkpoint, save_checkpoint
 from spml.propagate import DenseCRF, label_share
@@ -278,6 +278,36 @@ def by_runtimes(folder: Path, options: argparse.Namespace) -> None:
     print_table(title, rows, find_peak(options.device, options.quick))
 
 
+@torch.no_grad()
+def network_alone(folder: Path, options: argparse.Namespace) -> None:
+    """CPU seconds of each runtime for a crop and its mirror image, beside the plain way: crop by crop."""
+    overrides = prepare(folder, options.backbone, 1, options.quick)
+    config = load_config(None, overrides)
+    model, classifier = build_embedding_model(config).eval(), build_classifier(config).eval()
+    size = tuple(config.test.crop_size)
+    view = torch.randn(1, 3, *size)
+    views = torch.cat([view, view.flip(-1)])
+
+    def spent(call: Callable[[], Tensor]) -> tuple[float, Tensor]:
+        seconds = []
+        for _ in range(options.repeat):
+            start = time.process_time()
+            scores = call()
+            seconds.append(time.process_time() - start)
+        return statistics.median(seconds), scores
+
+    plain, expected = spent(lambda: torch.cat([classifier(model(one[None], size)) for one in views]))
+    rows = []
+    for runtime in options.runtimes.split(","):
+        if runtime != COMPILE and installed(runtime, options.device):
+            network, scorer = networks_for_inference(model, classifier, options.device, runtime)
+            scorer(network(views, size))  # packs the weights
+            seconds, scores = spent(lambda one=network, other=scorer: other(one(views, size)))
+            equal = float((scores.argmax(1) == expected.argmax(1)).float().mean())
+            rows.append(Row(f"{runtime}, {100 * equal:.4f} % of pixels the same", Cost(seconds), Cost(plain)))
+    print_table(f"the network alone, {options.backbone}, a crop and its mirror image, CPU seconds", rows)
+
+
 def beside_a_user(folder: Path, options: argparse.Namespace) -> None:
     """Ours and segmentation_models_pytorch: ResNet-101 of stride 16, DeepLabV3+, the same views, no CRF."""
     try:
@@ -324,11 +354,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument("--images", default=2, type=int, help="images a run")
         parser.add_argument("--kinds", default="softmax,retrieval", help="predictors")
         parser.add_argument("--runtimes", default="folded,torch,onnx,openvino,bf16", help="by commas; and `compile`")
+        parser.add_argument("--network", action="store_true", help="the network alone instead, in CPU seconds")
         parser.add_argument("--user", action="store_true", help="beside segmentation_models_pytorch instead")
 
     options = parse(__doc__ or "", arguments, more)
     with tempfile.TemporaryDirectory() as name:
-        (beside_a_user if options.user else by_runtimes)(Path(name), options)
+        task = beside_a_user if options.user else network_alone if options.network else by_runtimes
+        task(Path(name), options)
 
 
 def agreement(ours: Path, plain: Path) -> float:
