@@ -46,7 +46,7 @@ from spml.models import build_classifier, build_embedding_model, load_checkpoint
 from spml.propagate import DenseCRF, label_share
 
 SIZE, PROTOTYPES = (375, 500), 20_000
-COMPILE = "compile"
+COMPILE, SMP = "compile", "segmentation_models_pytorch"
 USER = ("network.head=deeplab_v3plus", "network.output_stride=16", "network.joined_dim=256")  # as theirs
 
 
@@ -280,8 +280,12 @@ def by_runtimes(folder: Path, options: argparse.Namespace) -> None:
 
 @torch.no_grad()
 def network_alone(folder: Path, options: argparse.Namespace) -> None:
-    """CPU seconds of each runtime for a crop and its mirror image, beside the plain way: crop by crop."""
-    overrides = prepare(folder, options.backbone, 1, options.quick)
+    """CPU seconds of each runtime for a crop and its mirror image, beside the plain way or a user's: crop by crop."""
+    theirs = their_network(options.quick) if options.user else None
+    if options.user and theirs is None:
+        return
+    backbone = user_backbone(options.quick) if options.user else options.backbone
+    overrides = prepare(folder, backbone, 1, options.quick, USER if options.user else ())
     config = load_config(None, overrides)
     model, classifier = build_embedding_model(config).eval(), build_classifier(config).eval()
     size = tuple(config.test.crop_size)
@@ -296,7 +300,8 @@ def network_alone(folder: Path, options: argparse.Namespace) -> None:
             seconds.append(time.process_time() - start)
         return statistics.median(seconds), scores
 
-    plain, expected = spent(lambda: torch.cat([classifier(model(one[None], size)) for one in views]))
+    alone = theirs or (lambda crop: classifier(model(crop, size)))
+    plain, expected = spent(lambda: torch.cat([alone(one[None]) for one in views]))
     rows = []
     for runtime in options.runtimes.split(","):
         if runtime != COMPILE and installed(runtime, options.device):
@@ -304,21 +309,35 @@ def network_alone(folder: Path, options: argparse.Namespace) -> None:
             scorer(network(views, size))  # packs the weights
             seconds, scores = spent(lambda one=network, other=scorer: other(one(views, size)))
             equal = float((scores.argmax(1) == expected.argmax(1)).float().mean())
-            rows.append(Row(f"{runtime}, {100 * equal:.4f} % of pixels the same", Cost(seconds), Cost(plain)))
-    print_table(f"the network alone, {options.backbone}, a crop and its mirror image, CPU seconds", rows)
+            told = "" if theirs else f", {100 * equal:.4f} % of pixels the same"
+            rows.append(Row(f"{runtime}{told}", Cost(seconds), Cost(plain)))
+    what = f"{backbone}, DeepLabV3+; plain: {SMP}" if theirs else backbone
+    print_table(f"the network alone, a crop and its mirror image, CPU seconds, {what}", rows)
+
+
+def user_backbone(quick: bool) -> str:
+    """What both have."""
+    return "timm:resnet18" if quick else "timm:resnet101"
+
+
+def their_network(quick: bool) -> Any:
+    """The network of segmentation_models_pytorch with random weights; None, said in a line, where it is missing."""
+    try:
+        import segmentation_models_pytorch as smp
+    except ImportError as error:
+        print(f"{SMP}: skipped ({error})")
+        return None
+    name = user_backbone(quick).removeprefix("timm:")
+    return smp.DeepLabV3Plus(name, encoder_weights=None, classes=21).eval()
 
 
 def beside_a_user(folder: Path, options: argparse.Namespace) -> None:
     """Ours and segmentation_models_pytorch: ResNet-101 of stride 16, DeepLabV3+, the same views, no CRF."""
-    try:
-        import segmentation_models_pytorch as smp
-    except ImportError as error:
-        print(f"segmentation_models_pytorch: skipped ({error})")
+    theirs = their_network(options.quick)
+    if theirs is None:
         return
-    backbone = "timm:resnet18" if options.quick else "timm:resnet101"
-    overrides = prepare(folder, backbone, 1, options.quick, USER)
-    config = load_config(None, overrides)
-    theirs = smp.DeepLabV3Plus(backbone.removeprefix("timm:"), encoder_weights=None, classes=21).eval()
+    backbone = user_backbone(options.quick)
+    config = load_config(None, prepare(folder, backbone, 1, options.quick, USER))
     plan, network = ViewPlan.from_config(config), config.network
     image = read_sample(read_list(folder / "list.txt", folder)[0], network.pixel_means, network.pixel_stds).image
 
@@ -345,7 +364,7 @@ def beside_a_user(folder: Path, options: argparse.Namespace) -> None:
                 False,
             )
             rows.append(Row(f"ours by {runtime}", *costs))
-    print_table(f"prediction, {backbone}, DeepLabV3+, 10 views; plain: segmentation_models_pytorch", rows)
+    print_table(f"prediction, {backbone}, DeepLabV3+, 10 views; plain: {SMP}", rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -359,7 +378,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     options = parse(__doc__ or "", arguments, more)
     with tempfile.TemporaryDirectory() as name:
-        task = beside_a_user if options.user else network_alone if options.network else by_runtimes
+        task = network_alone if options.network else beside_a_user if options.user else by_runtimes
         task(Path(name), options)
 
 
