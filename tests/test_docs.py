@@ -7,13 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from spml import losses
 from spml.cli.commands import compare
 from spml.cli.parser import Parser
 from spml.config import load_config
-from spml.models import HEADS
+from spml.inference.model import Model
+from spml.inference.runtimes import RUNTIMES
+from spml.models import HEADS, build_classifier, build_embedding_model
 from spml.models.cam import CAM_TASKS
 from spml.pipelines.methods import METHODS, read_methods
 
@@ -45,6 +50,32 @@ def test_python_page(tmp_path: Path) -> None:
     printed = run(["page.py"], tmp_path, ROOT)
     assert "model-3.pth" in printed and "(48, 64)" in printed and "image_similarity" in printed
     assert (tmp_path / "overlay.png").is_file()
+
+
+def test_the_page_on_deployment(tmp_path: Path) -> None:
+    """Its programs run without the project, and label as the model does."""
+    for package in ("onnx", "onnxruntime", "safetensors", "timm"):
+        pytest.importorskip(package)
+    words = ["network.backbone_types=timm:tf_efficientnet_lite0", "network.embedding_dim=8", "dataset.num_classes=4"]
+    config = load_config(None, [*words, "test.crop_size=[0,0]", "test.image_size=0"])
+    model = Model(config, build_embedding_model(config), build_classifier(config), torch.device("cpu"))
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    expected = model.predict(pixels).label
+    given = {"by_onnx.py": "m.onnx", "by_torch.py": "m.safetensors", "back.py": "m.onnx"}
+    for name in set(given.values()):
+        model.export(tmp_path / name)
+    (tmp_path / "none" / "spml").mkdir(parents=True)
+    (tmp_path / "none" / "spml" / "__init__.py").write_text("raise ImportError('without the project')")
+    programs = {words["file"]: text for words, text in blocks("deploy.md", "python")}
+    assert programs.keys() == given.keys()
+    for name, text in programs.items():
+        (tmp_path / name).write_text(text)
+        package = ROOT if name == "back.py" else tmp_path / "none"
+        run([name, given[name], "photo.png", "labels.png"], tmp_path, package)
+        assert (np.array(Image.open(tmp_path / "labels.png")) == expected).mean() > 0.999, name
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert [name for name in RUNTIMES if f"| `{name}` |" not in page] == []
 
 
 def add_line(package: Path, words: dict[str, str], line: str) -> None:

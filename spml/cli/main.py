@@ -43,6 +43,7 @@ COMMANDS = {
     "studio": Command("studio", "strokes in a browser, the folder labelled"),
     "import": Command("import_", "annotations of labelme, CVAT, COCO, VOC, YOLO, Cityscapes into a folder"),
     "export": Command("export", "a folder's strokes and labels in the format of another tool"),
+    "export-model": Command("export_model", "a trained model as one file for use elsewhere: ONNX or safetensors"),
     "prepare lists": Command("prepare_lists", "data lists of VOC or DensePose"),
     "prepare pairs": Command("prepare_pairs", "data lists of your own folder"),
     "prepare shards": Command("prepare_shards", "images and labels of a list, packed into tars"),

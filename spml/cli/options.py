@@ -65,6 +65,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "crf_workers": {"type": natural, "default": 0, "help": "processes; 0: one fewer than the cores"},
     "crf_backend": {"default": "auto", "help": "torch computes on --device; auto: pydensecrf on the CPU, if installed"},
     # prediction and pseudo labels
+    "runtime": {"default": "auto", "help": "what computes the network"},
     "predictor": {"default": "retrieval", "help": "source of the labels"},
     "semantic_memory_dir": {"help": "for retrieval: what `spml memory` saved"},
     "approximate": {**FLAG, "help": "retrieve by an index (faiss), for memories of millions"},

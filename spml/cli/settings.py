@@ -11,6 +11,7 @@ from spml.cli import options
 from spml.cli.parser import Parser
 from spml.config import load_config
 from spml.device import resolve_device
+from spml.inference.runtimes import RUNTIMES
 from spml.inference.views import MAX_PIXELS, ViewPlan
 from spml.propagate import DenseCRF
 from spml.propagate.crf import BACKENDS
@@ -29,6 +30,12 @@ def add_crf(parser: Parser) -> None:
     """The options of the dense CRF, with the backends that there are."""
     options.add(parser, "crf", *options.CRF)
     options.add(parser, "crf_backend", choices=BACKENDS)
+
+
+def add_runtime(parser: Parser) -> None:
+    """What computes the network, with what there is."""
+    told = "; ".join(f"{name}: {help}" for name, help in RUNTIMES.items())
+    options.add(parser, "runtime", choices=tuple(RUNTIMES), help=f"{options.OPTIONS['runtime']['help']}; {told}")
 
 
 def read_config(args: argparse.Namespace, recipe: tuple[str, ...] = ()) -> tuple[EasyDict, torch.device]:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from spml.config import load_config, save_config
 from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.pickled import write_memory_file
 from spml.data.samples import Sample, named
+from spml.data.scenes import make_scene
 from spml.device import resolve_device
 from spml.errors import UserError
 from spml.files import write_atomically
+from spml.inference.export import SUFFIXES, export_onnx, export_safetensors, read_safetensors
 from spml.inference.loop import image_settings
 from spml.inference.memory import (
     KIND,
@@ -39,16 +41,16 @@ from spml.inference.predictors import (
     PREDICTORS,
     Predictor,
     SoftmaxPredictor,
-    for_inference,
     predict_image,
     retrieval_of,
 )
+from spml.inference.runtimes import AUTO, check_runtime, for_inference, networks_for_inference
 from spml.inference.segmenter import Segmenter
 from spml.inference.shares import hash_samples
 from spml.inference.views import MAX_PIXELS, ViewPlan, resize_image, resize_label, to_pixels
 from spml.models import build_classifier, build_embedding_model, load_checkpoint, save_checkpoint
 from spml.models.cam import CAM_TASKS
-from spml.models.checkpoint import find_snapshot, held_parts, list_snapshots
+from spml.models.checkpoint import find_snapshot, fit, held_parts, list_snapshots
 from spml.models.layers import resize
 from spml.propagate import DenseCRF
 
@@ -67,20 +69,33 @@ class _Memory:
 
 
 def load(
-    path: str | Path, config: Any = None, device: str | torch.device = "auto", *, memory: str | Path | None = None
+    path: str | Path,
+    config: Any = None,
+    device: str | torch.device = "auto",
+    *,
+    memory: str | Path | None = None,
+    runtime: str = AUTO,
 ) -> "Model":
     """A trained model.
 
     Args:
-        path: a snapshot `model-<i>.pth`, own or released, or a folder, whose newest snapshot it loads.
+        path: a snapshot `model-<i>.pth`, own or released, or a folder, whose newest snapshot it loads; or a file that
+            `Model.export` wrote: `.safetensors` holds all but the memory, `.onnx` predicts on the CPU alone.
         config: the result of `load_config`, or the path of a YAML file; None: `config.yaml` beside the snapshot.
         device: cpu, cuda, cuda:<i>, or auto (cuda if there is one).
+        runtime: what computes it: auto, torch, folded, onnx, openvino or bf16; see `spml predict --help`.
         memory: a folder that `spml memory` filled, for retrieval; None: `memory` beside the snapshot, if it exists.
 
     Raises:
         UserError: no snapshot, no config, weights that do not fit it, or a network of CAMs.
     """
     snapshot = find_snapshot(path, "spml.load")
+    if snapshot.suffix == ".onnx":
+        return _load_onnx(snapshot, config, device, memory)
+    states: dict[str, dict[str, Tensor]] | None = None
+    if snapshot.suffix == ".safetensors":
+        own, states = read_safetensors(snapshot)
+        config = own if config is None else config
     if config is None:
         config = snapshot.parent / "config.yaml"
         if not config.is_file():
@@ -88,17 +103,35 @@ def load(
     if isinstance(config, (str, Path)):
         config = load_config(config)
     device = resolve_device(device) if isinstance(device, str) else device
-    held = held_parts(snapshot)
+    held = held_parts(snapshot) if states is None else tuple(states)
     if "embedding_model" not in held or config.train.task in CAM_TASKS:
         raise UserError(f"{snapshot}: expected a snapshot of an embedding network, got {', '.join(held) or 'none'}")
     embedding = build_embedding_model(config)
     classifier = build_classifier(config) if "prediction_model" in held else None
-    load_checkpoint(snapshot, embedding, classifier)
-    model = Model(config, embedding, classifier, device)
-    model.name = snapshot.name
+    if states is None:
+        load_checkpoint(snapshot, embedding, classifier)
+    else:
+        for part, network in (("embedding_model", embedding), ("prediction_model", classifier)):
+            if network is not None:
+                network.load_state_dict(fit(snapshot, network, states[part]), strict=False)
+    model = Model(config, embedding, classifier, device, runtime)
+    model.name = snapshot.name if states is None else "model-0.pth"
     beside = snapshot.parent / MEMORY if memory is None else Path(memory)
     if memory is not None or beside.is_dir():
         model.memory_dir = beside
+    return model
+
+
+def _load_onnx(path: Path, config: Any, device: str | torch.device, memory: str | Path | None) -> "Model":
+    """The model in an ONNX file, which is for the CPU."""
+    if str(device) not in ("auto", "cpu"):
+        raise UserError(
+            f"{path}: expected device cpu or auto, as onnxruntime computes an ONNX file there, got {device}"
+        )
+    from spml.inference.onnx_model import OnnxModel  # builds on this file
+
+    model = OnnxModel(path, load_config(config) if isinstance(config, (str, Path)) else config)
+    model.memory_dir = None if memory is None else Path(memory)
     return model
 
 
@@ -112,10 +145,19 @@ class Model:
         embedding, classifier: the networks, in eval mode; classifier is None in snapshots without one.
     """
 
-    def __init__(self, config: Any, embedding: nn.Module, classifier: nn.Module | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: Any,
+        embedding: nn.Module,
+        classifier: nn.Module | None,
+        device: torch.device,
+        runtime: str = AUTO,
+    ) -> None:
+        check_runtime(runtime, device)
         self.config, self.device = config, device
         self.embedding = for_inference(embedding, device)
         self.classifier = None if classifier is None else for_inference(classifier, device)
+        self.runtime = runtime
         self.classes: tuple[str, ...] = tuple(config.dataset.class_names or ()) or class_names(
             int(config.dataset.num_classes)
         )
@@ -163,7 +205,7 @@ class Model:
         With test.image_size it first resizes the image to that longest side, as `predict` does.
         """
         view = self._single_view(self._read(image))
-        raw = self.embedding(view[None].to(self.device))[0]  # (D, h, w)
+        raw = self._networks[0](view[None].to(self.device))[0]  # (D, h, w)
         return F.normalize(raw.float(), dim=0).permute(1, 2, 0).cpu().numpy()
 
     def remember(self, samples: Iterable[Sample]) -> int:
@@ -215,6 +257,35 @@ class Model:
         save_checkpoint(folder / self.name, self.embedding, self.classifier)  # last: a snapshot means that all is there
         return folder / self.name
 
+    @cached_property
+    def _networks(self) -> tuple[nn.Module, nn.Module | None]:
+        """The networks as the runtime computes them, made when they are first needed."""
+        return networks_for_inference(self.embedding, self.classifier, self.device, self.runtime)
+
+    def export(self, path: str | Path, images: Sequence[Picture] = ()) -> str:
+        """Write the model as one file for use without this project; docs/deploy.md shows how. The memory stays behind.
+
+        Args:
+            path: `.onnx`, a graph for images of any size with the outputs scores and embedding; or `.safetensors`,
+                the weights, and the settings as its metadata. `load` reads both.
+            images: on which an ONNX graph must give what PyTorch gives, to 1e-4 of the largest value (or of 1); left
+                out: images of the built-in data.
+
+        Returns:
+            One line: what was written, and for ONNX the largest difference.
+
+        Raises:
+            UserError: another suffix, a missing package, or a network that has no ONNX form for any size.
+        """
+        path = Path(path)
+        if path.suffix not in SUFFIXES:
+            raise UserError(f"{path}: expected a file name that ends in {' or '.join(SUFFIXES)}")
+        given = (path, self.config, self.classes, self.embedding, self.classifier)
+        if path.suffix == ".safetensors":
+            return export_safetensors(*given)
+        images = images or [make_scene(np.random.default_rng(seed)).image for seed in range(2)]
+        return export_onnx(*given, [self._single_view(self._read(image)) for image in images])
+
     def _default_predictor(self) -> str:
         if self.classifier is not None:
             return "softmax"
@@ -235,7 +306,7 @@ class Model:
         return replace(plan, scales=scales, flip=plan.flip if flip is None else flip)
 
     def _segmenter(self, plan: ViewPlan) -> Segmenter:
-        return Segmenter.from_config(self.config, self.embedding, plan, self.device)
+        return Segmenter.from_config(self.config, self._networks[0], plan, self.device)
 
     def _predictor(self, kind: str, plan: ViewPlan) -> Predictor:
         if kind not in PREDICTORS:
@@ -245,7 +316,9 @@ class Model:
             return retrieval_of(self.config, self._segmenter(plan), memory.prototype, memory.label)
         if self.classifier is None:
             raise UserError("predictor softmax: this model has no classifier")
-        return SoftmaxPredictor(self.embedding, self.classifier, plan, self.device)
+        model, classifier = self._networks
+        assert classifier is not None
+        return SoftmaxPredictor(model, classifier, plan, self.device)
 
     def _load_memory(self) -> _Memory:
         if self._memory is not None:

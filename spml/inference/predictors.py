@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spml.allocator import keep_memory
 from spml.data.dataset import EvaluationSample
 from spml.data.listed import only
 from spml.data.samples import Sample
@@ -17,6 +17,7 @@ from spml.errors import UserError
 from spml.inference.loop import Job, go_through
 from spml.inference.memory import FULL_MASKS, check_memory, draw, index_file, of_full_masks, read_memory
 from spml.inference.outputs import LABELS, Refining, label_file, write_clusters, write_image
+from spml.inference.runtimes import AUTO, check_runtime, networks_for_inference
 from spml.inference.segmenter import Segmenter
 from spml.inference.views import ViewPlan, resize_label, slide
 from spml.inference.whole_views import unmirrored
@@ -56,14 +57,17 @@ class SoftmaxPredictor:
 
     @torch.no_grad()
     def scores(self, views: Tensor) -> tuple[Tensor, None]:
-        logits = slide(views, self.plan.crop_size, self.plan.stride, self._classify, self.device)
+        inside = partial(self._classify, size=(views.shape[-2], views.shape[-1]))
+        logits = slide(views, self.plan.crop_size, self.plan.stride, inside, self.device)
         return logits[..., : views.shape[-2], : views.shape[-1]], None
 
     def probability(self, scores: Tensor) -> Tensor:
         return scores.softmax(1)
 
-    def _classify(self, crop: Tensor) -> Tensor:
-        return self.classifier(self.model(crop, crop.shape[-2:]))
+    def _classify(self, crop: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits of a crop of views of (h, w) = `size`. Of the padding they hold what a 3x3 convolution sees."""
+        height, width = (min(side + 1, own) for side, own in zip(size, crop.shape[-2:], strict=True))
+        return self.classifier(self.model(crop, crop.shape[-2:])[..., :height, :width])
 
 
 @dataclass(frozen=True)
@@ -101,25 +105,14 @@ class RetrievalPredictor:
 
 
 def load_models(
-    config: Any, snapshot: str | Path, device: torch.device, with_classifier: bool
+    config: Any, snapshot: str | Path, device: torch.device, with_classifier: bool, runtime: str = AUTO
 ) -> tuple[nn.Module, nn.Module | None]:
-    """The networks of a config with the weights of a snapshot, in eval mode on `device`. Prints what was loaded."""
+    """The networks of a config with the weights of a snapshot, by `for_inference`. Prints what was loaded."""
+    check_runtime(runtime, device)
     model = build_embedding_model(config)
     classifier = build_classifier(config) if with_classifier else None
     say(load_checkpoint(snapshot, model, classifier))
-    return for_inference(model, device), None if classifier is None else for_inference(classifier, device)
-
-
-def for_inference(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network in eval mode on `device`.
-
-    On the CPU it uses the memory format channels_last, which makes convolutions and the steps after them faster.
-    """
-    network.eval().to(device)
-    if device.type == "cpu":
-        network.to(memory_format=torch.channels_last)
-        keep_memory()
-    return network
+    return networks_for_inference(model, classifier, device, runtime)
 
 
 def build_predictor(
@@ -130,11 +123,12 @@ def build_predictor(
     device: torch.device,
     memory_dir: str | Path | None = None,
     approximate: bool = False,
+    runtime: str = AUTO,
 ) -> Predictor:
     """The predictor `kind` out of PREDICTORS, with the weights of a snapshot.
 
     `memory_dir`: for retrieval. `approximate`: retrieve by an index, which is faster for memories of millions but
-    misses some neighbours.
+    misses some neighbours. `runtime`: out of RUNTIMES.
 
     It prints what it loaded, and a warning if the memory comes from full masks.
 
@@ -145,7 +139,7 @@ def build_predictor(
         raise UserError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got {kind!r}")
     if kind == "retrieval" and memory_dir is None:
         raise UserError("--predictor retrieval needs --semantic_memory_dir, a memory written by `spml memory`")
-    model, classifier = load_models(config, snapshot, device, with_classifier=kind == "softmax")
+    model, classifier = load_models(config, snapshot, device, kind == "softmax", runtime)
     if classifier is not None:
         return SoftmaxPredictor(model, classifier, plan, device)
     assert memory_dir is not None

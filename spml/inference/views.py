@@ -135,10 +135,12 @@ def slide(
     Args:
         image: (B, 3, H, W), normalised. An image smaller than the crop is padded with zeros below and to the right.
         crop_size, stride: of a ViewPlan.
-        apply: (B, 3, *crop_size) on `device` -> (B, D, *crop_size). One crop's map is held at a time.
+        apply: (B, 3, *crop_size) on `device` -> (B, D, *crop_size), one crop's map at a time. It may leave out rows
+            below and columns right of the image, which are padding.
 
     Returns:
-        (B, D, max(H, crop height), max(W, crop width)) on `device`, with the padding; the caller cuts it off.
+        (B, D, max(H, crop height), max(W, crop width)) on `device`, with the padding; the caller cuts it off. It is
+        smaller where there is one crop and `apply` left out padding.
     """
     if crop_size == (0, 0):
         return apply(image.to(device))
@@ -146,16 +148,20 @@ def slide(
     image = F.pad(image, (0, right, 0, below))
     height, width = image.shape[-2:]
     total, count = torch.empty(0, device=device), torch.zeros(height, width, device=device)
-    for bottom in crop_ends(height, crop_size[0], stride[0]):
-        for end in crop_ends(width, crop_size[1], stride[1]):
+    bottoms, ends = crop_ends(height, crop_size[0], stride[0]), crop_ends(width, crop_size[1], stride[1])
+    for bottom in bottoms:
+        for end in ends:
             rows, columns = slice(bottom - crop_size[0], bottom), slice(end - crop_size[1], end)
             values = apply(image[..., rows, columns].to(device))
-            if values.shape[-2:] == (height, width):  # the only one
+            if len(bottoms) == len(ends) == 1:
                 return values
+            rows, columns = (
+                slice(s.start, s.start + n) for s, n in zip((rows, columns), values.shape[-2:], strict=True)
+            )
             if total.numel() == 0:
                 layout = torch.channels_last if values.stride(1) == 1 else torch.contiguous_format
                 shape = (*values.shape[:2], height, width)
                 total = torch.empty(shape, dtype=values.dtype, device=device, memory_format=layout).zero_()
             total[..., rows, columns] += values
             count[rows, columns] += 1
-    return total.div_(count)
+    return total.div_(count.clamp_(min=1))

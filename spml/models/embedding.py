@@ -57,7 +57,7 @@ class EmbeddingModel(nn.Module):
         """
         if image.dim() != 4 or image.shape[1] != 3:
             raise ValueError(f"image: expected (B, 3, H, W), got {tuple(image.shape)}")
-        coarse = [-(-n // STEP) * (STEP // STRIDE) for n in image.shape[-2:]]
+        coarse = [(n + STEP - 1) // STEP * (STEP // STRIDE) for n in image.shape[-2:]]
         x = rescale(self.head(self.backbone.stages(image)), self.head_stride, STRIDE, coarse)  # (B, D, h, w)
         return x if size is None else resize(x, size)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,8 +37,15 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
+def leaves() -> bool:
+    """Whether the network is being written as a graph for images of any size, which may not choose by the size."""
+    return torch.jit.is_tracing()
+
+
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear (B, C, h, w) -> (B, C, *size), corners not aligned; returns a map of that size unchanged."""
+    if leaves():
+        return F.interpolate(x, size=(size[0], size[1]), mode="bilinear", align_corners=False)
     if tuple(x.shape[-2:]) == (int(size[0]), int(size[1])):
         return x
     return F.interpolate(x, size=(int(size[0]), int(size[1])), mode="bilinear", align_corners=False)
@@ -58,8 +66,11 @@ def rescale(x: Tensor, stride: int, target: int, size: Sequence[int]) -> Tensor:
     Returns:
         (B, C, *size).
     """
-    height, width = int(size[0]), int(size[1])
-    below, right = (max(0, -(-n * target // stride) - x.shape[axis]) for n, axis in ((height, -2), (width, -1)))
+    height, width = (size[0], size[1]) if leaves() else (int(size[0]), int(size[1]))
+    if leaves():  # never fewer than needed, as cells beyond the border change nothing before it
+        below = right = max(1, 8 // stride)
+    else:
+        below, right = (max(0, -(-n * target // stride) - x.shape[axis]) for n, axis in ((height, -2), (width, -1)))
     if below or right:
         x = F.pad(x, (0, right, 0, below), mode="replicate")
     if target > stride and target % stride == 0:

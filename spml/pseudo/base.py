@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spml.data.dataset import EvaluationSample
 from spml.data.samples import Sample
+from spml.inference.runtimes import AUTO
 from spml.inference.views import ViewPlan
 
 WALK_STEPS = 64  # the release squares the step matrix six times
@@ -69,6 +70,7 @@ class Materials:
     walk_steps: int  # 0: no walk, so that no embeddings are needed for one
     cam_dir: Path | None = None
     memory_dir: Path | None = None
+    runtime: str = AUTO  # what computes the networks
 
     @property
     def snapshot(self) -> Path:

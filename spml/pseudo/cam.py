@@ -81,8 +81,9 @@ def build(materials: Materials) -> CamLabeller:
     folder, plan = check_cams(materials.cam_dir, materials.samples), materials.plan
     views = None
     if materials.walk_steps:
-        model, _ = load_models(materials.config, materials.snapshot, materials.device, with_classifier=False)
-        views = WholeViews(model, plan, materials.device)
+        config, snapshot, device = materials.config, materials.snapshot, materials.device
+        model, _ = load_models(config, snapshot, device, with_classifier=False, runtime=materials.runtime)
+        views = WholeViews(model, plan, device)
     return CamLabeller(plan, views, materials.num_classes, folder, background_of(materials.config))
 
 

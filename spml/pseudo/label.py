@@ -16,6 +16,7 @@ from spml.data.samples import IGNORE, UNLABELLED, Sample
 from spml.errors import UserError
 from spml.inference.loop import Done, Job, go_through
 from spml.inference.outputs import GREY, LABELS, Refining, label_file, with_void, write_image, write_labels
+from spml.inference.runtimes import AUTO
 from spml.inference.views import ViewPlan
 from spml.models.layers import resize
 from spml.propagate import DenseCRF, random_walk
@@ -71,6 +72,7 @@ def build_source(
     walk_steps: int,
     cam_dir: str | Path | None = None,
     memory_dir: str | Path | None = None,
+    runtime: str = AUTO,
 ) -> Labeller:
     """The source called `kind`, with the weights of a snapshot; see `Materials` for the arguments.
 
@@ -83,7 +85,7 @@ def build_source(
     if snapshot is None and "snapshot" in source.needs:
         raise UserError(f"--source {kind} needs --snapshot_dir, the network that it asks")
     found, cams, memory = (None if path is None else Path(path) for path in (snapshot, cam_dir, memory_dir))
-    return source.build(Materials(config, found, plan, device, samples, walk_steps, cams, memory))
+    return source.build(Materials(config, found, plan, device, samples, walk_steps, cams, memory, runtime))
 
 
 def pseudo_probability(labeller: Labeller, read: EvaluationSample, walk_steps: int) -> Tensor | None:

@@ -90,10 +90,10 @@ def segment_shares(segments: Segments, num_classes: int) -> Tensor:
 
 def build(materials: Materials) -> PointLabeller:
     """Build the source with the k-means of the config."""
-    config = materials.config
-    model, _ = load_models(config, materials.snapshot, materials.device, with_classifier=False)
+    config, snapshot, device = materials.config, materials.snapshot, materials.device
+    model, _ = load_models(config, snapshot, device, with_classifier=False, runtime=materials.runtime)
     grid, iterations = config.network.kmeans_num_clusters, int(config.network.kmeans_iterations)
-    views = WholeViews(model, materials.plan, materials.device)
+    views = WholeViews(model, materials.plan, device)
     return PointLabeller(materials.plan, views, (int(grid[0]), int(grid[1])), iterations, materials.num_classes)
 
 

@@ -35,7 +35,8 @@ def build(materials: Materials) -> RetrievalLabeller:
     config, plan, device = materials.config, materials.plan, materials.device
     if materials.memory_dir is None:
         raise UserError("--source retrieval needs --semantic_memory_dir, a memory written by `spml memory`")
-    predictor = build_predictor(config, "retrieval", materials.snapshot, plan, device, materials.memory_dir)
+    given = (materials.snapshot, plan, device, materials.memory_dir)
+    predictor = build_predictor(config, "retrieval", *given, runtime=materials.runtime)
     assert isinstance(predictor, RetrievalPredictor)
     views = WholeViews(predictor.segmenter.model, plan, device) if materials.walk_steps else None
     return RetrievalLabeller(plan, predictor, views)

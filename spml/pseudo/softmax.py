@@ -52,9 +52,10 @@ class SoftmaxLabeller(Labeller):
 
 def build(materials: Materials) -> SoftmaxLabeller:
     """Build the source with the classifier of the snapshot."""
-    model, classifier = load_models(materials.config, materials.snapshot, materials.device, with_classifier=True)
+    config, snapshot, device = materials.config, materials.snapshot, materials.device
+    model, classifier = load_models(config, snapshot, device, with_classifier=True, runtime=materials.runtime)
     assert classifier is not None
-    views = WholeViews(model, materials.plan, materials.device)
+    views = WholeViews(model, materials.plan, device)
     return SoftmaxLabeller(materials.plan, views, classifier, materials.num_classes, materials.walk_steps)
 
 

@@ -17,6 +17,7 @@ def add_arguments(parser: Parser) -> None:
     add_network(parser)
     add(parser, *SEGMENTS)
     settings.add_views(parser)
+    settings.add_runtime(parser)
     add(parser, "save_dir", help="gets semantic_prototype, semantic_cluster and the record")
     add(parser, "full_masks")
     add(parser, "overwrite", help="compute images of the memory again")
@@ -32,6 +33,8 @@ def main(args: argparse.Namespace) -> None:
     with shared_work(device) as device:
         if args.full_masks:
             say(f"warning: {FULL_MASKS}")
-        model, _ = load_models(config, find_snapshot(args.snapshot_dir), device, with_classifier=False)
+        model, _ = load_models(
+            config, find_snapshot(args.snapshot_dir), device, with_classifier=False, runtime=args.runtime
+        )
         segmenter = Segmenter.from_config(config, model, settings.views_of(args, config), device)
         say(fill_memory(config, samples, segmenter, args.save_dir, **options))

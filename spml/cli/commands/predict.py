@@ -16,6 +16,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, *SEGMENTS)
     settings.add_views(parser)
     settings.add_crf(parser)
+    settings.add_runtime(parser)
     add(parser, "save_dir", help="gets semantic_gray, semantic_color and semantic_cluster")
     add(parser, "predictor", choices=tuple(PREDICTORS))
     add(parser, "semantic_memory_dir", "approximate")
@@ -27,9 +28,9 @@ def main(args: argparse.Namespace) -> None:
     samples = read_list(settings.data_of(config, args, "test"), config.dataset.data_dir)
     plan = settings.views_of(args, config, args.predictor)
     snapshot = find_snapshot(args.snapshot_dir)
-    memory = args.semantic_memory_dir
+    retrieval = (args.semantic_memory_dir, args.approximate, args.runtime)
     options = {"crf_workers": args.crf_workers, "overwrite": args.overwrite}
     with shared_work(device) as device:
-        predictor = build_predictor(config, args.predictor, snapshot, plan, device, memory, args.approximate)
+        predictor = build_predictor(config, args.predictor, snapshot, plan, device, *retrieval)
         crf = settings.crf_of(args, device)
         say(predict_list(config, samples, predictor, args.save_dir, crf=crf, **options))

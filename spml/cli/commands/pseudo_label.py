@@ -17,6 +17,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, *SEGMENTS)
     settings.add_views(parser)
     settings.add_crf(parser)
+    settings.add_runtime(parser)
     add(parser, "save_dir", help="gets semantic_gray, semantic_color and list.txt")
     add(parser, "source", choices=tuple(SOURCES))
     add(parser, "walk_steps")
@@ -33,8 +34,8 @@ def main(args: argparse.Namespace) -> None:
     samples = read_list(settings.data_of(config, args, "train"), config.dataset.data_dir, columns)
     plan = recipe.plan(config, settings.views_of(args, config).max_pixels)
     snapshot, steps = args.snapshot_dir and find_snapshot(args.snapshot_dir), recipe.walk_steps
-    folders = {"cam_dir": args.cam_dir, "memory_dir": args.semantic_memory_dir}
+    given = {"cam_dir": args.cam_dir, "memory_dir": args.semantic_memory_dir, "runtime": args.runtime}
     options = {"walk_steps": steps, "crf_workers": args.crf_workers, "overwrite": args.overwrite}
     with shared_work(device) as device:
-        labeller = build_source(config, args.source, snapshot, plan, device, samples, walk_steps=steps, **folders)
+        labeller = build_source(config, args.source, snapshot, plan, device, samples, walk_steps=steps, **given)
         say(label_list(config, samples, labeller, args.save_dir, crf=settings.crf_of(args, device), **options))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spml.errors import UserError
 from spml.models.backbones.base import Backbone, Encoder, Options, chosen_levels
-from spml.models.layers import resize
+from spml.models.layers import leaves, resize
 
 PREFIX = "timm:"
 TOKENS = ("vision_transformer", "deit", "eva")  # timm's files of plain ViTs, whose tokens are a map of one stride
@@ -60,7 +60,7 @@ class ConvolutionalEncoder(TimmEncoder):
         height, width = image.shape[-2:]
         image = pad_to(image, self.deepest) if self.floors else image
         return [
-            x[..., : -(-height // stride), : -(-width // stride)]
+            x[..., : (height + stride - 1) // stride, : (width + stride - 1) // stride]
             for x, stride in zip(self.features(image), self.strides, strict=True)
         ]
 
@@ -103,8 +103,8 @@ class TokenEncoder(TimmEncoder):
 def pad_to(image: Tensor, multiple: int) -> Tensor:
     """Pad right and below with zeros, which is the mean colour, to a multiple in both directions."""
     height, width = image.shape[-2:]
-    below, right = -height % multiple, -width % multiple
-    return F.pad(image, (0, right, 0, below)) if below or right else image
+    below, right = ((multiple - side % multiple) % multiple for side in (height, width))
+    return F.pad(image, (0, right, 0, below)) if leaves() or below or right else image
 
 
 def stem_names(features: nn.Module, module: str) -> tuple[str, ...]:

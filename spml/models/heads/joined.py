@@ -31,7 +31,7 @@ class JoinedLevels(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """List of (B, C, h, w) -> (B, D, H / 8, W / 8)."""
         height, width = maps[0].shape[-2:]
-        size = -(-height * self.strides[0] // STRIDE), -(-width * self.strides[0] // STRIDE)
+        size = [(n * self.strides[0] + STRIDE - 1) // STRIDE for n in (height, width)]
         joined = [rescale(x, stride, STRIDE, size) for x, stride in zip(maps, self.strides, strict=True)]
         return self.pyramid([self.join(torch.cat(joined, dim=1))])
 

@@ -7,9 +7,32 @@ from torch import Tensor, nn
 
 from spml.models.backbones.base import Encoder
 from spml.models.heads.base import Head, stride_of_last
-from spml.models.layers import convolution, initialise, normalised, resize
+from spml.models.layers import convolution, initialise, leaves, normalised, resize
 
 PYRAMID_WIDTH = 512  # of every released snapshot, whatever network.pspp_feature_dim says
+
+
+class CellMeans(nn.AdaptiveAvgPool2d):
+    """Means over k x k cells; where the network leaves as a graph, by products that know no size."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__(cells)
+        self.cells = cells
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, k, k)."""
+        if not leaves():
+            return super().forward(x)
+        rows, columns = (_shares(x.shape[axis], self.cells, x) for axis in (2, 3))
+        return rows @ x @ columns.transpose(0, 1)
+
+
+def _shares(length: int, cells: int, like: Tensor) -> Tensor:
+    """(cells, length): the share of each place in each cell; cell i spans floor(i n / k) to ceil((i + 1) n / k)."""
+    place, cell = torch.arange(length, device=like.device)[None], torch.arange(cells, device=like.device)[:, None]
+    inside = (place >= cell * length // cells) & (place < ((cell + 1) * length + cells - 1) // cells)
+    share = inside.to(like.dtype)
+    return share / share.sum(1, keepdim=True)
 
 
 class PyramidPooling(nn.Module):
@@ -22,7 +45,7 @@ class PyramidPooling(nn.Module):
         super().__init__()
         self.branch_names = [f"pspp_{number}" for number in range(1, len(cells) + 1)]
         for name, cell in zip(self.branch_names, cells, strict=True):
-            self.add_module(name, nn.Sequential(nn.AdaptiveAvgPool2d(cell), *normalised(in_channels, width, kernel=1)))
+            self.add_module(name, nn.Sequential(CellMeans(cell), *normalised(in_channels, width, kernel=1)))
         self.conv = normalised(in_channels + width * len(cells), width)
         initialise(self)
 
