@@ -293,13 +293,13 @@ def test_two_processes_give_what_one_gives(program, tmp_path):
 
 @pytest.mark.slow
 def test_a_mistake_of_one_process_is_one_line(program, tiny_config, tmp_path):
-    (tmp_path / "config.yaml").write_text((tmp_path / "config.yaml").read_text().replace("train.txt", "bad.txt"))
-    lines = (Path(tiny_config.dataset.data_dir) / "train.txt").read_text().splitlines()
-    damaged = Path(tiny_config.dataset.data_dir) / "image" / "damaged.png"
-    damaged.write_bytes((Path(tiny_config.dataset.data_dir) / "image" / "0.png").read_bytes()[:3000])
-    (Path(tiny_config.dataset.data_dir) / "bad.txt").write_text(
-        "\n".join([*lines, lines[0].replace("image/0", "image/damaged")]) + "\n"
-    )
+    data, bad = Path(tiny_config.dataset.data_dir), tmp_path / "bad.txt"
+    (tmp_path / "damaged.png").write_bytes((data / "image" / "0.png").read_bytes()[:3000])
+    lines = (data / "train.txt").read_text().splitlines()
+    cells = lines[0].split("\t" if "\t" in lines[0] else " ")
+    bad.write_text("\n".join([*lines, "\t".join([str(tmp_path / "damaged.png"), *cells[1:]])]) + "\n")
+    tiny_config.dataset.train_data_list = str(bad)
+    save_config(tiny_config, tmp_path / "config.yaml")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*command, *program, str(tmp_path / "out"), "memory"], env=environment(), capture_output=True, text=True
