@@ -292,7 +292,7 @@ def test_the_list_and_its_orders(page: Page, keys: dict[str, str]) -> None:
     page.draw(keys["red"], 10)
     page.get("/api/images/b.png/labels")
     assert page.get("/api/images?order=sure").json()["images"][0]["name"] == "b.png"
-    assert page.get("/api/images?order=todo").json()["images"][-1]["name"] == "a.png"
+    assert page.get("/api/images?order=unlabelled").json()["images"][-1]["name"] == "a.png"
     assert page.get("/api/images?start=90").json()["images"] == []
     assert page.get("/api/images/broken.jpg/photo").status_code == 400
     assert page.get("/api/images/nothing.jpg/photo").status_code == 404

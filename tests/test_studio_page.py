@@ -670,7 +670,7 @@ def test_thousands_of_images_cost_no_more_than_a_few(desk: Desk) -> None:
 
 def test_what_to_label_next(desk: Desk) -> None:
     draw_halves(desk)
-    desk.page.select_option("#order", "todo")
+    desk.page.select_option("#order", "unlabelled")
     expect(desk.page.locator('.thumb[aria-selected="true"]')).to_have_attribute("title", "a.png")
     desk.keys("Escape", "n")
     desk.says("Next: ")

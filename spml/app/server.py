@@ -112,8 +112,8 @@ class Pages:
     def images(self, request: Request) -> Any:
         start, count = number(request, "start", 0, 10**9), number(request, "count", 200, MAX_COUNT)
         order = request.query_params.get("order", "name")
-        if order not in ("name", "sure", "todo"):
-            raise UserError(f"order: expected name, sure or todo, got {short(order)}")
+        if order not in ("name", "sure", "unlabelled"):
+            raise UserError(f"order: expected name, sure or unlabelled, got {short(order)}")
         return self.studio.listing(start, count, order, request.query_params.get("find"))
 
     # one image

@@ -121,7 +121,7 @@ class Studio:
         sure = self.sure()
         if order == "sure":
             names.sort(key=lambda name: sure.get(name, 2.0))
-        elif order == "todo":
+        elif order == "unlabelled":
             names.sort(key=lambda name: (self.files.is_accepted(name), bool(self.store.state.drawing(name).strokes)))
         found = {"total": len(names), "images": [self._row(name, sure) for name in names[start : start + count]]}
         return found if find is None else {**found, "index": names.index(find) if find in names else None}
