@@ -12,15 +12,15 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from spml.data.samples import Sample as Sample
     from spml.engine.run import train as train
     from spml.evaluation import evaluate_folder as evaluate  # noqa: F401
+    from spml.inference.loading import load as load
     from spml.inference.model import Model as Model
-    from spml.inference.model import load as load
     from spml.inference.prediction import Prediction as Prediction
     from spml.pipelines.compare import compare as compare
 
 __version__ = "0.1.0"
 
 PUBLIC = {  # name: where it is, and what it is called there
-    "load": ("spml.inference.model", "load"),
+    "load": ("spml.inference.loading", "load"),
     "Model": ("spml.inference.model", "Model"),
     "Prediction": ("spml.inference.prediction", "Prediction"),
     "Spreader": ("spml.inference.spread", "Spreader"),

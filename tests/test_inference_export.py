@@ -12,7 +12,8 @@ from spml.cli.main import main
 from spml.config import load_config
 from spml.data.lists import read_list
 from spml.errors import UserError
-from spml.inference.model import Model, load
+from spml.inference.loading import load
+from spml.inference.model import Model
 from spml.models import build_classifier, build_embedding_model
 
 CPU = torch.device("cpu")

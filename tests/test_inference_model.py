@@ -14,8 +14,9 @@ from spml.data.lists import read_list
 from spml.data.pickled import read_memory_file, write_memory_file
 from spml.data.samples import DataError, Sample
 from spml.errors import UserError
+from spml.inference.loading import load
 from spml.inference.memory import fill_memory
-from spml.inference.model import Model, load
+from spml.inference.model import Model
 from spml.inference.prediction import Prediction
 from spml.inference.predictors import build_predictor, predict_list
 from spml.inference.segmenter import Segmenter

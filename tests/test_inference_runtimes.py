@@ -10,7 +10,7 @@ from spml.config import load_config
 from spml.data.lists import read_list
 from spml.errors import UserError
 from spml.inference.folded import folded
-from spml.inference.model import load
+from spml.inference.loading import load
 from spml.inference.runtimes import RUNTIMES, for_inference, networks_for_inference
 from spml.inference.winograd import Winograd, fits, pays
 from spml.models import build_classifier, build_embedding_model, save_checkpoint

@@ -57,7 +57,7 @@ class Run:
         """The trained model, as `spml.load` returns it. Raises UserError where there is no snapshot."""
         if self.snapshot is None:
             raise UserError(f"{self.folder}: expected a snapshot, found none")
-        from spml.inference.model import load  # slow to import, and not needed to train
+        from spml.inference.loading import load  # slow to import, and not needed to train
 
         return load(self.snapshot, device=device)
 

@@ -15,7 +15,8 @@ from spml.data.samples import IGNORE, UNLABELLED, read_image, read_label
 from spml.device import resolve_device
 from spml.errors import UserError
 from spml.inference.features import LONG_SIDE, Extractor, FeatureCache
-from spml.inference.model import Model, load
+from spml.inference.loading import load
+from spml.inference.model import Model
 from spml.inference.prediction import Prediction
 from spml.inference.prior import corrected, mean, on_grid
 from spml.inference.views import MAX_PIXELS, ViewPlan

@@ -9,7 +9,7 @@ import torch
 from spml.data.dataset import EvaluationSample, as_unlabelled
 from spml.data.samples import Sample, read_sample_files
 from spml.inference.features import Extractor
-from spml.inference.model import load
+from spml.inference.loading import load
 from spml.inference.spread import Spreader
 from spml.models.pretrained import PACKAGE
 from spml.progress import progress

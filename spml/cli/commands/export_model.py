@@ -5,7 +5,7 @@ import argparse
 from spml.cli.options import add
 from spml.cli.parser import Parser
 from spml.data.lists import read_list
-from spml.inference.model import load
+from spml.inference.loading import load
 
 CHECKED = 4  # images of the list
 
