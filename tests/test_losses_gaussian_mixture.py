@@ -30,7 +30,9 @@ def loop_loss(inputs):
     """Every part a pixel at a time, from maps enlarged to the crop."""
     size = inputs.label.shape[-2:]
     score = F.interpolate(inputs.logit.detach(), size, mode="bilinear").softmax(1)
-    feature = F.interpolate(inputs.embedding.detach(), size, mode="bilinear")
+    small = inputs.embedding.detach()
+    small = small / (small**2).mean(1, keepdim=True).sqrt()  # of length sqrt(D)
+    feature = F.interpolate(small, size, mode="bilinear")
     classes, channels = score.shape[1], feature.shape[1]
     everywhere, given, absent, centres = [], [], [], {}
     for b in range(len(score)):
@@ -43,7 +45,7 @@ def loop_loss(inputs):
             centres.setdefault(k, []).append(own[k])
         maps = {}
         for k, centre in own.items():
-            distance = sum((inputs.embedding.detach()[b, c] - centre[c]).abs() for c in range(channels)) / channels
+            distance = sum((small[b, c] - centre[c]).abs() for c in range(channels)) / channels
             maps[k] = F.interpolate((-(distance**2)).exp()[None, None], size, mode="bilinear")[0, 0]
         for y, x in pixels:
             p, g = score[b, :, y, x].tolist(), {k: m[y, x].item() for k, m in maps.items()}

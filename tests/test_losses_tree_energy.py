@@ -7,6 +7,7 @@ import pytest
 import torch
 from loss_inputs import make_inputs
 
+from spml.losses.gaussian_mixture import LOSS as GAUSSIAN_MIXTURE
 from spml.losses.tree_energy import LOSS, tree_energy
 from spml.losses.tree_filter import Tree, tree_filter
 
@@ -174,3 +175,14 @@ def test_a_cell_with_a_labelled_pixel_is_labelled():
     assert LOSS.function(inputs, LOSS.settings()) == 0
     inputs.label[0, 1, 1] = 254
     assert LOSS.function(inputs, LOSS.settings()) > 0
+
+
+@pytest.mark.parametrize("loss", (LOSS, GAUSSIAN_MIXTURE))
+def test_the_length_of_embeddings_says_nothing(loss):
+    """They grow to hundreds in a real network, at which raw distances would find no pixel like another."""
+    inputs = make_inputs(small=(3, 4))
+    value = loss.function(inputs, loss.settings())
+    inputs.embedding = (300 * inputs.embedding).detach().requires_grad_()
+    torch.testing.assert_close(loss.function(inputs, loss.settings()), value)
+    (gradient,) = torch.autograd.grad(loss.function(inputs, loss.settings()), inputs.embedding)
+    assert gradient.abs().max() > 1e-9

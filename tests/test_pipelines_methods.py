@@ -36,12 +36,13 @@ def test_sums_and_differences(tiny_config_file):
             method.configure(tiny_config_file, [], setting)
 
 
-def test_weights_of_energies_follow_the_crop(tiny_config_file):
+def test_weights_and_ranges_of_energies_follow_the_crop(tiny_config_file):
     method = METHODS["dense_crf"]
     small = method.configure(tiny_config_file, ["train.crop_size=[57,57]"], ())
     large = method.configure(tiny_config_file, ["train.crop_size=[513,513]"], ())
     assert large.losses.dense_crf.weight == pytest.approx(2e-9)
     assert small.losses.dense_crf.weight == pytest.approx(2e-9 * 9**4, rel=1e-4)  # a ninth of the side
+    assert (small.losses.dense_crf.sigma_xy, large.losses.dense_crf.sigma_xy) == (pytest.approx(100 / 9, rel=1e-4), 100)
 
 
 def test_factors_multiply_what_the_config_has(tiny_config):

@@ -14,7 +14,7 @@ from spml.config.kinds import number
 from spml.config.settings import setting
 from spml.grouping.memory import Exchange
 from spml.losses.base import Inputs, Loss
-from spml.losses.maps import mean
+from spml.losses.maps import directions, mean
 
 SMALLEST = 1e-6  # added before taking a logarithm
 
@@ -130,10 +130,10 @@ class GaussianMixtureSettings:
 def function(inputs: Inputs, settings: GaussianMixtureSettings) -> Tensor:
     """`agreement`, `separation` and `absence`, each as a mean over all processes; logits are enlarged to the crop."""
     label, valid = inputs.label, inputs.valid
-    classes = inputs.logit.shape[1]
+    classes, feature = inputs.logit.shape[1], directions(inputs.embedding)
     probability = _enlarge(inputs.logit, label.shape[-2:]).softmax(1)
-    centres = Centres.of(inputs.embedding, label.where(valid, 255), classes)
-    everywhere, given = agreement(probability, inputs.embedding, label, valid, centres)
+    centres = Centres.of(feature, label.where(valid, 255), classes)
+    everywhere, given = agreement(probability, feature, label, valid, centres)
     labelled = ((label >= 0) & (label < classes) & valid).sum()
     everywhere = everywhere + absence(probability, inputs.tag, valid)
     return mean(everywhere, valid.sum(), inputs) + mean(given, labelled, inputs) + separation(centres, inputs.exchange)

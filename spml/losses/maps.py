@@ -51,6 +51,15 @@ def shrink_colours(rgb: Tensor, valid: Tensor, size: Size) -> tuple[Tensor, Tens
     return torch.where(kept, colour / share.clamp(min=0.5), 0), kept.squeeze(1)
 
 
+def directions(embedding: Tensor) -> Tensor:
+    """Raw embeddings (B, D, h, w) float, brought to the length sqrt(D), so that channels have about the deviation 1.
+
+    The classifier and the relations see the direction of an embedding alone, so nothing holds its length, which grows
+    to hundreds. Losses that compare embeddings by distances would find all pixels far from each other.
+    """
+    return F.normalize(embedding, dim=1) * embedding.shape[1] ** 0.5
+
+
 def scaled(inputs: Inputs, scale: float) -> Size:
     """The size of the crop times `scale`, at least one pixel."""
     height, width = inputs.valid.shape[-2:]

@@ -11,7 +11,7 @@ from torch import Tensor
 from spml.config.kinds import number
 from spml.config.settings import setting
 from spml.losses.base import Inputs, Loss
-from spml.losses.maps import Maps, mean
+from spml.losses.maps import Maps, directions, mean
 from spml.losses.tree_filter import Tree, tree_filter
 
 
@@ -27,7 +27,7 @@ def tree_energy(
     Args:
         probability: (B, K, h, w) float, P.
         rgb: (B, 3, h, w) float in 0..255; divided by 255 here.
-        embedding: (B, D, h, w) float, raw.
+        embedding: (B, D, h, w) float.
         valid: (B, h, w) bool; nothing passes along the edges of other pixels (padding, void).
         unlabelled: (B, h, w) bool; of these pixels the valid ones count.
         sigma: of the colours, above 0.
@@ -55,14 +55,15 @@ class TreeEnergySettings:
 def function(inputs: Inputs, settings: TreeEnergySettings) -> Tensor:
     """`tree_energy` for each unlabelled pixel, at the logits' size: the sum over all processes divided by their number.
 
-    A cell of the map counts as labelled if it holds a labelled pixel.
+    A cell of the map counts as labelled if it holds a labelled pixel. Embeddings have the length sqrt(D), see
+    `directions`.
     """
     logit, label = inputs.logit, inputs.label
     size = logit.shape[-2], logit.shape[-1]
     maps = Maps.of(inputs, size)
     labelled = ((label >= 0) & (label < logit.shape[1])).float()
     unlabelled = (F.adaptive_max_pool2d(labelled[:, None], size) == 0).squeeze(1) & maps.valid
-    embedding = inputs.embedding
+    embedding = directions(inputs.embedding)
     if embedding.shape[-2:] != logit.shape[-2:]:
         embedding = F.interpolate(embedding, size, mode="bilinear", align_corners=False)
     energy = tree_energy(maps.probability, maps.rgb, embedding, maps.valid, unlabelled, settings.sigma)

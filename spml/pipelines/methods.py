@@ -18,7 +18,7 @@ FREE = (
     *("task", "base_lr", "lr_policy", "decay_iterations", "warmup_iteration", "weight_decay", "momentum"),
     *("memory_bank_size", "classifier_gradient"),
 )
-RELEASED_CROP = 513  # of the dense-CRF losses' weights
+RELEASED_CROP = 513  # of the dense-CRF losses' weights and ranges
 MOST_OF_A_NAME = 60
 
 Setting = tuple[str, ...]  # overrides, `key=value` or `key*=factor`
@@ -33,15 +33,16 @@ class Method:
         overrides: `key=value` each, after those of the user.
         grid: settings to choose from, the first is the default. A word `key*=factor` multiplies the config's own value.
         labels: what it trains on, out of LABELS.
-        by_crop: weights of energies over all pairs of pixels, given for a crop of 513 pixels a side. They grow as the
-            square of a crop's pixels falls.
+        by_crop: settings that are given for a crop of 513 pixels a side, with the power of the ratio of areas that
+            brings them to the config's crop: a range in pixels goes with the side, 1/2, and the weight of an energy
+            over all pairs of pixels against the square of the pixels, -2.
     """
 
     help: str = ""
     overrides: Setting = ()
     grid: tuple[Setting, ...] = ((),)
     labels: str = "weak"
-    by_crop: tuple[str, ...] = ()
+    by_crop: tuple[tuple[str, float], ...] = ()
 
     def configure(self, path: str | Path, overrides: Sequence[str], setting: Setting, own: Sequence[str] = ()) -> Any:
         """The config of a run. `own`: overrides of this run, such as its seed and lists.
@@ -52,8 +53,8 @@ class Method:
         words = [*overrides, *self.overrides]
         config = load_config(path, words)
         height, width = config.train.crop_size
-        factor = (RELEASED_CROP**2 / (height * width)) ** 2
-        scaled = [multiplied(config, f"{key}*={factor!r}") for key in self.by_crop]
+        ratio = height * width / RELEASED_CROP**2
+        scaled = [multiplied(config, f"{key}*={ratio**power!r}") for key, power in self.by_crop]
         config = load_config(path, [*words, *scaled])
         words += [*scaled, *(multiplied(config, word) for word in setting)]
         found = load_config(path, [*words, *own])
@@ -98,7 +99,11 @@ def _check_same(plain: Any, found: Any) -> None:
 
 CROSS_ENTROPY = ("train.task=segmentation", "losses=none", "losses.cross_entropy.weight=1")
 RATES: tuple[Setting, ...] = ((), ("train.base_lr*=2",), ("train.base_lr*=0.5",), ("train.base_lr*=4",))
-ENERGIES = {"dense_crf": ("losses.dense_crf.weight",), "kernel_cut": ("losses.kernel_cut.crf_weight",)}
+BY_CROP: dict[str, tuple[tuple[str, float], ...]] = {
+    "dense_crf": (("losses.dense_crf.weight", -2), ("losses.dense_crf.sigma_xy", 0.5)),
+    "normalised_cut": (("losses.normalised_cut.sigma_xy", 0.5),),
+    "kernel_cut": (("losses.kernel_cut.crf_weight", -2), ("losses.kernel_cut.sigma_xy", 0.5)),
+}
 
 
 def weights(loss: str, *factors: float) -> tuple[Setting, ...]:
@@ -113,7 +118,7 @@ def with_loss(method: Method, loss: str) -> Method:
         help=f"{method.help}; and the loss {loss}",
         overrides=(*method.overrides, f"losses.{loss}={{}}"),
         grid=weights(loss, 0.3, 3, 10),
-        by_crop=(*method.by_crop, *ENERGIES.get(loss, ())),
+        by_crop=(*method.by_crop, *BY_CROP.get(loss, ())),
     )
 
 
