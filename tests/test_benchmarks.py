@@ -31,6 +31,7 @@ def test_runs(benchmark, capsys, name):
     assert "ratio" in printed or "images/s" in printed
 
 
+@pytest.mark.slow
 def test_bounds_of_kmeans_change_no_pixel(benchmark, capsys):
     benchmark("kmeans").main([*QUICK, "--bounds"])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("a bound a pixel")]

@@ -86,6 +86,7 @@ def test_regions_equal_those_of_whole_frames(case: int, given: bool, background:
         assert (region.inside == inside).all() and region.area == inside.sum()
 
 
+@pytest.mark.slow
 def test_twelve_megapixels_in_seconds() -> None:
     """About 60 regions; measured 1.4 s and 220 MB, where whole frames took 30 to 60 s and 1.2 GB."""
     small = cells(300, 400, 60, 6, 0)

@@ -52,6 +52,7 @@ def test_python_page(tmp_path: Path) -> None:
     assert (tmp_path / "overlay.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_page_on_deployment(tmp_path: Path) -> None:
     """Its programs run without the project, and label as the model does."""
     for package in ("onnx", "onnxruntime", "safetensors", "timm"):

@@ -42,7 +42,7 @@ def picture(height=61, width=90):
     return np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", NETWORKS + TIMM)
+@pytest.mark.parametrize("name", NETWORKS + [pytest.param(name, marks=pytest.mark.slow) for name in TIMM])
 def test_onnx_gives_the_same(name, tmp_path):
     """One head a backbone that reads maps of a stride of its own, as each rounds odd sizes in its own place."""
     model = build(name)

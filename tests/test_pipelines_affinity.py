@@ -127,7 +127,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("task", AFFINITIES)
+@pytest.mark.parametrize("task", ["affinity", pytest.param("irn", marks=pytest.mark.slow)])
 def test_a_tiny_run(shapes: Path, tmp_path: Path, inline_refiner: None, task: str, capsys) -> None:
     data = {"tags": "tags.txt", "classes": "classes.txt", "train_data_list": "train.txt", "test_data_list": "val.txt"}
     own = ["--snapshots", tmp_path, "--grid", "3,3", "--gt_list", shapes / "train_mask.txt", "--device", "cpu"]

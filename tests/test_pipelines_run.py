@@ -97,6 +97,7 @@ def test_end_to_end(kind: str, tiny_data: Path, tiny_config_file: Path, tmp_path
             main([*words, "train.max_iteration=5"])
 
 
+@pytest.mark.slow
 def test_a_second_training(tiny_data: Path, tiny_config_file: Path, tmp_path: Path, inline_refiner, capsys) -> None:
     words, out = words_of("point", tiny_data, tiny_config_file, tmp_path), tmp_path / "out"
     words += ["--rounds", "2", "--gt_list", str(tiny_data / "val.txt")]

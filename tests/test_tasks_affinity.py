@@ -150,6 +150,7 @@ def accuracy(data, label_of):
     return float(np.mean([(label_of(sample.name) == read_label(sample.label)).mean() for sample in samples]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_short_training_improves_the_activation_maps(tiny_config_file, tiny_data, tmp_path, inline_refiner, task):
     """From CAMs of coloured boxes: confident areas, training on them, and labels of the walk."""

@@ -101,7 +101,7 @@ def test_the_seed_draws_the_pixels(tiny_config_file):
     assert found[0]["intra_view"] != found[2]["intra_view"]
 
 
-@both_networks
+@pytest.mark.parametrize("cams", ("seam", pytest.param("cam", marks=pytest.mark.slow)))
 def test_its_snapshot_makes_maps(tiny_config_file, tiny_data, tmp_path, cams):
     words = ["--config", str(tiny_config_file), "--device", "cpu", "--snapshot_dir", str(tmp_path / "network")]
     own = ["train.task=ppc", f"ppc.cams={cams}", "ppc.second_view_scale=0.5", "train.max_iteration=2"]
