@@ -509,6 +509,46 @@ def test_two_tabs_keep_the_strokes_of_both(desk: Desk) -> None:
     assert until(lambda: near(other.pixel("labels", 5, 90), other.colour(0), 60))
 
 
+@pytest.mark.parametrize("turn", ["another tab", "back and forth"])
+def test_an_answer_that_comes_late_takes_no_stroke_away(desk: Desk, turn: str) -> None:
+    """The strokes that the server sends can be older than one that was drawn while they were on their way."""
+    page, held, edits = desk.page, [], []
+
+    def hold(route: Any) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    def arrived(what: list[Any]) -> bool:
+        return until(lambda: page.wait_for_timeout(20) or what)
+
+    desk.keys("2")
+    if turn == "another tab":
+        other = Desk(page.context.new_page(), desk.url).open()
+        page.route("**/a.png/strokes", hold)
+        other.drag((20, 20), (30, 70))
+        assert arrived(held)
+        desk.drag((100, 20), (90, 70))
+    else:
+        page.route("**/api/edits", lambda route: edits.append(route))
+        desk.drag((100, 20), (90, 70))
+        assert arrived(edits)
+        page.locator('.thumb[title="b.png"]').click()
+        page.wait_for_selector('#view[data-image="b.png"]')
+        page.route("**/a.png/strokes", hold)
+        page.locator('.thumb[title="a.png"]').click()
+        assert arrived(held)
+        edits[0].continue_()
+    page.wait_for_selector("#status-saved[data-state=saved]")
+    route, answer = held[0]
+    route.fulfill(response=answer)
+    page.wait_for_timeout(200)
+    desk.rest()
+    assert desk.pixel("strokes", 100, 20)[3] == 255
+    assert not desk.problems
+
+
 def test_classes(desk: Desk) -> None:
     page = desk.page
     draw_halves(desk)

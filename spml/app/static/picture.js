@@ -35,11 +35,10 @@ export async function open(name) {
   if (!name) return;
   const mine = ++opening;
   state.image = name;
-  Object.assign(picture, { name, error: null, ready: false, strokes: [], tags: new Set() });
+  Object.assign(picture, { name, error: null, ready: false, strokes: [], tags: new Set(), version: 0 });
   tell("opening", name);
-  const url = path(name);
   try {
-    const [, known] = await Promise.all([load(`${url}/photo`), get(`${url}/strokes`)]);
+    const known = await newest(name, load(`${path(name)}/photo`));
     if (mine !== opening) return;
     picture.width = known.width || photo.naturalWidth;
     picture.height = known.height || photo.naturalHeight;
@@ -52,6 +51,18 @@ export async function open(name) {
     if (mine !== opening) return;
     picture.error = error.message;
     tell("image");
+  }
+}
+
+/**
+ * The server's strokes, and the photograph if there is one to wait for. An edit that was confirmed meanwhile may not be
+ * in the answer: then it asks again.
+ */
+async function newest(name, photograph = null) {
+  for (;;) {
+    const before = picture.version;
+    const [known] = await Promise.all([get(`${path(name)}/strokes`), photograph]);
+    if (picture.version === before || known.version >= picture.version) return known;
   }
 }
 
@@ -73,7 +84,7 @@ function take(known) {
 export async function renew() {
   const { name } = picture;
   if (!picture.ready) return open(name);
-  const known = await get(`${path(name)}/strokes`).catch(() => null);
+  const known = await newest(name).catch(() => null);
   if (known && name === picture.name && picture.ready) take(known);
 }
 
