@@ -236,14 +236,17 @@ def test_pictures_are_spread_over_the_list(made, tiny_data):
     assert not (folder / "none").exists()
 
 
-def test_the_script(tiny_data, tiny_config_file, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("more", "default"), [([], 0.2219), (["test.cam_alpha=1"], 0.5), (["--alpha", "1", "test.cam_alpha=2"], 0.5)]
+)
+def test_the_script(more, default, tiny_data, tiny_config_file, tmp_path, monkeypatch, capsys):
     config = load_config(tiny_config_file, ["network.prediction_types=cam"])
     save_checkpoint(tmp_path / "model-3.pth", build_cam_model(config))
     (tmp_path / "boxes.json").write_text(json.dumps({str(number): [] for number in range(8)}))
     words = ["--cfg_path", str(tiny_config_file), "--snapshot_dir", str(tmp_path), "--device", "cpu"]
     words += ["--save_dir", str(tmp_path / "out"), "--data_list", str(tiny_data / "val.txt"), "--scales", "0.5,1"]
     words += ["--boxes", str(tmp_path / "boxes.json"), "--pictures", "1", "--gt_list", str(tiny_data / "val.txt")]
-    words += ["--instance_dir", str(tiny_data / "region"), "network.prediction_types=cam"]
+    words += ["--instance_dir", str(tiny_data / "region"), *more, "network.prediction_types=cam"]
     monkeypatch.setattr(sys, "argv", ["cam.py", *words])
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(SCRIPT), run_name="__main__")
@@ -251,7 +254,7 @@ def test_the_script(tiny_data, tiny_config_file, tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().out
     assert "8 CAM files" in told and "(default rule)" in told and "a diagnostic: a threshold chosen" in told
     found = json.loads((tmp_path / "out" / "thresholds.json").read_text())
-    assert found["images"] == 8 and found["default"] == pytest.approx(0.2219, abs=1e-3)
+    assert found["images"] == 8 and found["default"] == pytest.approx(default, abs=1e-3)
     assert found["default"] in [row["threshold"] for row in found["thresholds"]]
     for kind in ("tag", "box"):
         assert len(read_list(tmp_path / "out" / f"list_{kind}.txt", tiny_data, columns=3)) == 8

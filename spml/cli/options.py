@@ -131,7 +131,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "from": {"metavar": "STAGE", "help": "the first stage to run; earlier ones must be complete"},
     "only": {"nargs": "+", "metavar": "STAGE", "help": "run only these stages, in the order of the pipeline"},
     "classifier": {"type": word_list, "default": [], "metavar": OWN, "help": "for the classifier's training alone"},
-    "cam": {"type": word_list, "default": [], "metavar": OWN, "help": "for the CAM network's training alone"},
+    "cam": {"type": word_list, "default": [], "metavar": OWN, "help": "for the CAM network alone"},
     "cam_config": {"metavar": "FILE", "help": "config of the CAM network; left out: --config with `cam` for `tag`"},
     "affinity": {"help": "labels of CAMs by AffinityNet or IRN, in place of the walk by the embedding"},
     "affinity_config": {"metavar": "FILE", "help": "its config; left out: --config with its name for `tag`"},

@@ -142,6 +142,7 @@ class Test:
     crop_size: list[int] = setting([512, 512], pair(0), "sliding crop; [0, 0]: whole views, without padding")
     stride: list[int] = setting([512, 512], pair(0), "step of the sliding crop")
     flip: bool = setting(False, BOOLEAN, "average with the mirrored image")
+    cam_alpha: float = setting(6.0, number(above=0), "of CAMs' labels: the background's score is (1 - max)^cam_alpha")
     neighbours: int = setting(20, integer(1), "nearest prototypes that vote for a segment in retrieval")
     memory_size: int = setting(0, integer(0), "prototypes kept for retrieval; 0 keeps all")
 

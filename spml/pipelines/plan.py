@@ -166,7 +166,8 @@ class Pipeline:
         labels = folder / f"{settings.annotation}_label"
         outputs = (folder / "cam", labels, Path(str(self.weak)))
         inputs = (network, *([self.regions] if self.regions else []))
-        step = self._network("cam", [*words, *settings.words], inputs, outputs, settings.cam_config_file)
+        words += [*settings.words, *settings.cam]
+        step = self._network("cam", words, inputs, outputs, settings.cam_config_file)
         quality = self._quality("labels", f"CAM={labels}", labels)
         return Stage("cam", "its class activation maps, and labels of them", (step, *quality))
 

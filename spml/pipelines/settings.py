@@ -29,7 +29,7 @@ class Settings:
             lists, its own are taken, or made of its images and labels: see `spml.data.pairs`.
         snapshots: gets everything; None: snapshots/<name of the config>.
         grid: of k-means outside training; None: pipeline.grid, or the released one.
-        classifier, cam: overrides for the training of the classifier, or of the CAM network, alone.
+        classifier, cam: overrides for the training of the classifier, or for the CAM network and its maps, alone.
         cam_config: of the CAM network; None: `config` with `cam` for the annotation in its name.
         affinity: one of AFFINITIES, for tags: its labels of CAMs replace those of the walk by SPML's embedding.
         affinity_config: its config; None: `config` with the task's name for `tag` in its name.

@@ -12,7 +12,7 @@ from spml.losses.seam import classification_loss, of_tags
 from spml.models import CamModel, build_cam_model, load_pretrained
 from spml.models.cam import CamOutput
 from spml.models.layers import resize
-from spml.propagate.cam import ALPHA, foreground_classes, tag_label
+from spml.propagate.cam import foreground_classes, tag_label
 from spml.tasks.base import Task, batch_too_small, photo
 from spml.visualize import overlay
 from spml.visualize.heat import heat_overlay
@@ -76,10 +76,9 @@ class CamTask(Task):
         maps = torch.nan_to_num(self.cam_model.maps(image, tag))  # of a run that diverged, too
         maps = resize(of_tags(maps, tag, maps.shape[-2:]), image.shape[-2:])
         pixels, cams = photo(self.config, batch), dict(enumerate(maps[0].cpu().numpy()))
-        label = tag_label(
-            cams, int(self.config.dataset.num_classes), pixels.shape[:2], background=self.config.dataset.background
-        )
+        data, alpha = self.config.dataset, float(self.config.test.cam_alpha)
+        label = tag_label(cams, int(data.num_classes), pixels.shape[:2], alpha=alpha, background=data.background)
         return {
             "strongest map": heat_overlay(pixels, maps[0].amax(0).cpu().numpy()),
-            f"label at alpha {ALPHA:g}": overlay(pixels, label, background=self.config.dataset.background),
+            f"label at alpha {alpha:g}": overlay(pixels, label, background=data.background),
         }

@@ -23,7 +23,7 @@ from spml.inference.cams import cam_list, cam_plan, present_classes
 from spml.models.cam import CAM_TASKS, load_cam_model
 from spml.models.checkpoint import find_snapshot
 from spml.processes import rank, say, shared_work
-from spml.propagate.cam import ALPHA, BOX_THRESHOLD, TAG_THRESHOLD
+from spml.propagate.cam import BOX_THRESHOLD, TAG_THRESHOLD
 from spml.pseudo.cam_labels import LabelRule, label_and_draw, with_instances
 
 
@@ -34,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "tags")
     add(parser, "boxes", help="boxes.json, or a folder of VOC annotations <name>.xml: box labels as well")
     add(parser, "instance_dir", help="over-segmentations <name>.png for the lists; else those of --data_list")
-    add(parser, "alpha", default=ALPHA)
+    add(parser, "alpha", help="the background's score is (1 - max)^alpha (test.cam_alpha)")
     add(parser, "threshold", default=TAG_THRESHOLD, help="least score of a tag label")
     add(parser, "box_threshold", default=BOX_THRESHOLD)
     add(parser, "pictures")
@@ -44,6 +44,7 @@ def add_arguments(parser: Parser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     config, device = settings.read_config(args)
+    args.alpha = config.test.cam_alpha if args.alpha is None else args.alpha
     if config.train.task not in CAM_TASKS:
         raise UserError(f"train.task: expected {' or '.join(CAM_TASKS)}, got {config.train.task}, in {args.config}")
     with shared_work(device) as device:
