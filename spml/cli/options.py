@@ -73,7 +73,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "source": {"required": True, "help": "sets defaults of scales, flip, walk and CRF"},
     "walk_steps": {"type": int, "help": "of the random walk; 0: none; released: 64, or 1"},
     # labels of CAMs
-    "alpha": {"type": float, "help": "the background's score is (1 - max)^alpha"},
+    "alpha": {"type": float, "help": "the background's score is (1 - max)^alpha (test.cam_alpha)"},
     "threshold": {"type": float, "help": "least score of a label"},
     "box_threshold": {"type": float, "help": "least score of a box label, in the box's own range"},
     "pictures": {"type": int, "default": 16, "help": "images to draw heat maps of, spread over the list"},

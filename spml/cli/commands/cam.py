@@ -34,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "tags")
     add(parser, "boxes", help="boxes.json, or a folder of VOC annotations <name>.xml: box labels as well")
     add(parser, "instance_dir", help="over-segmentations <name>.png for the lists; else those of --data_list")
-    add(parser, "alpha", help="the background's score is (1 - max)^alpha (test.cam_alpha)")
+    add(parser, "alpha")
     add(parser, "threshold", default=TAG_THRESHOLD, help="least score of a tag label")
     add(parser, "box_threshold", default=BOX_THRESHOLD)
     add(parser, "pictures")
