@@ -190,13 +190,13 @@ def scores_of(run: ComparedRun, kind: str) -> Evaluation:
 
 
 def _record(run: ComparedRun) -> records.Record:
-    """What the figures depend on: the config except paths, and the contents of both lists."""
+    """What the figures depend on: the config except paths and settings of other stages, and the contents of both lists."""
     settings: dict[str, Any] = {
         name: {key: value for key, value in section.items() if key not in NEUTRAL.get(name, ())}
         for name, section in run.config.items()
-        if isinstance(section, dict)
+        if isinstance(section, dict) and name not in ("pipeline", "expected")
     }
-    settings.pop("expected", None)
+    settings["test"].pop("cam_alpha")
     if run.tried:
         settings["tried"] = run.tried
     data = run.config.dataset
