@@ -101,7 +101,7 @@ spml_setup() {
 #   DRY=1                  print the commands and run none
 #   GPUS=4                 processes, by default 1; a step has GPUS x train.batch_size images; released: 4 x 4
 #   CLASSIFIER="k=v .."    overrides for training of the classifier alone: train.max_iteration=4000
-#   CAM="k=v .."           overrides for training of the CAM network alone
+#   CAM="k=v .."           overrides for the CAM network and its maps alone
 #   CFG=file  GRID=h,w     another config; another k-means grid outside training
 #   RELEASED_EVALUATION=1  the last evaluation as the release's scripts do it, not CRF + scales + flip
 #   ROUNDS=2               train anew on the pseudo labels

@@ -36,11 +36,30 @@ def test_images_and_labels_of_the_same_name(own: Path, tmp_path: Path, capsys: p
     assert [sample.name for sample in read_list(tmp_path / "lists" / "all.txt", own)] == ["b", "c", "my cat"]
 
 
-@pytest.mark.parametrize("place", ["scribble", "weak", "labels", "masks"])
+@pytest.mark.parametrize("place", ["scribble", "weak", "labels"])
 def test_images_in_the_folder_itself_and_other_names_of_label_folders(tmp_path: Path, place: str) -> None:
     save(tmp_path / "a.png")
     save(tmp_path / place / "a.png")
     assert find_pairs(tmp_path, "scribble") == ([Path("a.png")], [(Path("a.png"), Path(place) / "a.png")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"), [("scribble", "scribbles"), ("point", "points"), ("box", "boxes"), ("mask", "masks")]
+)
+def test_the_folder_of_a_kind_goes_before_others(tmp_path: Path, kind: str, place: str) -> None:
+    save(tmp_path / "a.png")
+    for folder in {place, "weak", "masks"}:
+        save(tmp_path / folder / "a.png")
+    assert find_pairs(tmp_path, kind)[1] == [(Path("a.png"), Path(place) / "a.png")]
+
+
+def test_full_masks_are_no_weak_labels(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    save(tmp_path / "masks" / "a.png")
+    assert find_pairs(tmp_path, "mask")[1] == [(Path("a.png"), Path("masks/a.png"))]
+    for kind in ("scribble", "point", "box"):
+        with pytest.raises(DataError, match="none of its 1 images has a label"):
+            find_pairs(tmp_path, kind)
 
 
 def test_own_lists_go_before(own: Path) -> None:

@@ -1,12 +1,15 @@
 """The Gaussian mixture's supervision by loops over pixels and classes, by hand, and by gradcheck."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from loss_inputs import make_inputs
 
+from spml.data.samples import Sample
+from spml.data.tags import given_tag
 from spml.grouping.memory import ALONE
 from spml.losses.gaussian_mixture import LOSS, Centres, absence, agreement, mixture, separation
 
@@ -51,7 +54,7 @@ def loop_loss(inputs):
             p, g = score[b, :, y, x].tolist(), {k: m[y, x].item() for k, m in maps.items()}
             pairs = [g[k] * math.log(p[k] + SMALL) + (1 - g[k]) * math.log(1 - p[k] + SMALL) for k in g]
             everywhere.append(-sum(pairs) / 2 / max(len(g), 1))
-            absent.append(-sum(math.log(1 - p[k] + SMALL) for k in range(classes) if not inputs.tag[b, k]))
+            absent.append(-sum(math.log(1 - p[k] + SMALL) for k in lacking(inputs, b)))
             if (y, x) in labelled:
                 is_own = {k: inputs.label[b, y, x] == k for k in g}
                 pairs = [math.log((g[k] if is_own[k] else 1 - g[k]) + SMALL) for k in g]
@@ -63,8 +66,16 @@ def loop_loss(inputs):
     return sum(average)
 
 
-def test_equals_loops():
+def lacking(inputs, image):
+    """Classes that the image does not have; the background may be there without a tag."""
+    classes = range(inputs.tag.shape[1])
+    return [k for k in classes if not inputs.tag[image, k] and k != inputs.background]
+
+
+@pytest.mark.parametrize("background", [0, 1, None])
+def test_equals_loops(background):
     inputs = problem()
+    inputs.background = background
     assert LOSS.function(inputs, LOSS.settings()).item() == pytest.approx(loop_loss(inputs), rel=1e-9)
 
 
@@ -105,6 +116,16 @@ def test_absence_by_hand():
     tag = torch.tensor([[True, False, False]])
     assert absence(probability, tag, valid).item() == pytest.approx(-2 * math.log(0.75), abs=1e-5)
     assert absence(probability, torch.zeros_like(tag), valid) == 0
+    assert absence(probability, tag, valid, background=2).item() == pytest.approx(-math.log(0.75), abs=1e-5)
+
+
+def test_tags_push_no_pixel_out_of_the_background():
+    """Tags name objects alone: a network that is sure of the background pays nothing for what they leave out."""
+    tag = torch.from_numpy(given_tag(Sample(Path("x.jpg"), tags=("1",)), 3))[None]
+    assert tag.tolist() == [[False, True, False]]
+    probability = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
+    valid = torch.ones(1, 1, 1, dtype=torch.bool)
+    assert absence(probability, tag, valid, background=0).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_centres_are_means_of_enlarged_features():

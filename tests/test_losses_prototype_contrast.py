@@ -44,7 +44,8 @@ def pixels_by_loops(feature, maps, tag, inside, threshold):
         normal = []
         for plane, present in zip(x, has, strict=True):
             values = [max(0.0, v) for row in plane for v in row]
-            low, high = min(values), max(values)
+            own = [v for v, here in zip(values, (v for row in there for v in row), strict=True) if here]
+            low, high = min(own), max(own)
             scaled = [max(0.0, (v - low - 1e-5) / (high - low + 1e-5)) for v in values]
             normal.append(scaled if present else [0.0] * len(values))
         for i, is_inside in enumerate(v for row in there for v in row):

@@ -100,6 +100,18 @@ def test_rounds_of_tags(dry) -> None:
     assert all(option(memory, "--scales") == "0.5,1,1.5" and "--flip" not in memory for memory in memories)
 
 
+def test_labels_of_cams_have_the_background_of_the_network_that_made_them(dry) -> None:
+    """`test.cam_alpha` stands in the config of the CAM network; the walk's command has that of the segmenter."""
+
+    def words(*own: str) -> list[str]:
+        (command,) = [one for one in dry("tag", *own) if "--cam_dir" in one]
+        return [word for word in command if "cam_alpha" in word]
+
+    assert words() == []
+    assert words("--cam", "test.cam_alpha=0.4") == ["test.cam_alpha=0.4"]
+    assert words("test.cam_alpha=2") == ["test.cam_alpha=2"]
+
+
 def test_tags_make_their_cams_first(dry) -> None:
     own = ["--cam", "train.seed=2", "--instance_dir", "hed", "--snapshots", "out"]
     commands = dry("tag", "train.seed=1", *own)

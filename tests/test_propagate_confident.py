@@ -104,3 +104,15 @@ def test_the_crf_follows_colours(rule):
     square[10:30, 10:30] = True
     assert ((got == 2) & ~square).sum() <= ((rough == 2) & ~square).sum()
     assert ((got == 2) & square).sum() >= ((rough == 2) & square).sum()
+
+
+def test_where_the_labellings_disagree_the_object_counts():
+    """First says an object, second the background: as IRN's code has it; AffinityNet's would say background."""
+
+    class Disagreeing(AreasByAlpha):
+        def scores(self, cams, level):
+            plane = torch.ones_like(cams[0]) * (level == self.rest)
+            return torch.stack([plane, 1 - plane])
+
+    label = Disagreeing(**PLAIN).label(IMAGE, problem(classes=3, present=(1,)))
+    assert (label == 1).all()

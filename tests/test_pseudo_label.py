@@ -214,6 +214,16 @@ def test_any_size(config, folder, kind, size, tmp_path):
         assert (score.argmax(0) == (2 if kind in OF_CAMS else 1)).all()
 
 
+def test_the_background_of_cams_is_that_of_the_config(tiny_config_file, folder, tmp_path):
+    """(1 - .5)^alpha: .0156 with the released 6, .758 with .4, so that the object loses."""
+    write_cam_file(tmp_path / "x.npy", {1: np.full((8, 8), 0.5, np.float32)})
+    read = EvaluationSample("x", torch.randn(3, 8, 8), np.zeros((8, 8, 3), np.uint8), torch.ones(8, 8).long(), None)
+    for alpha in (6, 0.4):
+        source, _ = source_of("cam", load_config(tiny_config_file, [f"test.cam_alpha={alpha}"]), folder, walk_steps=0)
+        score = replace(source, cam_dir=tmp_path)(read).score
+        torch.testing.assert_close(score[:3, 0, 0], torch.tensor([0.5**alpha, 0, 0.5]))
+
+
 class Ignorant(Labeller):
     """A source that knows nothing."""
 

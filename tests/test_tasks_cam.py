@@ -17,9 +17,12 @@ from spml.engine import distributed, loop
 from spml.engine.optimizer import build_optimizer
 from spml.engine.run import build_task, train
 from spml.errors import UserError
+from spml.losses import seam
 from spml.models import load_cam_model
+from spml.models.cam import CamOutput
 from spml.models.checkpoint import list_snapshots
 from spml.tasks.cam import CamTask
+from spml.tasks.seam import seam_terms
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -94,6 +97,31 @@ def test_two_processes_do_what_one_does(cam_config_file, tmp_path):
             torch.testing.assert_close(their_gradients[name], gradient, rtol=2e-3, atol=1e-4, msg=name)
         for name, value in buffers.items():
             torch.testing.assert_close(their_buffers[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_terms_of_seam_are_those_of_the_losses():
+    """Each refined map learns from the raw map of the other view; classification and min-pooling are means of both."""
+    generator = torch.Generator().manual_seed(3)
+    tag = torch.tensor([[True, False, True], [False, True, False]])
+
+    def output(height, width):
+        raw, refined = (torch.randn(2, 3, height, width, generator=generator) for _ in range(2))
+        return CamOutput(raw, torch.randn(2, 3, generator=generator), refined.abs(), raw)
+
+    first, second = output(8, 12), output(4, 6)
+    terms = seam_terms(first, second, tag)
+    halves = [
+        (seam.classification_loss(view.logit, tag), seam.min_pool_loss(view.refined, tag)) for view in (first, second)
+    ]
+    assert terms["classification"].item() == pytest.approx(sum(half[0].item() for half in halves) / 2)
+    assert terms["min_pool"].item() == pytest.approx(sum(half[1].item() for half in halves) / 2)
+    equivariance = seam.equivariance_loss(first.activation, second.activation, tag)
+    torch.testing.assert_close(terms["equivariance"], equivariance)
+    raw, refined = (first.activation, second.activation), (first.refined, second.refined)
+    right = seam.cross_refinement_loss(*raw, refined, tag)
+    wrong = seam.cross_refinement_loss(*raw, refined[::-1], tag)
+    torch.testing.assert_close(terms["cross_refinement"], right)
+    assert (right - wrong).abs() > 1e-3
 
 
 def test_each_process_gives_its_share(cam_config_file):

@@ -9,7 +9,7 @@ from spml.data.tags import tag_words
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 IMAGE_FOLDERS = ("images", "JPEGImages", "photos", ".")  # the first that has images
-LABEL_FOLDERS = ("{kind}s", "{kind}", "weak", "labels", "masks")
+LABEL_FOLDERS = ("{kinds}", "{kind}", "weak", "labels")  # masks/ holds full masks, and serves that kind alone
 LISTS = ("lists/{kind}.txt", "train_{kind}.txt", "train.txt")
 TAGS = "tags.txt"  # in the folder: `name class class ..`, see `spml.data.tags`
 TEST_LISTS = ("val.txt", "test.txt", "lists/val.txt")
@@ -42,8 +42,9 @@ def find_lists(folder: str | Path, kind: str) -> OwnLists:
 def find_pairs(folder: str | Path, kind: str) -> tuple[list[Path], list[Pair]]:
     """The images of a folder, and those of them that have a label PNG, with it; paths relative to `folder`.
 
-    Images are in images/, JPEGImages/, photos/ or the folder itself; labels in <kind>s/, <kind>/, weak/, labels/ or
-    masks/, under the name of their image with the suffix .png. For tags, the images that tags.txt names, alone.
+    Images are in images/, JPEGImages/, photos/ or the folder itself; labels in scribbles/ (points/, boxes/, masks/),
+    <kind>/, weak/ or labels/, under the name of their image with the suffix .png. For tags, the images that tags.txt
+    names, alone.
 
     Raises:
         DataError: no image; no folder of labels; no label that has the name of an image; or no tags.
@@ -51,7 +52,7 @@ def find_pairs(folder: str | Path, kind: str) -> tuple[list[Path], list[Pair]]:
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"no folder {folder}")
-    names = [name.format(kind=kind) for name in LABEL_FOLDERS]
+    names = [name.format(kind=kind, kinds="boxes" if kind == "box" else f"{kind}s") for name in LABEL_FOLDERS]
     images = next((found for name in IMAGE_FOLDERS if (found := _images(root, root / name, names))), [])
     if not images:
         raise DataError(f"{folder}: no image (.jpg, .png, ..) in it or in {', '.join(IMAGE_FOLDERS[:-1])}")

@@ -19,7 +19,7 @@ RUNTIMES = {  # name: help
     "torch": "the network as it was trained",
     "folded": "float32, batch norms and ReLUs inside packed convolutions, 3x3 by Winograd's tiles; on the CPU",
     "onnx": "float32 by onnxruntime (extra `export`); on the CPU",
-    "openvino": "float32 by OpenVINO (extra `openvino`); on the CPU",
+    "openvino": "float32 by OpenVINO (extras `export` and `openvino`); on the CPU",
     "bf16": "folded, convolutions in bfloat16: faster where the CPU has it, but some pixels get other labels",
 }
 CLOSE = 1e-3  # of the largest value: how far a rewritten network may lie from the trained one

@@ -66,7 +66,7 @@ def dense_crf(probability: Tensor, rgb: Tensor, valid: Tensor, sigma_xy: float, 
 
     W is the approximate `Gaussian`: on photographs the value is about 0.8 of the exact Gaussian's, and the gradient
     follows the exact one (correlation 0.98 to 0.99). The energy is negative, grows with the square of the number of
-    pixels, and is lowest where all pixels are certain of one class.
+    pixels where sigma_xy grows with the side, and is lowest where all pixels are certain of one class.
 
     Args:
         probability: (B, K, h, w) float, S.
@@ -85,9 +85,11 @@ def dense_crf(probability: Tensor, rgb: Tensor, valid: Tensor, sigma_xy: float, 
 
 @dataclass(frozen=True)
 class DenseCRFSettings:
-    """The released PyTorch recipe, for crops of 513. The energy grows with the square of the number of pixels."""
+    """The released PyTorch recipe, for crops of 513. s times the side and s sigma_xy give s^4 times the energy."""
 
-    weight: float = setting(2e-9, number(low=0), "of this loss; the energy of a smaller crop is smaller by its square")
+    weight: float = setting(
+        2e-9, number(low=0), "of this loss; a smaller crop has less energy: s^4 where sigma_xy shrinks by s as well"
+    )
     sigma_xy: float = setting(100.0, number(above=0), "range in pixels of the crop")
     sigma_rgb: float = setting(15.0, number(above=0), "range in grey values")
     scale: float = setting(0.5, number(above=0), "size of the maps, as a part of the crop")

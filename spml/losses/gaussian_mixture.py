@@ -107,15 +107,19 @@ def separation(centres: Centres, exchange: Exchange) -> Tensor:
     return value - value.detach() * (1 - 1 / exchange.processes)
 
 
-def absence(probability: Tensor, tag: Tensor, valid: Tensor) -> Tensor:
+def absence(probability: Tensor, tag: Tensor, valid: Tensor, background: int | None = None) -> Tensor:
     """The sum over valid pixels of -sum_k ln(1 - P_k) over the classes k that the image does not have: a scalar.
 
     Args:
         probability: (B, K, H, W) float, P.
         tag: (B, K) bool; an image without tags is one of unknown classes, and adds nothing.
         valid: (B, H, W) bool; other pixels (padding, void) add nothing.
+        background: a class that tags do not name, and that is never absent; None: there is none.
     """
-    absent = (~tag & tag.any(1, keepdim=True))[:, :, None, None]
+    absent = ~tag & tag.any(1, keepdim=True)  # (B, K)
+    if background is not None:
+        absent[:, background] = False
+    absent = absent[:, :, None, None]
     surprise = -_log(1 - probability).masked_fill(~absent, 0).sum(1)  # (B, H, W)
     return surprise.masked_fill(~valid, 0).sum()
 
@@ -135,13 +139,13 @@ def function(inputs: Inputs, settings: GaussianMixtureSettings) -> Tensor:
     centres = Centres.of(feature, label.where(valid, 255), classes)
     everywhere, given = agreement(probability, feature, label, valid, centres)
     labelled = ((label >= 0) & (label < classes) & valid).sum()
-    everywhere = everywhere + absence(probability, inputs.tag, valid)
+    everywhere = everywhere + absence(probability, inputs.tag, valid, inputs.background)
     return mean(everywhere, valid.sum(), inputs) + mean(given, labelled, inputs) + separation(centres, inputs.exchange)
 
 
 LOSS = Loss(
     help="Gaussians around the labelled pixels' embeddings supervise the other pixels (AGMM)",
     settings=GaussianMixtureSettings,
-    inputs=("logit", "embedding", "label", "valid", "tag"),
+    inputs=("logit", "embedding", "label", "valid", "tag", "background"),
     function=function,
 )

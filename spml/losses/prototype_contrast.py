@@ -49,10 +49,10 @@ class View:
 def weights_and_labels(maps: Tensor, tag: Tensor, inside: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
     """Of each pixel how much it is of each class, and its class.
 
-    A map x of a class that the image has becomes (x - min - 1e-5) / (max - min + 1e-5), at least zero; other maps
-    are zero. The label is the class of the largest, or the background where that is at most `threshold`. A pixel of the
-    background has the weight 1 - max there. The authors' code gives all pixels the same weight in the background, so
-    its prototype is the mean of arbitrary ones.
+    With min and max of a map x inside the image, x of a class that the image has becomes (x - min - 1e-5) /
+    (max - min + 1e-5), at least zero; other maps are zero. The label is the class of the largest, or the background
+    where that is at most `threshold`. A pixel of the background has the weight 1 - max there. The authors' code gives
+    all pixels the same weight in the background, so its prototype is the mean of arbitrary ones.
 
     Args:
         maps: (B, C, h, w) float, raw.
@@ -63,8 +63,9 @@ def weights_and_labels(maps: Tensor, tag: Tensor, inside: Tensor, threshold: flo
     Returns:
         weight (N, K) float in [0, 1] and label (N,) int64, 255 void; K = C + 1, or C without a background.
     """
-    maps = F.relu(maps)
-    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    maps, outside = F.relu(maps), ~inside[:, None]
+    high = maps.masked_fill(outside, 0).amax((2, 3), keepdim=True)
+    low = torch.where(outside, high, maps).amin((2, 3), keepdim=True)
     maps = F.relu((maps - low - TINY) / (high - low + TINY)) * (tag[:, :, None, None] & inside[:, None])
     largest, label = maps.max(1)
     if threshold is None:

@@ -190,7 +190,7 @@ def scores_of(run: ComparedRun, kind: str) -> Evaluation:
 
 
 def _record(run: ComparedRun) -> records.Record:
-    """What the figures depend on: the config except paths and settings of other stages, and the contents of both lists."""
+    """What the figures depend on: the config without paths and other stages, and the contents of both lists."""
     settings: dict[str, Any] = {
         name: {key: value for key, value in section.items() if key not in NEUTRAL.get(name, ())}
         for name, section in run.config.items()

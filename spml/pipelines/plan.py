@@ -233,7 +233,10 @@ class Pipeline:
         if self.settings.affinity is not None:
             walk = self.folder / self.settings.affinity / "pseudo"
         else:
-            steps = [self._pseudo(walk, place / "stage1", ["--source", "cam", "--cam_dir", str(cams)], (cams,))]
+            source = ["--source", "cam", "--cam_dir", str(cams)]
+            differs = self.settings.cam_alpha != self.settings.loaded.test.cam_alpha
+            source += [f"test.cam_alpha={self.settings.cam_alpha:g}"] if differs else []
+            steps = [self._pseudo(walk, place / "stage1", source, (cams,))]
             steps += self._quality("labels", f"CAM + walk={walk / 'semantic_gray'}", walk)
         yield Stage("pseudo", "round 1: from CAMs", (*steps, *self._retrieved(place, "pseudo", walk, "round 1")))
         yield self.train_classifier(first, place / "stage1", place / "pseudo")

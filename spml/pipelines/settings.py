@@ -161,6 +161,13 @@ class Settings:
         return self.cam_config or self._beside("cam", "--cam_config", "a CAM network", otherwise)
 
     @cached_property
+    def cam_alpha(self) -> float:
+        """The exponent of the background that suits the CAMs of the pipeline."""
+        if not self.makes_cams:
+            return float(self.loaded.test.cam_alpha)
+        return float(load_config(self.cam_config_file, [*self.overrides, *self.cam]).test.cam_alpha)
+
+    @cached_property
     def affinity_config_file(self) -> str:
         """The config of the affinity network. Raises UserError for one of another task."""
         task = str(self.affinity)

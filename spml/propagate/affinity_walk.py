@@ -20,7 +20,7 @@ def affinity_walk(
     """T^steps score, T = D^-1 W^beta: W the affinities, entry by entry to `beta`, and D the sums of its rows.
 
     A pixel's affinity to itself is one. T is similar to a symmetric matrix with eigenvalues in [-1, 1], so its power is
-    a sum of some 5 sqrt(steps) Chebyshev polynomials of it: 85 products for 256 steps; see `power_weights`. In
+    a sum of some 5 sqrt(steps) Chebyshev polynomials of it: 84 products for 256 steps; see `power_weights`. In
     float32 this is exact to about 1e-5. The authors square a dense matrix of n^2 numbers, at n^3 a squaring.
 
     Args:

@@ -24,7 +24,7 @@ from spml.records import require_complete
 
 @dataclass(frozen=True)
 class CamLabeller(Labeller):
-    """CAMs, and the background (1 - max)^6 as in the release, at 1/8 size. It does not use labels.
+    """CAMs, and the background (1 - max)^alpha, at 1/8 size; the release has 6. It does not use labels.
 
     Where no class is background, it gives no scores for an image without CAMs.
     """
@@ -33,11 +33,12 @@ class CamLabeller(Labeller):
     num_classes: int
     cam_dir: Path
     background: int | None = 0
+    alpha: float = ALPHA
     reads_label: ClassVar[bool] = False
 
     def __call__(self, read: EvaluationSample) -> Evidence | None:
         path, size = self.cam_dir / f"{read.name}.npy", (read.image.shape[1], read.image.shape[2])
-        classes, score = read_scores(path, self.num_classes, size, ALPHA, self.background)
+        classes, score = read_scores(path, self.num_classes, size, self.alpha, self.background)
         if not classes and self.background is None:
             return None
         score = resize(score[None], working_size(self.plan, read.image))
@@ -84,7 +85,8 @@ def build(materials: Materials) -> CamLabeller:
         config, snapshot, device = materials.config, materials.snapshot, materials.device
         model, _ = load_models(config, snapshot, device, with_classifier=False, runtime=materials.runtime)
         views = WholeViews(model, plan, device)
-    return CamLabeller(plan, views, materials.num_classes, folder, background_of(materials.config))
+    background, alpha = background_of(materials.config), float(materials.config.test.cam_alpha)
+    return CamLabeller(plan, views, materials.num_classes, folder, background, alpha)
 
 
 def check_cams(cam_dir: Path | None, samples: Sequence[Sample], who: str = "--source cam") -> Path:

@@ -69,7 +69,7 @@ class PairLabeller(Labeller):
 def shared_fields(materials: Materials, source: str) -> dict[str, Any]:
     """The fields of `PairLabeller` for the source `source`, which is also the name of its task.
 
-    The config's steps count, unless the caller gives some.
+    The config's steps count, unless the caller gives some: these sources are a walk, so 0 steps mean the config's.
 
     Raises:
         UserError: a config of another task; CAM files that are missing.
