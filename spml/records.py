@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from spml import members
 from spml.errors import UserError
@@ -205,17 +205,19 @@ def start(
     made: Sequence[str],
     overwrite: bool = False,
     older: Path | None = None,
+    adopt: bool = False,
 ) -> bool:
     """Write `record` to the folder before its first file, or check that the folder has the same record.
 
-    Files without a record, such as the release's, count as this run's own. It removes temporary files of killed
-    processes. Under torchrun one process calls this and the others wait.
+    It removes temporary files of killed processes. Under torchrun one process calls this and the others wait.
 
     Args:
         made: patterns of the files that the record describes, such as `*.png`, relative to the folder.
         overwrite: first remove such files if they belong to another record.
         older: the file that an older version wrote instead of a record. If the folder has it and no record, the files
             count as those of another record; the new record replaces it.
+        adopt: such files in a folder without a record count as this run's own. Otherwise they need `overwrite`: somebody
+            else made them, perhaps by hand.
 
     Returns:
         Whether everything is made already: the folder has the same record, and it is complete.
@@ -227,12 +229,15 @@ def start(
     folder = Path(folder)
     remove_stale(folder)
     before = read(folder)
+    there = [path for pattern in made for path in sorted(folder.glob(pattern))]
     if before is None and older is not None and older.is_file():
         before = Record(_UNKNOWN)
     if before == record:
         assert before is not None
         return before.complete
-    stale = [] if before is None else [path for pattern in made for path in sorted(folder.glob(pattern))]
+    if before is None and there and not adopt and not overwrite:
+        refuse_foreign(there[0])
+    stale = [] if before is None else there
     if before is not None and before.kind not in (record.kind, _UNKNOWN):
         raise UserError(f"{folder / RECORD}: this folder holds {before.kind}: expected another one for {record.kind}")
     if stale and not overwrite:
@@ -247,6 +252,14 @@ def start(
     if older is not None:
         older.unlink(missing_ok=True)
     return False
+
+
+def refuse_foreign(path: Path) -> NoReturn:
+    """Raise UserError for a file without a record, which a command would replace."""
+    raise UserError(
+        f"{path}: no record says what made this file, so it may be your own: "
+        "expected another folder, or --overwrite, which replaces it"
+    )
 
 
 def finish(folder: str | Path, **notes: Any) -> None:

@@ -13,6 +13,7 @@ from spml.data.lists import (
     duplicate_lines,
     given_entries,
     read_list,
+    relative_path,
     split_list,
     write_list,
 )
@@ -251,6 +252,21 @@ def test_arrays_are_checked_as_files_are():
         given_entries(good, ".", "image")
 
 
+def test_entries_relative_to_a_folder_that_is_a_link(tmp_path):
+    """`..` of a linked folder is the parent of where the link points to; a linked file keeps its own name."""
+    root, beside = tmp_path / "link", tmp_path / "elsewhere"
+    save(tmp_path / "real/deep/images/a.png", np.ones((4, 4), np.uint8))
+    save(beside / "a.png", np.ones((4, 4), np.uint8))
+    root.symlink_to(tmp_path / "real/deep")
+    (beside / "b.png").symlink_to(beside / "a.png")
+    for path, entry in (
+        (root / "images/a.png", "images/a.png"),
+        (beside / "a.png", "../../elsewhere/a.png"),
+        (beside / "b.png", "../../elsewhere/b.png"),
+    ):
+        assert relative_path(path, root) == entry and (root / entry).is_file()
+
+
 def test_split_for_choosing(tmp_path):
     lines = [f"im/{number:02d}.png gt/{number:02d}.png" for number in range(14)]
     (tmp_path / "train.txt").write_text("\r\n".join(lines[::-1]) + "\n\n")
@@ -263,6 +279,23 @@ def test_split_for_choosing(tmp_path):
     for every in (1, 15):
         with pytest.raises(DataError, match=f"--every: expected 2 to 14, the lines of .*train.txt, got {every}"):
             split_list(tmp_path / "train.txt", every=every)
+
+
+def test_a_split_neither_repeats_an_image_nor_replaces_another_split(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text(" \n")
+    with pytest.raises(DataError, match="train.txt: expected at least 2 lines to split, got 0"):
+        split_list(path)
+    path.write_text("a.png 1.png\nb.png 2.png\na.png 3.png\n")
+    with pytest.raises(DataError, match="train.txt: a.png stands on several lines; it would be in both parts"):
+        split_list(path, every=2)
+    path.write_text("a.png\nb.png\nc.png\n")
+    first = [part.read_text() for part in split_list(path, every=2)]
+    assert [part.read_text() for part in split_list(path, every=2)] == first
+    with pytest.raises(DataError, match="train_dev.txt: holds other lines already: expected another --save_dir, or --ov"):
+        split_list(path, every=3)
+    assert (tmp_path / "train_dev.txt").read_text() == first[0]
+    assert split_list(path, every=3, overwrite=True)[0].read_text() == "a.png\n"
 
 
 def test_the_script_that_splits(tmp_path, capsys):

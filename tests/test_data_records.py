@@ -98,13 +98,22 @@ def test_a_missing_file_of_a_complete_run_is_made_again(data: Path) -> None:
     assert content(data / "weak" / "scribble") == whole
 
 
-def test_files_without_a_record_are_made_again(data: Path) -> None:
-    make(data)
-    whole = content(data / "weak" / "scribble")
-    (data / "weak" / "scribble" / "record.json").unlink()
-    Image.new("L", (80, 60), 3).save(data / "weak" / "scribble" / "1.png")
-    make(data)
-    assert content(data / "weak" / "scribble") == whole
+@pytest.mark.parametrize(
+    ("kind", "own"), [("scribble", "scribble/1.png"), ("tag", "tags.txt"), ("box", "boxes.json"), ("box", "box/1.png")]
+)
+def test_files_without_a_record_may_be_made_by_hand(data: Path, kind: str, own: str) -> None:
+    path = data / "weak" / own
+    path.parent.mkdir(parents=True)
+    if path.suffix == ".png":
+        Image.new("L", (80, 60), 3).save(path)
+    else:
+        path.write_text("by hand")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=f"{path.name}: no record says what made this file"):
+        make(data, kind)
+    assert path.read_bytes() == before and not list((data / "weak").rglob("record.json"))
+    make(data, kind, overwrite=True)
+    assert path.read_bytes() != before
 
 
 def test_several_processes_write_the_same(data: Path) -> None:

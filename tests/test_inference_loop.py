@@ -168,7 +168,7 @@ def test_an_interrupted_loop_goes_on(tiny_config, samples, tmp_path):
 
 
 def test_overwriting_never_takes_old_files_for_new_ones(tiny_config, samples, tmp_path):
-    """Files of no record count as this run's own until they are to be made again."""
+    """Files of no record stay until they are to be made again."""
     for number in range(8):
         (tmp_path / f"{number}.txt").write_text("old")
     (tmp_path / "of nobody.txt").touch()

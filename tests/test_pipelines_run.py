@@ -10,8 +10,8 @@ import pytest
 
 from spml.cli.main import main
 from spml.config import load_config
-from spml.data.annotate_list import annotate_list, relative_path
-from spml.data.lists import read_list, write_list
+from spml.data.annotate_list import annotate_list
+from spml.data.lists import read_list, relative_path, write_list
 from spml.data.pickled import read_cam_file, write_cam_file
 from spml.data.samples import read_label
 from spml.data.shapes import make_shapes

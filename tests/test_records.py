@@ -89,10 +89,16 @@ def test_another_kind_is_never_removed(tmp_path):
     assert held(tmp_path) == ["a"]
 
 
-def test_files_without_a_record_are_this_run_s_own(tmp_path):
+def test_files_without_a_record_may_be_the_user_s_own(tmp_path):
     fill(tmp_path, "a")
-    assert start(tmp_path, Record("labels"), made=MADE, overwrite=True) is False
+    with pytest.raises(UserError, match="a.png: no record says what made this file, so it may be your own"):
+        start(tmp_path, Record("labels"), made=MADE)
+    assert held(tmp_path) == ["a"] and not (tmp_path / "record.json").exists()
+    assert start(tmp_path, Record("labels"), made=MADE, adopt=True) is False
     assert held(tmp_path) == ["a"]
+    (tmp_path / "record.json").unlink()
+    assert start(tmp_path, Record("labels"), made=MADE, overwrite=True) is False
+    assert held(tmp_path) == ["a"]  # what this run does not replace stays
     assert require_complete(tmp_path / "label", "the memory") is None
 
 

@@ -1,7 +1,6 @@
 """Annotates a whole data list: writes PNGs and the list that training reads."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from PIL import Image
 
 from spml import records
 from spml.data.annotate import Array, Box, box_label, boxes, points, sample_seed, scribbles, tags
-from spml.data.lists import check_unique_names, given_entries, list_content, read_list, write_list
+from spml.data.lists import check_unique_names, given_entries, list_content, read_list, relative_path, write_list
 from spml.data.samples import UNLABELLED, DataError, Sample, read_label, read_sample_files
 from spml.data.work import count_workers, each, hash_samples
 from spml.errors import UserError
@@ -95,7 +94,10 @@ def annotate_list(
     files = [path for path in (*pictures, beside) if path is not None]
     contents = hash_samples(samples, "label", "regions")
     record = records.record_of("annotations", {"how": how}, contents, list=str(data_list))
-    ours = records.read(folder) == record  # files without a record may be of any options
+    before = records.read(folder)
+    if before is None and beside is not None and beside.is_file() and not overwrite:
+        records.refuse_foreign(beside)
+    ours = before == record
     complete = records.start(folder, record, made=("*.png", f"{PICTURES}/*.png"), overwrite=overwrite)
     write_list(list_path, rows)
     if complete and not overwrite and all(path.is_file() for path in files):
@@ -158,11 +160,6 @@ def _box_entry(box: Box) -> dict[str, int]:
 def write_label(path: Path, label: Array) -> None:
     """Write a label (H, W) as an 8-bit grey PNG, atomically."""
     write_atomically(path, lambda file: Image.fromarray(label.astype(np.uint8)).save(file, format="PNG"))
-
-
-def relative_path(path: Path, data_dir: Path) -> str:
-    """The path relative to `data_dir`, for a list; it starts with `..` if `path` lies elsewhere."""
-    return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(data_dir))).as_posix()
 
 
 def label_rows(samples: Sequence[Sample], folder: str | Path, data_dir: str | Path) -> list[list[str]]:

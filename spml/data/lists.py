@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,8 +117,21 @@ def given_entries(sample: Sample, data_dir: str | Path, *parts: str) -> list[str
         if isinstance(source, np.ndarray):
             raise DataError(f"{sample.where}: a data list cannot name an array: expected a file as {part}")
         if source is not None:
-            entries.append(Path(os.path.relpath(source, data_dir)).as_posix())
+            entries.append(relative_path(source, data_dir))
     return entries
+
+
+def relative_path(path: str | Path, data_dir: str | Path) -> str:
+    """The path relative to `data_dir`, for a list; it starts with `..` if `path` lies elsewhere.
+
+    `..` leads to the parent of the folder that a link points to, so links are followed there. A link in the place of
+    the file itself is not, because its name is that of the sample.
+    """
+    path = Path(path)
+    found = os.path.relpath(path, data_dir)
+    if found.startswith(os.pardir):
+        found = os.path.relpath(os.path.join(os.path.realpath(path.parent), path.name), os.path.realpath(data_dir))
+    return Path(found).as_posix()
 
 
 def write_list(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> None:
@@ -144,7 +158,9 @@ def list_content(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> str:
     return "".join(lines)
 
 
-def split_list(list_path: str | Path, save_dir: str | Path | None = None, every: int = 6) -> tuple[Path, Path]:
+def split_list(
+    list_path: str | Path, save_dir: str | Path | None = None, every: int = 6, *, overwrite: bool = False
+) -> tuple[Path, Path]:
     """Split a training list into one part for choosing settings and one for training.
 
     Lines are sorted; lines 1, 1 + `every`, .. go to `<name>_dev.txt`, the others to `<name>_fit.txt`, so the same list
@@ -153,19 +169,29 @@ def split_list(list_path: str | Path, save_dir: str | Path | None = None, every:
     Args:
         save_dir: where they go; None: beside the list.
         every: 2 or more.
+        overwrite: replace lists of these names that hold other lines.
 
     Returns: the paths of both, dev first.
-    Raises: DataError for a list that cannot be read, or with fewer than `every` lines.
+    Raises: DataError for a list that cannot be read, that has fewer than `every` lines or an image on two of them, and
+        for lists of these names with other lines.
     """
     list_path = Path(list_path)
     lines = sorted(join_entries(split_line(line)) for line in _read_text(list_path).split("\n") if line.strip())
+    if len(lines) < 2:
+        raise DataError(f"{list_path}: expected at least 2 lines to split, got {len(lines)}")
+    for image, count in Counter(split_line(line)[0] for line in lines).items():
+        if count > 1:
+            raise DataError(f"{list_path}: {image} stands on several lines; it would be in both parts")
     if not 2 <= every <= len(lines):
         raise DataError(f"--every: expected 2 to {len(lines)}, the lines of {list_path}, got {every}")
     folder = list_path.parent if save_dir is None else Path(save_dir)
     parts = {"dev": lines[::every], "fit": [line for place, line in enumerate(lines) if place % every]}
     paths = {name: folder / f"{list_path.stem}_{name}.txt" for name in parts}
-    for name, part in parts.items():
-        write_list(paths[name], [split_line(line) for line in part])
+    for name, path in paths.items():
+        if not overwrite and path.is_file() and _read_text(path).splitlines() != parts[name]:
+            raise DataError(f"{path}: holds other lines already: expected another --save_dir, or --overwrite")
+    for name, path in paths.items():
+        write_list(path, [split_line(line) for line in parts[name]])
     return paths["dev"], paths["fit"]
 
 

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from spml import records
-from spml.data.annotate_list import relative_path, write_label
-from spml.data.lists import check_unique_names, given_entries, list_content, read_list, write_list
+from spml.data.annotate_list import write_label
+from spml.data.lists import check_unique_names, given_entries, list_content, read_list, relative_path, write_list
 from spml.data.oversegment import MAX_SEGMENTS, load_method, oversegment
 from spml.data.samples import DataError, Sample, read_image, read_label
 from spml.data.work import count_workers, each, hash_samples

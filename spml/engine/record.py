@@ -58,5 +58,5 @@ def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes:
     for path in folder.glob(".model-*.state.pth.*"):
         if OLDER_TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
-    if start(folder, record, made=MADE):
+    if start(folder, record, made=MADE, adopt=True):
         reopen(folder)

@@ -107,7 +107,7 @@ class Comparison:
         if part == WHOLE:
             return given
         folder = self.folder / "lists" / ("masks" if row.method.labels == "masks" else row.annotation)
-        dev, fit = split_list(given, folder)
+        dev, fit = split_list(given, folder, overwrite=True)
         if part == FIT:
             return str(fit)
         return str(dev) if self.masks is None else self._with_masks(dev)

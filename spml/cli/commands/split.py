@@ -11,7 +11,8 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "data_list", required=True, help="the training list")
     add(parser, "save_dir", required=False, help="gets both lists; left out: the folder of the list")
     add(parser, "every")
+    add(parser, "overwrite", help="replace lists of these names")
 
 
 def main(args: argparse.Namespace) -> None:
-    print(*split_list(args.data_list, args.save_dir, args.every), sep="\n")
+    print(*split_list(args.data_list, args.save_dir, args.every, overwrite=args.overwrite), sep="\n")
