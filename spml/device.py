@@ -15,6 +15,8 @@ def resolve_device(name: str) -> torch.device:
             raise RuntimeError
     except RuntimeError:
         raise UserError(f"--device: expected cpu, cuda, cuda:<i> or auto, got {name!r}") from None
+    if device.type == "cpu" and device.index:
+        raise UserError(f"--device {name}: there is one CPU device; expected cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"--device {name}: this machine shows {torch.cuda.device_count()} CUDA devices; use cpu or auto"

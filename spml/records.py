@@ -216,8 +216,8 @@ def start(
         overwrite: first remove such files if they belong to another record.
         older: the file that an older version wrote instead of a record. If the folder has it and no record, the files
             count as those of another record; the new record replaces it.
-        adopt: such files in a folder without a record count as this run's own. Otherwise they need `overwrite`: somebody
-            else made them, perhaps by hand.
+        adopt: such files in a folder without a record count as this run's own. Otherwise they need `overwrite`:
+            somebody else made them, perhaps by hand.
 
     Returns:
         Whether everything is made already: the folder has the same record, and it is complete.

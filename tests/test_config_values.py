@@ -229,8 +229,8 @@ CONTRADICTIONS = [
     (["expected.tolerance=1"], "expected.mean_iou"),
     ([f"train.{short}_loss_types=none" for short in RELATIONS], "train.classifier_gradient"),
     ([f"train.{short}_loss_weight=0" for short in RELATIONS], "train.classifier_gradient"),
-    (["losses=none"], "train.classifier_gradient"),
-    (["losses=none", "train.classifier_gradient=true"], "train.classifier_gradient"),
+    (["losses=none"], "losses"),
+    (["losses=none", "train.classifier_gradient=true"], "losses"),
     (["losses=none", "losses.cross_entropy.weight=1"], "train.classifier_gradient"),
     (["losses=none", "losses.propagated_cross_entropy.weight=1"], "train.classifier_gradient"),
 ]

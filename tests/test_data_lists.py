@@ -292,7 +292,9 @@ def test_a_split_neither_repeats_an_image_nor_replaces_another_split(tmp_path):
     path.write_text("a.png\nb.png\nc.png\n")
     first = [part.read_text() for part in split_list(path, every=2)]
     assert [part.read_text() for part in split_list(path, every=2)] == first
-    with pytest.raises(DataError, match="train_dev.txt: holds other lines already: expected another --save_dir, or --ov"):
+    with pytest.raises(
+        DataError, match="train_dev.txt: holds other lines already: expected another --save_dir, or --ov"
+    ):
         split_list(path, every=3)
     assert (tmp_path / "train_dev.txt").read_text() == first[0]
     assert split_list(path, every=3, overwrite=True)[0].read_text() == "a.png\n"

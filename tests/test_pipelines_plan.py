@@ -49,6 +49,9 @@ def dry(capsys: pytest.CaptureFixture):
     return lines
 
 
+BOXES = {"box": "b.json"}
+
+
 def names(commands: list[list[str]]) -> list[str]:
     return [command[0] for command in commands]
 
@@ -218,7 +221,7 @@ def test_everything_read_was_made_before(annotation: str, rounds: int) -> None:
     made: set[Path] = set()
     config = next(path for path, kind in PIPELINES.items() if kind in (annotation, "scribble"))
     rounds = 1 if annotation == "mask" else rounds
-    settings = Settings(annotation, config, rounds=rounds, gt_list="masks.txt", boxes="b.json")
+    settings = Settings(annotation, config, rounds=rounds, gt_list="masks.txt", boxes=BOXES.get(annotation))
     users = {Path(settings.loaded.dataset[f"{kind}_data_list"]) for kind in ("train", "test")}
     users |= {Path("masks.txt"), Path(settings.training_list)}
     for stage in plan(settings):
@@ -326,7 +329,14 @@ def test_scripts_hand_their_settings_over(tmp_path: Path, capsys) -> None:
     assert words[words.index("--only") + 1 :] == ["train", "evaluate", "train.seed=1"]
     words[words.index("my.yaml")] = "voc12/tag"
     words[words.index("the CAM_CFG")] = "voc12/cam"
-    assert main([word for word in words[2:] if word != "c=3" and word != "--cam"] + ["--cam", "train.seed=3"]) == 0
+    useless = {
+        name: words.index(f"--{name}") for name in ("cam", "cam_config", "boxes")
+    }  # with --cam_dir, and for tags
+    for name, place in useless.items():
+        with pytest.raises(UserError, match=rf"--{name}: no stage of this pipeline \(from tag, voc12/tag\) uses it"):
+            main([*words[2:4], *words[place : place + 2], "--config", "voc12/tag", "--cam_dir", "c", "--dry"])
+    left = [word for place, word in enumerate(words) if not {place, place - 1} & {*useless.values()}]
+    assert main(left[2:]) == 0
     assert "== voc12_tag: train ==" in capsys.readouterr().out
 
 

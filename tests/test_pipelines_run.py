@@ -66,7 +66,9 @@ def words_of(kind: str, data: Path, config: Path, folder: Path) -> list[str]:
     make_cams(data, folder / "cam")
     annotation = "point" if kind == "densepose" else kind
     words = ["run", annotation, "--config", config, "--data_dir", data, "--snapshots", folder / "out", "--grid", "4,4"]
-    words += ["--device", "cpu", "--classifier", "train.max_iteration=3", "train.batch_size=2"]
+    words += ["--device", "cpu"]
+    words += [] if kind == "mask" else ["--classifier", "train.max_iteration=3"]
+    words += ["train.batch_size=2"]
     if kind in ("tag", "box"):
         listed = cam_list(kind, data, folder)
         words += ["--cam_dir", folder / "cam", f"dataset.train_data_list={listed}"]
@@ -127,8 +129,9 @@ def cam_words(shapes: Path, folder: Path, annotation: str) -> list[str]:
     """The command line of a tiny run that makes its CAMs."""
     data = {"tags": "tags.txt", "classes": "classes.txt", "train_data_list": "train.txt", "test_data_list": "val.txt"}
     own = ["--snapshots", folder / "out", "--grid", "3,3", "--gt_list", shapes / "train_mask.txt", "--device", "cpu"]
-    own += ["--config", "quickstart_tag", "--cam_config", "quickstart_cam", "--data_dir", shapes]
-    own += ["--cam", "train.max_iteration=3", "--classifier", "train.max_iteration=2"]
+    own += ["--config", "quickstart_tag", "--data_dir", shapes, "--classifier", "train.max_iteration=2"]
+    if annotation in ("tag", "box"):
+        own += ["--cam_config", "quickstart_cam", "--cam", "train.max_iteration=3"]
     overrides = [*SMALL, *(f"dataset.{key}={shapes / name}" for key, name in data.items())]
     return ["run", annotation, *map(str, own), *overrides]
 

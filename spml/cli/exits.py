@@ -55,6 +55,8 @@ def explain(error: Exception) -> str | None:
         return f"{place}{error.strerror or error}"
     if type(error).__name__ == "OutOfMemoryError":  # torch's, by name: no torch is needed to say what is wrong
         return f"no GPU memory left: {str(error).splitlines()[0]}; {LESS_MEMORY}"
+    if isinstance(error, MemoryError):
+        return f"no memory left: {error or 'the machine refused more'}; {LESS_MEMORY}"
     return None
 
 

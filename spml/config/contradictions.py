@@ -65,7 +65,9 @@ def _loss_contradictions(config: Any) -> Iterator[tuple[str, str]]:
         for name, settings in config.losses.items()
         if config.train.classifier_gradient or "logit" not in table[name].inputs
     ]
-    if not sum(reaching):
+    if not config.losses:
+        yield "losses", "at least one loss, or network.pretrained: or else the embedding stays random"
+    elif not sum(reaching):
         yield (
             "train.classifier_gradient",
             "true, or a loss of the embedding with a weight, or network.pretrained: or else it stays random",

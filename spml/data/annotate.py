@@ -262,5 +262,6 @@ def _dilate(line: Array, radius: int) -> Array:
     """The (H, W) bool `line` widened by a disc of `radius` pixels."""
     if radius == 0:
         return line
+    radius = min(radius, max(line.shape))  # which already covers all
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
     return cv2.dilate(line.astype(np.uint8), disc).astype(bool)

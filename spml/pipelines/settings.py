@@ -78,6 +78,22 @@ class Settings:
             raise UserError("expected --data_dir, the folder of your images and labels, or --config, an experiment")
         if self.makes_cams and self.annotation == "box" and not self.boxes:
             raise UserError("--boxes: expected boxes.json or a folder of VOC's XML, got nothing")
+        if self.expect is not None and not 0 <= self.expect <= 100:
+            raise UserError(f"--expect: expected 0 to 100 per cent, got {self.expect}")
+        self._refuse_what_has_no_use()
+
+    def _refuse_what_has_no_use(self) -> None:
+        used = {
+            "cam": self.makes_cams,
+            "cam_config": self.makes_cams,
+            "cam_dir": self.annotation in ("tag", "box"),
+            "boxes": self.annotation == "box",
+            "affinity_config": self.affinity is not None,
+            "classifier": self.annotation != "mask" and self.loaded.pipeline.classifier,
+        }
+        for name, useful in used.items():
+            if getattr(self, name) and not useful:
+                raise UserError(f"--{name}: no stage of this pipeline (from {self.annotation}, {self.config}) uses it")
 
     @cached_property
     def loaded(self) -> Any:
@@ -228,7 +244,12 @@ class Settings:
         return listed.is_file() and all(sample.regions is None for sample in read_list(listed, self.root))
 
     def check_lists(self) -> None:
-        """Raise UserError for a missing list that no stage makes."""
+        """Raise UserError for a missing list that no stage makes, and for what a later stage would refuse."""
+        if self.expect is not None and not self.test_list:
+            raise UserError(f"--expect: expected a list of test images with masks, {self.root}/val.txt, got none")
+        if self.makes_cams:
+            load_config(self.cam_config_file, [*self.overrides, *self.cam])
+        load_config(self.config, [*self.overrides, *self.classifier])
         if self.pairs:
             find_pairs(self.root, self.annotation)
         if self.tags and not any(word.startswith("dataset.background=") for word in self.overrides):

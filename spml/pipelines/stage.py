@@ -64,11 +64,14 @@ def choose(stages: Sequence[Stage], first: str | None = None, only: Sequence[str
     """The stages from the one called `first`, or those of `only`, in their own order.
 
     Raises:
-        ValueError: a name that no stage has.
+        ValueError: a name that no stage has, or none left.
     """
     names = [stage.name for stage in stages]
     for name in [*([first] if first else []), *(only or [])]:
         if name not in names:
             raise ValueError(f"expected some of {' '.join(names)}, got {name}")
     begin = names.index(first) if first else 0
-    return [stage for stage in stages[begin:] if not only or stage.name in only]
+    chosen = [stage for stage in stages[begin:] if not only or stage.name in only]
+    if not chosen:
+        raise ValueError(f"expected a stage from {first} on, got {' '.join(only or [])}, before it")
+    return chosen

@@ -1,5 +1,6 @@
 """Refines boundaries by a fully connected CRF (Kraehenbuehl and Koltun, 2011), in torch or the optional pydensecrf."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,6 +54,9 @@ class DenseCRF:
         for name in ("pos_xy_std", "bi_xy_std", "bi_rgb_std"):
             if not getattr(self, name) >= SMALLEST_RANGE:
                 raise UserError(f"{name} of the CRF: expected at least {SMALLEST_RANGE}, got {getattr(self, name)}")
+        for name in ("pos_w", "bi_w"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} of the CRF: expected a number >= 0, got {getattr(self, name)}")
 
     def __call__(self, image: np.ndarray | Tensor, probability: np.ndarray | Tensor) -> np.ndarray:
         """The refined probabilities of one image.

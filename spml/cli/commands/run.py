@@ -11,6 +11,7 @@ from pathlib import Path
 from spml.cli.main import main as execute
 from spml.cli.options import add, add_config
 from spml.cli.parser import Parser
+from spml.device import resolve_device
 from spml.errors import UserError
 from spml.pipelines.plan import plan
 from spml.pipelines.run import run
@@ -42,6 +43,7 @@ def main(args: argparse.Namespace) -> int:
     given = {field.name: getattr(args, field.name) for field in fields(Settings)}
     given |= {"overrides": tuple(overrides), "classifier": tuple(args.classifier), "cam": tuple(args.cam)}
     given["grid"] = tuple(args.grid) if args.grid else None
+    resolve_device(args.device)
     settings = Settings(**given)
     stages = plan(settings)
     try:
@@ -59,6 +61,8 @@ def _classes(args: argparse.Namespace) -> list[str]:
         return [f"dataset.classes={args.classes}"]
     if args.config != OWN_DATA or not args.data_dir:
         return []
+    if not Path(args.data_dir).is_dir():
+        raise UserError(f"--data_dir: expected a folder of images and labels, got {args.data_dir}")
     beside = Path(args.data_dir) / "classes.txt"
     if beside.is_file():
         return [f"dataset.classes={beside}"]
