@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -12,7 +13,7 @@ from spml.visualize.figures import resize
 
 LONGEST = 240  # side of a picture in a page, in pixels
 QUALITY = 80  # of a JPEG
-VOID = ("img", "meta")  # elements without an end tag
+VOID = ("img", "meta", "wbr")  # elements without an end tag
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1d2126; --soft: #5d6670; --line: #d6dbe0; --row: #f4f6f8;
   --good: 37, 99, 235; --bad: 220, 60, 40; }
@@ -23,17 +24,19 @@ body { margin: 0 auto; max-width: 1180px; padding: 1rem; background: var(--paper
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
-p, .note { max-width: 75ch; } .note { color: var(--soft); font-size: .9rem; }
+p, .note { max-width: 75ch; overflow-wrap: anywhere; } .note { color: var(--soft); font-size: .9rem; }
 code { font-size: .85em; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; } thead th { vertical-align: bottom; }
+th { color: var(--soft); font-weight: 600; } thead th { vertical-align: bottom; white-space: normal; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
-td.text, th.text { text-align: left; } td small { color: var(--soft); display: block; }
+td.text, th.text { text-align: left; }
+td small { color: var(--soft); display: block; white-space: normal; max-width: 19rem; }
 .matrix td { text-align: center; padding: .2rem; min-width: 2.1rem; border: 1px solid var(--line); }
 .matrix td:first-child { text-align: left; padding: .2rem .5rem; }
-.matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; padding: .4rem .2rem; }
+.matrix thead th { white-space: nowrap; writing-mode: vertical-rl; transform: rotate(180deg); text-align: left;
+  padding: .4rem .2rem; }
 .matrix thead th:first-child { writing-mode: horizontal-tb; transform: none; }
 figure { margin: 0; } figcaption { font-size: .8rem; color: var(--soft); overflow-wrap: anywhere; }
 .figures { display: flex; flex-wrap: wrap; gap: .8rem; margin: .5rem 0 1.4rem; align-items: flex-start; }
@@ -118,6 +121,8 @@ def table(
 def _cell(kind: str, cell: object, class_: str | None) -> Html:
     if isinstance(cell, Html) and cell.startswith(f"<{kind}"):
         return cell
+    if kind == "th" and isinstance(cell, str) and not isinstance(cell, Html):  # long names break between their words
+        cell = Html(re.sub("([_/+])", r"\1<wbr>", escape(cell)))
     return tag(kind, cell, class_=class_)
 
 
