@@ -37,10 +37,20 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
             write(file)
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {path}: {why(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def why(error: OSError) -> str:
+    """What the machine says, or where a file lies in the place of a folder."""
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
+        place = Path(error.filename)
+        file = next((one for one in (place, *place.parents) if one.is_file()), None)
+        if file is not None:
+            return f"{file} is a file, expected a folder"
+    return error.strerror or str(error)
 
 
 def remove_stale(folder: str | Path) -> int:

@@ -1,13 +1,18 @@
 """Command lines: released names, overrides, devices, snapshots."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from spml.cli import settings
+from spml.cli.main import main
 from spml.cli.options import SEGMENTS, add, add_network
 from spml.cli.parser import Parser
 from spml.device import resolve_device
 from spml.errors import UserError
+from spml.files import write_atomically
 from spml.models.checkpoint import find_snapshot
 from spml.propagate import DenseCRF
 
@@ -118,3 +123,36 @@ def test_tags_lie_here_or_in_the_data_folder(tmp_path, monkeypatch):
         assert config.dataset.tags == ("Annotations" if here else "data/Annotations")
     assert parse(tmp_path, "--data_dir=data", "dataset.tags=gone")[1].dataset.tags == "gone"
     assert parse(tmp_path, "--data_dir=data")[1].dataset.tags == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--config", "quickstart", "--snapshot_dir", ""],
+        ["train", "--config", "", "--snapshot_dir", "x"],
+        ["split", "--data_list", "x.txt", "--save_dir", ""],
+    ],
+)
+def test_an_empty_name_is_no_name(words: list[str], capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch) -> None:
+    """An unset variable of a shell; `Path("")` would be the current folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        sys.exit(main(words))
+    assert ": expected a name, got nothing" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("x")
+    with pytest.raises(UserError, match=r"cannot write .*own.yaml/a/x.png: .*own.yaml is a file, expected a folder"):
+        write_atomically(tmp_path / "own.yaml" / "a" / "x.png", lambda file: file.write(b"x"))
+    with pytest.raises(UserError, match=r"cannot write .*own.yaml/x.png: .*own.yaml is a file, expected a folder"):
+        write_atomically(tmp_path / "own.yaml" / "x.png", lambda file: file.write(b"x"))
+
+
+def test_the_studio_looks_for_its_features_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn", reason="needs the extra `studio`")
+    with pytest.raises(UserError, match="package:nope"):
+        main(["studio", str(tmp_path), "--source", "package:nope", "--no-browser"])
+    with pytest.raises(UserError, match="--source .*: expected a snapshot or a folder with"):
+        main(["studio", str(tmp_path), "--source", str(tmp_path / "none"), "--no-browser"])

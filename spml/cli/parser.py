@@ -27,6 +27,9 @@ class Parser(argparse.ArgumentParser):
             if not self.takes_overrides or word.startswith("-") or "=" not in word:
                 hint = "; overrides of the config are written key=value" if self.takes_overrides else ""
                 self.error(f"unknown argument {word!r}{hint}")
+        for action in self._actions:  # an empty variable of a shell
+            if action.type is None and action.default != "" and getattr(args, action.dest, None) == "":
+                self.error(f"argument {'/'.join(action.option_strings) or action.dest}: expected a name, got nothing")
         args.overrides, args.error = rest, self.error
         return args
 

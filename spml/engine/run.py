@@ -25,6 +25,7 @@ from spml.engine.record import start_record
 from spml.engine.snapshot import load_snapshot, save_snapshot
 from spml.engine.validation import Validation
 from spml.errors import UserError
+from spml.files import why
 from spml.inference.shares import hash_ordered
 from spml.ledger import FOLDER as INPUTS
 from spml.ledger import Ledger
@@ -97,7 +98,7 @@ def train(
     try:
         folder.mkdir(parents=True, exist_ok=True)  # where that is impossible, before any work
     except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {folder}: {why(error)}") from error
     begun = torch.distributed.is_initialized()
     device = distributed.start(resolve_device(device) if isinstance(device, str) else device)
     try:

@@ -21,6 +21,7 @@ from spml.inference.prediction import Prediction
 from spml.inference.prior import corrected, mean, on_grid
 from spml.inference.views import MAX_PIXELS, ViewPlan
 from spml.models.backbones.base import Encoder
+from spml.models.checkpoint import find_snapshot
 from spml.models.pretrained import PACKAGE, find_package, normalisation, pretrained_encoder
 from spml.propagate import DenseCRF
 from spml.propagate.spread import (
@@ -321,6 +322,14 @@ class _Maps(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return self.network.stages(image) if isinstance(self.network, Encoder) else [self.network(image)]
+
+
+def check_source(source: str | Path) -> None:
+    """Raise UserError for the name of an unknown package, or a place without a snapshot. It reads no weights."""
+    if str(source).startswith(PACKAGE):
+        find_package(str(source))
+    else:
+        find_snapshot(source, "--source")
 
 
 def _extractor(

@@ -31,7 +31,10 @@ def main(args: argparse.Namespace) -> None:
         from spml.app.studio import Studio
     except ImportError as error:
         raise UserError(f"spml studio needs the extra `studio`: pip install -e .[studio] ({error})") from error
+    from spml.inference.spread import check_source
+
     check_address(args.host, args.token)
+    check_source(args.source)
     hub = Hub()
     studio = Studio(args.folder, args.source, _names(args.classes), hub.publish)
     try:
