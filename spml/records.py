@@ -229,12 +229,12 @@ def start(
     folder = Path(folder)
     remove_stale(folder)
     before = read(folder)
-    there = [path for pattern in made for path in sorted(folder.glob(pattern))]
     if before is None and older is not None and older.is_file():
         before = Record(_UNKNOWN)
     if before == record:
         assert before is not None
         return before.complete
+    there = [path for pattern in made for path in sorted(folder.glob(pattern))]
     if before is None and there and not adopt and not overwrite:
         refuse_foreign(there[0])
     stale = [] if before is None else there

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spml.cli import settings
+from spml.cli.exits import explain
 from spml.cli.main import main
 from spml.cli.options import SEGMENTS, add, add_network
 from spml.cli.parser import Parser
@@ -156,3 +157,19 @@ def test_the_studio_looks_for_its_features_at_once(tmp_path: Path) -> None:
         main(["studio", str(tmp_path), "--source", "package:nope", "--no-browser"])
     with pytest.raises(UserError, match="--source .*: expected a snapshot or a folder with"):
         main(["studio", str(tmp_path), "--source", str(tmp_path / "none"), "--no-browser"])
+
+
+@pytest.mark.parametrize("name", ["pos_w", "bi_w"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_weights_of_the_crf_are_numbers(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"{name} of the CRF: expected a number >= 0, got"):
+        DenseCRF(**{name: value})
+
+
+def test_there_is_one_cpu() -> None:
+    with pytest.raises(UserError, match="--device cpu:9: there is one CPU device"):
+        resolve_device("cpu:9")
+
+
+def test_no_memory_is_a_line() -> None:
+    assert str(explain(MemoryError("Unable to allocate 9 GiB"))).startswith("no memory left: Unable to allocate 9 GiB")

@@ -438,3 +438,17 @@ def test_labels_spread_from_the_surest_pixels_of_cams() -> None:
     assert option(seeds, "--cam_dir") == "cams" and option(seeds, "--save_dir") == "out/seeds"
     assert option(spread, "--data_list") == "out/seeds/list.txt" and "--crf" in spread
     assert option(train, "--data_list") == "out/spread/list.txt"
+
+
+def test_stages_that_exclude_each_other(dry) -> None:
+    with pytest.raises(UserError, match="--from, --only: expected a stage from evaluate on, got train, before it"):
+        dry("scribble", "--from", "evaluate", "--only", "train")
+
+
+def test_an_expected_figure_needs_masks(tmp_path: Path) -> None:
+    for wrong in ("nan", "101"):
+        with pytest.raises(UserError, match="--expect: expected 0 to 100 per cent"):
+            main(["run", "scribble", "--config", "voc12/scribble", "--data_dir", "d", "--dry", "--expect", wrong])
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    with pytest.raises(UserError, match="--expect: expected a list of test images with masks, .*val.txt, got none"):
+        main(["run", "scribble", "--data_dir", str(tmp_path), "--expect", "50"])

@@ -114,19 +114,13 @@ def grouping_losses(
     rows = step.rows
     if memory is not None and len(memory):
         rows = Prototypes.concatenate([rows, *memory.prototypes(step.images)])
-    own = segments.index + step.first
+    own, learned = segments.index + step.first, len(step.rows.prototype)
 
     def loss(pixels: Tensor | slice, relation: Relation, name: str) -> Tensor:
         pixel = segments.embedding[pixels]
+        k = concentration[name]
         total = pixel_to_segment_loss(
-            pixel,
-            rows.prototype,
-            own[pixels],
-            relation,
-            concentration[name],
-            reduction="sum",
-            backend=backend,
-            learned=len(step.rows.prototype),
+            pixel, rows.prototype, own[pixels], relation, k, reduction="sum", backend=backend, learned=learned
         )
         return total / exchange.total(total.new_tensor(len(pixel))).clamp(min=1)
 
