@@ -79,6 +79,7 @@ def _strokes(name: str, content: Any, keys: dict[str, str], own_too: bool) -> Ed
     edits = Edits()
 
     def key_of(word: Any) -> str:
+        """The key of a class by name or by key of another folder; an unknown name becomes a class."""
         found = own.get(word, word) if isinstance(word, str) else word
         if found not in keys and found in keys.values():
             return str(found)

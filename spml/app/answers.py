@@ -27,6 +27,7 @@ def answer(call: Callable[..., Any], body: bool = False) -> Callable[..., Any]:
     """
 
     async def endpoint(request: Request) -> Response:
+        """Answer a request by `call`, in a thread."""
         try:
             arguments = [await _json(request)] if body else []
             found = await run_in_threadpool(call, request, *arguments)

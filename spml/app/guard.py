@@ -175,6 +175,7 @@ def _limited(receive: Any, limit: int) -> Any:
     seen = 0
 
     async def counted() -> Any:
+        """The next message, if the body is still within the limit."""
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))

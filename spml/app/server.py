@@ -35,6 +35,7 @@ def build_app(studio: Studio, hub: Hub, host: str = "127.0.0.1", token: str | No
 
     @asynccontextmanager
     async def life(app: Starlette) -> Any:
+        """Start the work of the studio with the server, and end it with it."""
         hub.bind()
         await run_in_threadpool(studio.start)
         hub.publish("features", studio.spreading.progress)
@@ -107,9 +108,11 @@ class Pages:
         return Response(path.read_bytes(), media_type="text/html", headers={"Cache-Control": "no-cache"})
 
     def state(self, request: Request) -> Any:
+        """The overview of the folder: classes, counts, what is going on."""
         return self.studio.overview()
 
     def images(self, request: Request) -> Any:
+        """A part of the list of images, in an order: `start`, `count`, `order`, `find`."""
         start, count = number(request, "start", 0, 10**9), number(request, "count", 200, MAX_COUNT)
         order = request.query_params.get("order", "name")
         if order not in ("name", "sure", "unlabelled"):
@@ -119,9 +122,11 @@ class Pages:
     # one image
 
     def photo(self, request: Request) -> Response:
+        """The photograph, at the size at which it is drawn on."""
         return self._picture(request, PHOTO_SIDE)
 
     def thumb(self, request: Request) -> Response:
+        """The photograph, small."""
         return self._picture(request, THUMB_SIDE)
 
     def _picture(self, request: Request, side: int) -> Response:
@@ -136,6 +141,7 @@ class Pages:
         return Response(content, media_type=kind, headers=headers)
 
     def strokes(self, request: Request) -> Any:
+        """The strokes and tags of an image, its version, and its size."""
         name = request.path_params["name"]
         with self.studio.store.lock:
             drawing, version = self.studio.store.state.drawing(name), self.studio.store.version(name)
@@ -219,12 +225,14 @@ class Pages:
         return self.studio.training.stop()
 
     def picture(self, request: Request) -> Response:
+        """A picture of the training, as PNG."""
         content = self.studio.training.picture(request.path_params["name"])
         return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
 
     # in and out
 
     async def take_in(self, request: Request) -> Response:
+        """Import a file that the page sends."""
         form, name = request.query_params.get("format", "auto"), request.query_params.get("name", "")
         try:
             content = await request.body()
@@ -235,6 +243,7 @@ class Pages:
             return Response(status_code=400)
 
     def export(self, request: Request) -> Response:
+        """The labels of the folder, as a zip in a format."""
         form = request.query_params.get("format", "folder")
         path = export_archive(self.studio, form, flag(request, "images", False))
         name = f"{self.studio.images.folder.name}-{form}.zip".encode("ascii", "replace").decode().replace('"', "_")
