@@ -318,6 +318,8 @@ def differences(before: Record, now: Record) -> list[str]:
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
         return [] if before == now else [f"{path} {_short(before)}, now {_short(now)}"]
+    if before.get("kind") != now.get("kind"):  # of two classes: their other fields say nothing more
+        return _differences(before.get("kind"), now.get("kind"), path)
     keys = dict.fromkeys([*before, *now])
     return [
         line

@@ -104,6 +104,8 @@ def test_by_instance(folders, capsys):
     assert patches.iou[1] == pytest.approx(1 / 2)  # one patch in each image
     arguments = options(folders, f"--data_list={folders / 'list.txt'}", f"--data_dir={folders}")
     assert command("evaluate", ["--by_instance", *arguments]) == 0
+    with pytest.raises(UserError, match="--inst_dir: only --by_instance reads instances"):
+        command("evaluate", [*arguments, f"--inst_dir={folders / 'inst'}"])
     assert "IoU by instance %" in capsys.readouterr().out
 
 

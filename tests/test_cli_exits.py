@@ -30,6 +30,7 @@ def status_of(error):
         (FileNotFoundError(2, "No such file or directory", "a.txt"), 1, "error: a.txt: No such file or directory"),
         (OSError(30, "Read-only file system", "/mnt/x"), 1, "error: /mnt/x: Read-only file system"),
         (OSError(28, "No space left on device"), 1, "error: No space left on device"),
+        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), 1, f"error: {sys.executable} has no package cv2: "),
         (KeyboardInterrupt(), 130, "interrupted"),
         (torch.cuda.OutOfMemoryError("CUDA out of memory.\nMore lines"), 1, "error: no GPU memory left: CUDA out of"),
     ],
@@ -44,6 +45,7 @@ def test_one_line_and_a_status(error, status, line, capsys):
     "error",
     [
         RuntimeError("a bug"),
+        ModuleNotFoundError("No module named 'spml.losess'", name="spml.losess"),
         FileNotFoundError(2, "No such file or directory"),  # of no file that anybody named
         ConnectionRefusedError(111, "Connection refused"),
         OSError(9, "Bad file descriptor"),

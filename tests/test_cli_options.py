@@ -51,6 +51,15 @@ def test_defaults_leave_the_config(tmp_path):
     assert settings.crf_of(args, device) == DenseCRF(backend="torch", device=torch.device("cpu"))
 
 
+def test_settings_of_a_crf_that_does_not_run(tmp_path):
+    for words in (["--crf_bi_xy_std", "50"], ["--no-crf", "--crf_iter_max", "3"]):
+        args, _, _ = parse(tmp_path, *words)
+        with pytest.raises(UserError, match=f"{words[-2]} is for the CRF, .*: expected --crf"):
+            settings.crf_of(args)
+    args, _, _ = parse(tmp_path, "--crf_workers", "2")  # of the machine, for scripts that always give it
+    assert settings.crf_of(args) is None
+
+
 def test_pixels_of_a_view_are_bounded_by_what_follows(tmp_path):
     for words, predictor, bound in (
         ([], "retrieval", 1_000_000),

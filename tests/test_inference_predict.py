@@ -211,6 +211,8 @@ def test_memory_and_retrieval_by_script(data, tmp_path, capsys):
     assert all(len(np.unique(grey[cluster == index])) == 1 for index in np.unique(cluster))
     with pytest.raises(UserError, match="needs --semantic_memory_dir"):
         script("inference", data, "--save_dir", tmp_path / "out")
+    with pytest.raises(UserError, match="--approximate is for --predictor retrieval, got softmax"):
+        script("inference", data, "--predictor", "softmax", "--approximate", "--save_dir", tmp_path / "out")
 
 
 def test_full_masks_are_said(data, tmp_path, capsys):

@@ -202,7 +202,7 @@ def test_hostile_pickle_runs_nothing(path, zipped):
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut short"])
 def test_corrupt_file(path, content):
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="model-9.pth: expected a PyTorch file of tensors only; refused: ."):
+    with pytest.raises(CheckpointError, match="model-9.pth: expected a PyTorch file of tensors only; [^;]+$"):
         load_checkpoint(path, make_models()[0])
 
 

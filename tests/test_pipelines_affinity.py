@@ -65,6 +65,15 @@ def test_commands(task: str, configs: Path, capsys: pytest.CaptureFixture) -> No
     assert memories[1] == f"out/{task}/pseudo/list.txt" and len(memories) == 3
 
 
+def test_maps_that_the_alphas_are_not_made_for(configs: Path) -> None:
+    given = {"annotation": "tag", "config": str(configs / "mine_tag.yaml"), "affinity": "affinity"}
+    assert Settings(**given).doubt == ""
+    (configs / "mine_cam.yaml").write_text((configs / "mine_tag.yaml").read_text() + "train: {task: seam}\n")
+    assert "mine_cam.yaml makes those of seam; for plain ones add --cam" in Settings(**given).doubt
+    assert Settings(**given, cam=("train.task=cam",)).doubt == Settings(**given, cam_dir="cams").doubt == ""
+    assert Settings(**{**given, "affinity": None}).doubt == ""
+
+
 @pytest.mark.parametrize("task", AFFINITIES)
 def test_everything_read_was_made_before(task: str, configs: Path) -> None:
     more = [{}, {"cam_dir": "given", "rounds": 2}]

@@ -71,6 +71,9 @@ def test_the_same_record_goes_on_and_another_stops(tmp_path):
     with pytest.raises(UserError, match=words + ": .* or --overwrite"):
         start(tmp_path, other, made=MADE)
     assert held(tmp_path) == ["a", "b"] and read(tmp_path).complete
+    another_kind = Record("labels", {"model": "aa"}, {"steps": 3, "views": {"kind": "Crops", "size": 3}}, one.contents)
+    with pytest.raises(UserError, match=r'here \(settings.views null, now "Crops"\): '):  # its size says no more
+        start(tmp_path, another_kind, made=MADE)
     assert start(tmp_path, other, made=MADE, overwrite=True) is False
     assert held(tmp_path) == [] and read(tmp_path) == other and not read(tmp_path).complete
 

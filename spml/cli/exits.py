@@ -57,6 +57,11 @@ def explain(error: Exception) -> str | None:
         return f"no GPU memory left: {str(error).splitlines()[0]}; {LESS_MEMORY}"
     if isinstance(error, MemoryError):
         return f"no memory left: {error or 'the machine refused more'}; {LESS_MEMORY}"
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "spml":
+        return (
+            f"{sys.executable} has no package {error.name}: pip install -r requirements.txt, or start the Python "
+            "of the environment that has it"
+        )
     return None
 
 

@@ -11,6 +11,7 @@ from spml.cli import options
 from spml.cli.parser import Parser
 from spml.config import load_config
 from spml.device import resolve_device
+from spml.errors import UserError
 from spml.inference.runtimes import RUNTIMES
 from spml.inference.views import MAX_PIXELS, ViewPlan
 from spml.propagate import DenseCRF
@@ -70,8 +71,11 @@ def views_of(args: argparse.Namespace, config: EasyDict, predictor: str = "retri
 
 
 def crf_of(args: argparse.Namespace, device: torch.device | None = None) -> DenseCRF | None:
-    """The CRF on `device` that the options describe; None without `--crf`."""
+    """The CRF on `device` that the options describe; None without `--crf`, which its settings need."""
     if not args.crf:
+        for option in options.CRF:
+            if getattr(args, option) != options.OPTIONS[option]["default"] and option != "crf_workers":
+                raise UserError(f"--{option} is for the CRF, which this run is without: expected --crf")
         return None
     return DenseCRF(
         iterations=args.crf_iter_max,

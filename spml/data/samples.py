@@ -114,7 +114,7 @@ def read_image(source: Sample | str | Source) -> np.ndarray:
     Raises:
         DataError: missing, damaged, values without a known range (float, 32-bit), or an array of another kind.
     """
-    where = f"{source.where}: " if isinstance(source, Sample) else ""
+    where = f"{source.where}: " if isinstance(source, Sample) and (source.name or source.list_path) else ""
     content = source.image if isinstance(source, Sample) else source
     if isinstance(content, np.ndarray):
         if content.ndim != 3 or content.shape[2] != 3 or content.dtype != np.uint8 or not content.size:

@@ -69,7 +69,7 @@ def _read_state(state_path: Path, path: Path, device: torch.device) -> dict[str,
         state = torch.load(state_path, map_location=device, weights_only=True)
     except Exception as error:  # torch.load has no one error for a file that is cut off or not its own
         raise UserError(
-            f"--resume: {state_path} cannot be read, refused: {refusal(error)}; "
+            f"--resume: {state_path} cannot be read, {refusal(error)}; "
             f"without {path.name} the snapshot before it is taken"
         ) from error
     if not isinstance(state, dict):

@@ -124,8 +124,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # the unpickler of a stranger's bytes may raise anything
-        reason = refusal(error)
-        raise CheckpointError(f"{path}: expected a PyTorch file of tensors only; refused: {reason}") from error
+        raise CheckpointError(f"{path}: expected a PyTorch file of tensors only; {refusal(error)}") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a dict of weights, got {type(content).__name__}")
     return dict(content)
@@ -140,10 +139,11 @@ def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def refusal(error: Exception) -> str:
-    """The telling line of `torch.load`'s long message: the forbidden name in the pickle, or the first sentence."""
+    """Why `torch.load` gave up: the forbidden name in the pickle, or the first sentence of its long message."""
     text = str(error).strip()
     found = re.search(r"unsupported (global|operand|class)[^\n]*", text, re.IGNORECASE)
-    return found[0] if found else re.split(r"\n|(?<=\.) ", text)[0] or type(error).__name__
+    first = re.split(r"\n|(?<=\.) ", text)[0] or type(error).__name__
+    return f"refused: {found[0]}" if found else f"this is none ({first})"
 
 
 def _state(path: str | Path, content: Mapping[str, Any], name: str) -> dict[str, Tensor]:

@@ -179,9 +179,22 @@ class Settings:
     @cached_property
     def cam_alpha(self) -> float:
         """The exponent of the background that suits the CAMs of the pipeline."""
-        if not self.makes_cams:
-            return float(self.loaded.test.cam_alpha)
-        return float(load_config(self.cam_config_file, [*self.overrides, *self.cam]).test.cam_alpha)
+        return float((self._loaded_cam if self.makes_cams else self.loaded).test.cam_alpha)
+
+    @property
+    def doubt(self) -> str:
+        """A sentence on settings that work, but hardly together; "" where there is none."""
+        if self.affinity is None or not self.makes_cams or self._loaded_cam.train.task == "cam":
+            return ""
+        return (
+            f"--affinity: the alphas of its confident areas are made for plain CAMs, and {self.cam_config_file} makes "
+            f'those of {self._loaded_cam.train.task}; for plain ones add --cam "train.task=cam test.cam_alpha=6"'
+        )
+
+    @cached_property
+    def _loaded_cam(self) -> Any:
+        """The config of the CAM network, as `spml cam` gets it."""
+        return load_config(self.cam_config_file, [*self.overrides, *self.cam])
 
     @cached_property
     def affinity_config_file(self) -> str:

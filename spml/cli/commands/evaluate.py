@@ -42,11 +42,13 @@ def main(args: argparse.Namespace) -> int:
     """Print the table of IoUs; 1 where the mean IoU is outside `--expect` +- `--tolerance`, else 0."""
     if args.tolerance < 0:
         raise UserError(f"--tolerance must be at least 0 points, got {args.tolerance}")
+    if args.inst_dir is not None and not args.by_instance:
+        raise UserError("--inst_dir: only --by_instance reads instances: expected that option, too")
     expected = read_config(args)
     found = evaluate_folder(
         args.pred_dir,
         args.gt_dir,
-        inst_dir=args.inst_dir if args.by_instance else None,
+        inst_dir=args.inst_dir,
         data_list=args.data_list,
         data_dir=args.data_dir or ".",
         classes=args.names,

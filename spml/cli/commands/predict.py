@@ -6,6 +6,7 @@ from spml.cli import settings
 from spml.cli.options import SEGMENTS, add, add_network
 from spml.cli.parser import Parser
 from spml.data.lists import read_list
+from spml.errors import UserError
 from spml.inference.predictors import PREDICTORS, build_predictor, predict_list
 from spml.models.checkpoint import find_snapshot
 from spml.processes import say, shared_work
@@ -24,6 +25,8 @@ def add_arguments(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.approximate and args.predictor != "retrieval":
+        raise UserError(f"--approximate is for --predictor retrieval, got {args.predictor}")
     config, device = settings.read_config(args)
     samples = read_list(settings.data_of(config, args, "test"), config.dataset.data_dir)
     plan = settings.views_of(args, config, args.predictor)

@@ -17,6 +17,7 @@ from spml.pipelines.plan import plan
 from spml.pipelines.run import run
 from spml.pipelines.settings import AFFINITIES, ANNOTATIONS, OWN_DATA, Settings
 from spml.pipelines.stage import choose
+from spml.processes import say
 
 
 def add_arguments(parser: Parser) -> None:
@@ -50,6 +51,8 @@ def main(args: argparse.Namespace) -> int:
         chosen = choose(stages, getattr(args, "from"), only)
     except ValueError as error:
         raise UserError(f"--from, --only: {error}") from error
+    if settings.doubt:
+        say(f"warning: {settings.doubt}")
     if not args.dry:
         settings.check_lists()
     return run(chosen, execute, title=settings.name, everything=stages, processes=args.gpus, dry=args.dry)
