@@ -100,6 +100,9 @@ def test_wrong_arguments_and_missing_packages(monkeypatch) -> None:
     for option in ({"threshold": 0}, {"max_segments": 256}, {"max_segments": 0}):
         with pytest.raises(ValueError, match="expected threshold > 0 and 1 <= max_segments <= 255"):
             oversegment(image, **option)
+    for wrong in (image / 255, image[..., 0]):
+        with pytest.raises(UserError, match=r"image: expected \(H, W, 3\) uint8"):
+            oversegment(wrong)
     with pytest.raises(UserError, match="--method: expected one of hierarchy, felzenszwalb, got 'slic'"):
         oversegment(image, "slic")
     for method, package in (("hierarchy", "higra"), ("felzenszwalb", "skimage.segmentation")):

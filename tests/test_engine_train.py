@@ -69,6 +69,11 @@ def test_finished_run_is_left_alone(tiny_config_file, tmp_path, capsys):
     assert (tmp_path / "model-0.pth").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="holds snapshots already; add --resume"):
         train(config, tmp_path, device="cpu")
+    with pytest.raises(UserError, match="config: expected what load_config returns"):
+        train({}, tmp_path / "other", device="cpu")
+    with pytest.raises(UserError, match="samples: expected each to be a spml.Sample, got int at place 0"):
+        train(config, tmp_path / "other", samples=[1], device="cpu")
+    assert not (tmp_path / "other").exists()
 
 
 RELATIONS = ("semantic_annotation", "semantic_cooccurrence", "image_similarity", "feature_affinity")

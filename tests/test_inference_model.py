@@ -217,9 +217,20 @@ def test_what_cannot_be_meant(config, folder, model, samples, tmp_path):
         model.predict(np.zeros((4, 4), np.uint8))
     with pytest.raises(UserError, match="predictor: expected one of retrieval, softmax, got 'magic'"):
         model.predict(samples[0].image, predictor="magic")
-    for scales in ([], [0], [-1.0], [float("nan")]):
-        with pytest.raises(UserError, match="scales: expected numbers above 0"):
+    for wrong in ({"crf": "yes"}, {"flip": "yes"}):
+        with pytest.raises(UserError, match="expected True, False or .*, got 'yes'"):
+            model.predict(samples[0].image, **wrong)
+    with pytest.raises(UserError, match="image: expected a path, a PIL image or .*, got NoneType"):
+        model.predict(None)
+    for scales in ([], [0], [-1.0], [float("nan")], 1.0, ["a"]):
+        with pytest.raises(UserError, match="scales: expected a list of numbers above 0"):
             model.predict(samples[0].image, scales=scales)
+    for given, message in (
+        ([], "at least one, got none"),
+        ([(1, 2)], "each to be a spml.Sample, got tuple at place 0"),
+    ):
+        with pytest.raises(UserError, match=f"samples: expected {message}"):
+            model.remember(given)
     with pytest.raises(UserError, match="no label: a memory needs"):
         model.remember([Sample(samples[0].image)])
     with pytest.raises(UserError, match="no segment of the 1 images of the samples has a label"):
@@ -244,6 +255,8 @@ def test_a_prediction_is_saved_and_drawn(model, samples, tmp_path):
     assert saved.mode == "P"
     np.testing.assert_array_equal(np.array(saved), found.label)
     assert found.overlay().size == (48, 40) and found.overlay().mode == "RGB"
+    with pytest.raises(UserError, match="a.jpg: expected a file name that ends in .png"):
+        found.save(tmp_path / "a.jpg")
 
 
 @pytest.mark.gpu

@@ -191,6 +191,8 @@ def test_mistakes_are_one_line(spreader, tmp_path):
         spreader.remember(image, np.zeros((64, 48), np.uint8))
     with pytest.raises(UserError, match="strokes: expected uint8, got int64"):
         spreader.spread(image, np.zeros((48, 64), int))
+    with pytest.raises(UserError, match=r"strokes: expected \(H, W\) uint8 or the path of a PNG, got None"):
+        spreader.remember(image, None)
     with pytest.raises(UserError, match="cannot read image"):
         spreader.spread(tmp_path / "no.png")
     with pytest.raises(UserError, match="long_side: expected pixels above 0, got 0"):

@@ -7,6 +7,7 @@ detector; the other method is Felzenszwalb's. Both need the extra packages of `p
 
 import importlib
 import math
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from spml.data.samples import read_image
 from spml.errors import UserError
 
 Array = NDArray
@@ -28,22 +30,24 @@ SUPERPIXELS = 600  # regions from which on the strength of borders counts
 
 
 def oversegment(
-    image: Array, method: str = "hierarchy", *, threshold: float = 1.2, max_segments: int = MAX_SEGMENTS
+    image: str | Path | Array, method: str = "hierarchy", *, threshold: float = 1.2, max_segments: int = MAX_SEGMENTS
 ) -> Array:
     """Cut an image into regions.
 
     Args:
-        image: RGB uint8 (H, W, 3) of any size from one pixel on; over a million pixels it is segmented at reduced size.
+        image: a path, or RGB uint8 (H, W, 3), of any size from one pixel on; over a million pixels it is segmented at
+            reduced size.
         method: `hierarchy` or `felzenszwalb`.
         threshold: > 0, higher = fewer regions; independent of the image's size. 1.2 gives about 70 regions in a photo.
         max_segments: in [1, 255]; where the threshold leaves more, the cut moves up until they fit.
 
     Returns: uint8 (H, W), ids 0..n-1 without a gap.
-    Raises: UserError where the method's package is missing; ValueError for options out of range.
+    Raises: UserError for another kind of image, or where the method's package is missing; ValueError for options out of
+        range.
     """
     if not 1 <= max_segments <= MAX_SEGMENTS or not threshold > 0:
         raise ValueError(f"expected threshold > 0 and 1 <= max_segments <= 255, got {threshold} and {max_segments}")
-    package = load_method(method)
+    package, image = load_method(method), read_image(image)
     height, width = image.shape[:2]
     shrink = np.sqrt(MAX_PIXELS / (height * width))
     small = image

@@ -97,7 +97,11 @@ class Sample:
 
 
 def named(samples: Iterable[Sample]) -> list[Sample]:
-    """The samples, those without a name numbered by their place: 00000, 00001, .."""
+    """The samples, those without a name numbered by their place: 00000, 00001, .. Raises DataError for other things."""
+    samples = list(samples)
+    for i, sample in enumerate(samples):
+        if not isinstance(sample, Sample):
+            raise DataError(f"samples: expected each to be a spml.Sample, got {type(sample).__name__} at place {i}")
     return [sample if sample.name else replace(sample, name=f"{i:05d}") for i, sample in enumerate(samples)]
 
 

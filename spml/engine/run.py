@@ -15,7 +15,7 @@ from tqdm import tqdm
 from spml.allocator import keep_memory
 from spml.config import load_config, save_config
 from spml.data.dataset import TrainingDataset, build_training_dataset, check_labels, load_training_dataset
-from spml.data.samples import Sample
+from spml.data.samples import Sample, named
 from spml.device import resolve_device
 from spml.engine import distributed
 from spml.engine.callbacks import Progress, TensorBoard
@@ -92,6 +92,9 @@ def train(
     """
     folder = Path(folder)
     config = load_config(config) if isinstance(config, str | Path) else config
+    if "train" not in config:
+        raise UserError("config: expected what load_config returns, a YAML file or the name of a shipped config")
+    samples = None if samples is None else named(samples)
     resume = resume or config.train.resume
     if list_snapshots(folder) and not resume:
         raise UserError(f"{folder}: holds snapshots already; add --resume to go on, or name another folder")

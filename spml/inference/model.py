@@ -121,6 +121,12 @@ class Model:
         Raises:
             UserError: an image that cannot be read, no classifier, no memory, or one of another network.
         """
+        if not isinstance(crf, bool | DenseCRF):
+            raise UserError(f"crf: expected True, False or a DenseCRF, got {crf!r}")
+        if flip not in (None, True, False):
+            raise UserError(f"flip: expected True, False or None, got {flip!r}")
+        if not isinstance(image, str | Path | Iterable | Image.Image):
+            raise UserError(f"image: expected a path, a PIL image or (H, W, 3) uint8, got {type(image).__name__}")
         refiner = (DenseCRF(device=self.device) if crf else None) if isinstance(crf, bool) else crf
         refiner = None if refiner is None else refiner.with_backend()
         plan = self._plan(predictor or self._default_predictor(), scales, flip, refiner)
@@ -152,6 +158,8 @@ class Model:
             UserError: a sample without label, files that cannot be read, or no segment that takes any label.
         """
         samples = [replace(sample, regions=None) for sample in named(samples)]
+        if not samples:
+            raise UserError("samples: expected at least one, got none")
         segmenter = self._segmenter(self._plan("retrieval", None, None, None))
         num_classes = int(self.config.dataset.num_classes)
         found = [sample_prototypes(self._read_sample(sample), segmenter, num_classes)[:2] for sample in samples]
@@ -231,10 +239,13 @@ class Model:
     ) -> ViewPlan:
         bound = MAX_PIXELS.get(predictor, 0)
         plan = ViewPlan.from_config(self.config, min(bound, MAX_PIXELS["CRF"]) if crf else bound)
-        scales = plan.scales if scales is None else tuple(float(scale) for scale in scales)
-        if not scales or not all(0 < scale < float("inf") for scale in scales):
-            raise UserError(f"scales: expected numbers above 0, got {list(scales)}")
-        return replace(plan, scales=scales, flip=plan.flip if flip is None else flip)
+        try:
+            chosen = plan.scales if scales is None else tuple(float(scale) for scale in scales)
+        except (TypeError, ValueError):
+            chosen = ()
+        if not chosen or not all(0 < scale < float("inf") for scale in chosen):
+            raise UserError(f"scales: expected a list of numbers above 0, got {scales!r}")
+        return replace(plan, scales=chosen, flip=plan.flip if flip is None else flip)
 
     def _segmenter(self, plan: ViewPlan) -> Segmenter:
         return Segmenter.from_config(self.config, self._networks[0], plan, self.device)

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from spml.data.samples import IGNORE
+from spml.errors import UserError
 from spml.files import write_atomically
 from spml.visualize.figures import overlay
 from spml.visualize.palette import class_palette
@@ -61,7 +62,13 @@ class Prediction:
         return first - second
 
     def save(self, path: str | Path) -> None:
-        """Write the labels as a PNG of 8 bits with VOC's palette, which keeps the ids. Raises UserError."""
+        """Write the labels as a PNG of 8 bits with VOC's palette, which keeps the ids.
+
+        Raises:
+            UserError: a path that does not end in .png, or cannot be written.
+        """
+        if Path(path).suffix.lower() != ".png":
+            raise UserError(f"{path}: expected a file name that ends in .png, which keeps class ids as they are")
         picture = Image.fromarray(self.label.astype(np.uint8))
         picture.putpalette(class_palette(self.background).tobytes())
         write_atomically(path, lambda file: picture.save(file, format="PNG"))

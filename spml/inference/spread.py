@@ -102,9 +102,10 @@ class Spreader:
             UserError: files that cannot be read, or strokes of another size.
         """
         key, field, known = self._read(image, strokes)
+        if known is None:
+            raise UserError("strokes: expected (H, W) uint8 or the path of a PNG, got None")
         name = key if name is None else name
         self.forget(name)
-        assert known is not None
         if len(known.label):
             self._known[name] = known
             self._total = add(self._total, self._evidence(known))
