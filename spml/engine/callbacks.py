@@ -43,7 +43,7 @@ class Progress:
             self.bar.update()
         elif done == last or time.monotonic() - self.since >= EVERY:
             left = (time.monotonic() - self.begin) / (done - self.first) * (last - done)
-            line = f"{self.train.task} {done}/{last}: {self._terms(done, losses)}, {_clock(left)} left"
+            line = f"{self.train.task} {done}/{last}: {self._terms(done, losses)}, {clock(left)} left"
             print(line, file=sys.stderr, flush=True)
 
     def _terms(self, done: int, losses: Record) -> str:
@@ -116,6 +116,7 @@ def short(name: str) -> str:
     return name if "_" not in name else "".join(word[0] for word in name.split("_"))
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """0:12:05, of hours, minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
