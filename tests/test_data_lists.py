@@ -276,6 +276,14 @@ def test_split_for_choosing(tmp_path):
     assert fit.read_text().splitlines() == [line for place, line in enumerate(lines) if place % 6]
     dev, fit = split_list(tmp_path / "train.txt", tmp_path / "lists", every=14)
     assert dev.parent == tmp_path / "lists" and len(fit.read_text().splitlines()) == 13
+    folds = [split_list(tmp_path / "train.txt", tmp_path / str(part), every=3, part=part) for part in range(3)]
+    assert folds[2][0].read_text().splitlines() == lines[2::3]
+    assert sorted(line for dev, _ in folds for line in dev.read_text().splitlines()) == lines
+    for dev, fit in folds:
+        assert sorted((dev.read_text() + fit.read_text()).splitlines()) == lines
+    for part in (-1, 3):
+        with pytest.raises(DataError, match=f"--part: expected 0 to 2, got {part}"):
+            split_list(tmp_path / "train.txt", every=3, part=part)
     for every in (1, 15):
         with pytest.raises(DataError, match=f"--every: expected 2 to 14, the lines of .*train.txt, got {every}"):
             split_list(tmp_path / "train.txt", every=every)

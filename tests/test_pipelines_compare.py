@@ -34,11 +34,22 @@ def compared(tiny_config_file, tmp_path_factory):
     return folder, compare(tiny_config_file, folder, [3], overrides=SHORT, device="cpu")
 
 
+def part_of(run):
+    """What a table of figures has them under."""
+    return run.row, run.setting, (run.fold or "dev") if run.tried else run.seed
+
+
+def counts(kind, softmax, retrieval, pixels=10000):
+    """A confusion matrix with that mIoU: one class, whose other pixels are no class."""
+    right = round(pixels * (softmax if kind == "softmax" else retrieval) / 100)
+    return np.array([[right, 0, 0, 0, pixels - right], *[[0] * 5] * 3])
+
+
 def fake(figures):
     """A run that takes its figures, (classifier, retrieval) by row, setting and part, from a table."""
 
     def run(self: ComparedRun, device, guard=nullcontext):
-        softmax, retrieval = figures[self.row, self.setting, "dev" if self.tried else self.seed]
+        softmax, retrieval = figures[part_of(self)][:2]
         both = {"mean_iou": softmax, "retrieval_mean_iou": retrieval}
         kept = {compared_run.PREDICTORS[self.tried]: 0} if self.tried else both
         return {name: both[name] for name in kept} | {"iou": {}, "training_seconds": 2.0, "seconds": 3.0}
@@ -53,6 +64,7 @@ def faked(monkeypatch):
     def use(figures):
         monkeypatch.setattr(ComparedRun, "run", fake(figures))
         monkeypatch.setattr("spml.pipelines.compare.write_report", lambda *args, **kwargs: None)
+        monkeypatch.setattr(ComparedRun, "counts", lambda self, kind: counts(kind, *figures[part_of(self)]))
 
     return use
 
@@ -155,6 +167,50 @@ def test_dev_chooses_and_the_first_of_equals_wins(tiny_config_file, tmp_path, fa
     assert [one["dev_mean_iou"] for one in result["spml"]["tried"]] == [50.0, 60.0]
     by = compare(tiny_config_file, tmp_path / "b", [0], overrides=SHORT, device="cpu", tries=2, predictor="retrieval")
     assert by["spml"]["setting"] == [] and by["spml"]["mean_iou"] == 70.0  # retrieval preferred the first one
+
+
+def test_folds_choose_by_all_their_pixels(tiny_config_file, tmp_path, faked):
+    """Setting 0: 90 % of 100 pixels and 50 % of 300 are 60 % of all; setting 1: 65 and 61 are 62, the better one."""
+    figures = {("spml", 0, "fold0"): (90.0, 0, 100), ("spml", 0, "fold1"): (50.0, 0, 300)}
+    figures |= {("spml", 1, "fold0"): (65.0, 0, 100), ("spml", 1, "fold1"): (61.0, 0, 300)}
+    faked(figures | {("spml", n, 0): (70.0 + n, 80.0) for n in (0, 1)})
+    result = compare(tiny_config_file, tmp_path, [0], ["spml"], SHORT, "cpu", tries=2, folds=2)
+    assert [one["dev_mean_iou"] for one in result["spml"]["tried"]] == [60.0, 62.0]
+    assert result["spml"]["mean_iou"] == 71.0
+
+
+def test_a_setting_with_a_failed_fold_does_not_count(tiny_config_file, tmp_path, faked, monkeypatch):
+    faked({("spml", n, part): (50.0 + n, 0) for n in (0, 1) for part in ("fold0", "fold1", 0)})
+    works = ComparedRun.run
+
+    def run(self, *args):
+        if (self.setting, self.fold) == (1, "fold1"):
+            raise UserError("a loss that is not finite")
+        return works(self, *args)
+
+    monkeypatch.setattr(ComparedRun, "run", run)
+    result = compare(tiny_config_file, tmp_path, [0], ["spml"], SHORT, "cpu", tries=2, folds=2)["spml"]
+    assert result["setting"] == [] and result["mean_iou"] == 50.0
+    assert result["failed"] == ["spml, setting 1 on fold1: a loss that is not finite"]
+
+
+def test_folds_cover_the_list_and_share_nothing(tiny_config_file, tiny_data, tmp_path):
+    methods = find_methods(["spread_then_ce"])
+    plan = Comparison(tiny_config_file, tmp_path, methods, masks=f"{tiny_data}/val.txt", tries=2, folds=3)
+    row, judged = plan.rows[0], []
+    for fold in range(3):
+        run = plan.run_on_dev(row, 1, fold)
+        fit = {sample.name for sample in read_list(plan.part(row, FIT, fold), tiny_data)}
+        dev = {sample.name for sample in run.samples("test")}
+        assert not fit & dev and len(fit | dev) == 8
+        assert run.config.dataset.train_data_list == f"{tmp_path}/spread/fit/fold{fold}/list.txt"
+        assert run.folder == tmp_path / f"spread_then_ce/try1/fold{fold}"
+        judged += dev
+    assert len(judged) == len(set(judged)) == 8
+    assert [job.folder.name for job in plan.spread_labels(row)] == ["whole", "fold0", "fold1", "fold2"]
+    for folds, tries in ((2, 1), (0, 2)):
+        with pytest.raises(UserError, match=f"--folds: expected 1, or more with --tries of 2 or more, got {folds}"):
+            Comparison(tiny_config_file, tmp_path, methods, tries=tries, folds=folds)
 
 
 def test_every_method_gets_the_same_number_of_tries(tiny_config_file, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from spml.data.pickled import read_memory_file, write_memory_file
 from spml.pipelines import contextual
 from spml.pipelines.compare import compare, plan_runs
 from spml.pipelines.compare_report import caption, write_report
-from spml.pipelines.compare_sections import markdown_table
+from spml.pipelines.compare_sections import choice, markdown_table
 from spml.pipelines.compared_run import ComparedRun
 from spml.pipelines.comparison import Comparison
 from spml.pipelines.contextual import NEAREST, contextual_retrieval, cut_out
@@ -57,6 +57,18 @@ def test_the_page_has_every_part_of_every_row(reported):
     assert page.count("<polyline") == 3 * 3  # cross-entropy, total, validation
     assert "one/spml, seed 0: the largest right" in page and "two/spml, seed 0: the largest right" in page
     assert "Nothing was chosen here" in page and "Command: spml compare" in page
+
+
+def test_what_chose_is_said(tiny_config_file, tiny_data, tmp_path):
+    def told(**given):
+        plan = Comparison(tiny_config_file, tmp_path, find_methods(["spml"]), tries=2, **given)
+        return choice(plan, [Found(row) for row in plan.rows])
+
+    one, folds = told(), told(folds=4, masks=f"{tiny_data}/val.txt")
+    assert "dev won. dev has 2 images, every sixth" in one and "from the other 6 with seed 1000" in one
+    assert (
+        "the classifier on all 8 training images won. Each image is in one of 4 folds and is judged by their" in folds
+    )
 
 
 def test_the_table_as_markdown(reported):

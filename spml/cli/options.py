@@ -100,6 +100,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "images": {**FLAG, "help": "copy the photographs beside the annotations"},
     "core": {"type": float, "default": 0.4, "help": "part of each box, an ellipse, that gets its class"},
     "every": {"type": int, "default": 6, "help": "one line in this many goes to the list for choosing"},
+    "part": {"type": int, "default": 0, "metavar": "I", "help": "which of these lines: 0 to EVERY - 1, the folds"},
     "dataset": {"required": True, "help": "which layout and lists"},
     "list_dir": {"help": "folder of the lists; left out: datasets/<dataset>"},
     "experiments": {
@@ -124,6 +125,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "masks": {"metavar": "LIST", "help": "masks of the training images, for full_masks and for mIoU on dev"},
     "tries": {"type": positive, "default": 1, "help": "settings tried for each method; 1: none is chosen"},
+    "folds": {"type": positive, "default": 1, "help": "of a cross-validation that chooses; 1: every sixth image does"},
     "snapshots": {"metavar": "DIR", "help": "gets everything; left out: snapshots/<the config's name, or FOLDER_KIND>"},
     "grid": {"type": integer_pair, "metavar": "H,W", "help": "k-means grid outside training; released: 12,12"},
     "gpus": {"type": positive, "default": 1, "help": "processes of commands with a network, one a GPU; released: 4"},

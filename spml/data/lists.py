@@ -159,16 +159,18 @@ def list_content(path: str | Path, rows: Iterable[Sequence[str | Path]]) -> str:
 
 
 def split_list(
-    list_path: str | Path, save_dir: str | Path | None = None, every: int = 6, *, overwrite: bool = False
+    list_path: str | Path, save_dir: str | Path | None = None, every: int = 6, part: int = 0, *, overwrite: bool = False
 ) -> tuple[Path, Path]:
     """Split a training list into one part for choosing settings and one for training.
 
-    Lines are sorted; lines 1, 1 + `every`, .. go to `<name>_dev.txt`, the others to `<name>_fit.txt`, so the same list
-    is split the same way everywhere.
+    Of the sorted lines, counted from 0, `part`, `part + every`, .. go to `<name>_dev.txt`, the others to
+    `<name>_fit.txt`, so the same list is split the same way everywhere. The parts 0 to `every - 1` are the folds of a
+    cross-validation: each line is in the dev of one of them.
 
     Args:
         save_dir: where they go; None: beside the list.
         every: 2 or more.
+        part: 0 to `every - 1`.
         overwrite: replace lists of these names that hold other lines.
 
     Returns: the paths of both, dev first.
@@ -184,8 +186,10 @@ def split_list(
             raise DataError(f"{list_path}: {image} stands on several lines; it would be in both parts")
     if not 2 <= every <= len(lines):
         raise DataError(f"--every: expected 2 to {len(lines)}, the lines of {list_path}, got {every}")
+    if not 0 <= part < every:
+        raise DataError(f"--part: expected 0 to {every - 1}, got {part}")
     folder = list_path.parent if save_dir is None else Path(save_dir)
-    parts = {"dev": lines[::every], "fit": [line for place, line in enumerate(lines) if place % every]}
+    parts = {"dev": lines[part::every], "fit": [line for place, line in enumerate(lines) if place % every != part]}
     paths = {name: folder / f"{list_path.stem}_{name}.txt" for name in parts}
     for name, path in paths.items():
         if not overwrite and path.is_file() and _read_text(path).splitlines() != parts[name]:

@@ -1,7 +1,9 @@
 """Methods beside each other: the same network, data, crops, steps and test settings, one table, one report."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from spml.device import resolve_device
 from spml.errors import UserError
 from spml.files import write_json
 from spml.pipelines.compare_report import write_report
-from spml.pipelines.compared_run import PREDICTORS, ComparedRun, Guard, forget_lists
+from spml.pipelines.compared_run import ComparedRun, Guard, forget_lists, pooled_mean_iou
 from spml.pipelines.comparison import Comparison, Row
 from spml.pipelines.methods import DEFAULT, described, find_methods, read_methods
 from spml.pipelines.result import Found, collect
@@ -33,6 +35,7 @@ def compare(
     masks: str | None = None,
     tries: int = 1,
     predictor: str = "softmax",
+    folds: int = 1,
     processes: int = 1,
     methods_file: str | Path | None = None,
     command: str = "",
@@ -41,8 +44,9 @@ def compare(
     """Train and evaluate each method on each annotation with each seed; write `result.json`, a table and a report.
 
     With `tries` above 1, each method's setting is chosen first: the training list is split, every tried setting learns
-    from `fit`, and the best mIoU on `dev` wins. Then all learn from the whole list, and dataset.test_data_list is read.
-    It skips finished runs and continues interrupted ones. A run that fails is one line, and the others go on.
+    from `fit`, and the best mIoU on `dev` wins; with `folds`, the best on the devs of all folds together. Then all
+    learn from the whole list, and dataset.test_data_list is read. It skips finished runs and continues interrupted
+    ones. A run that fails is one line, and the others go on.
 
     Args:
         config: a file, or a shipped config's name.
@@ -50,7 +54,7 @@ def compare(
         methods: names of `spml.pipelines.methods.METHODS`, or sums such as `spml+gated_crf`.
         overrides: `key=value` of the config, for all runs.
         guard: a context around each training that yields an event. Once the event is set, training saves and ends.
-        annotations, masks, tries, predictor: see `Comparison`.
+        annotations, masks, tries, predictor, folds: see `Comparison`.
         processes: runs side by side.
         methods_file: a YAML file of more methods; see `read_methods`.
         command: the command line, for the report.
@@ -64,7 +68,7 @@ def compare(
         UserError: a config or data that cannot be used; a folder that holds the result of another config.
     """
     chosen = find_methods(methods, tries, read_methods(methods_file) if methods_file else None)
-    given = (annotations or {}, masks, tries, predictor)
+    given = (annotations or {}, masks, tries, predictor, folds)
     plan = Comparison(config, Path(folder), chosen, seeds, overrides, *given)
     device = resolve_device(device) if isinstance(device, str) else device
     if dry:
@@ -85,7 +89,7 @@ def described_plan(plan: Comparison) -> list[str]:
         for number, _ in enumerate(plan.tried(row)):
             plan.run(row, plan.seeds[0], number)
         lines.append(f"{row.key}: {' | '.join(map(described, plan.tried(row)))}")
-    tried = len(plan.rows) * plan.tries if plan.tries > 1 else 0
+    tried = len(plan.rows) * plan.tries * plan.folds if plan.tries > 1 else 0
     seeds = ", ".join(map(str, plan.seeds))
     return [*lines, f"{tried} runs on dev, and {len(plan.rows) * len(plan.seeds)} runs of the result (seeds {seeds})"]
 
@@ -123,12 +127,17 @@ def spread(plan: Comparison, rows: Sequence[Found], device: torch.device, guard:
 
 def choose(plan: Comparison, rows: Sequence[Found], device: torch.device, guard: Guard, processes: int) -> None:
     """Try the settings of each row on dev; the best, the first of equals, is the row's. Without any it is not ready."""
-    jobs = [(one, plan.run_on_dev(one.row, number)) for one in rows if one.ready for number in range(plan.tries)]
+    tried = list(product(range(plan.tries), range(plan.folds)))
+    jobs = [(one, plan.run_on_dev(one.row, number, fold)) for one in rows if one.ready for number, fold in tried]
+    finished = defaultdict[tuple[str, int], list[ComparedRun]](list)
     for one, run, outcome in _outcomes(jobs, device, guard, processes):
         if isinstance(outcome, Failure):
             one.failed.append(f"{run.title}: {outcome.line}")
-        else:
-            one.dev[run.setting] = outcome[PREDICTORS[plan.predictor]]
+            continue
+        runs = finished[one.row.key, run.setting]
+        runs.append(run)
+        if len(runs) == plan.folds:
+            one.dev[run.setting] = pooled_mean_iou(runs, plan.predictor)
     for one in rows:
         one.ready = bool(one.dev)
         one.setting = max(one.dev, key=lambda number: (one.dev[number], -number), default=0)

@@ -26,11 +26,17 @@ def choice(plan: Comparison, rows: Sequence[Found]) -> str:
     row = rows[0].row
     dev, fit = (_count(plan.part(row, part)) for part in (DEV, FIT))
     masks = "their masks" if plan.masks else "their annotated pixels alone"
+    if plan.folds == 1:
+        won, parts = "dev", f"dev has {dev} images, every sixth of the training list, judged by {masks}"
+        learned = f"the other {fit}"
+    else:
+        won = f"all {dev + fit} training images"
+        parts = f"Each image is in one of {plan.folds} folds and is judged by {masks}"
+        learned = "the images outside of the fold"
     return (
         f"{plan.tries} settings were tried for each method, and the best mIoU of the {READ_OUT[plan.predictor]} on "
-        f"dev won. dev has {dev} images, every sixth of the training list, judged by {masks}; the trials learned from "
-        f"the other {fit} with seed {CHOICE_SEED}. Then all methods learned from the whole list, and the test list was "
-        "read."
+        f"{won} won. {parts}; the trials learned from {learned} with seed {CHOICE_SEED}. Then all methods learned from "
+        "the whole list, and the test list was read."
     )
 
 

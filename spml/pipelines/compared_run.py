@@ -21,6 +21,7 @@ from spml.engine.record import NEUTRAL
 from spml.engine.run import train
 from spml.errors import UserError
 from spml.evaluation.folders import Evaluation, evaluate_folder
+from spml.evaluation.iou import ConfusionMatrix
 from spml.files import read_json, write_atomically, write_json
 from spml.inference.memory import fill_memory
 from spml.inference.predictors import build_predictor, load_models, predict_list
@@ -45,6 +46,7 @@ class ComparedRun:
         full_masks: whether the training list holds full masks; the memory's record says so.
         tried: a run that helps to choose a setting: the read-out that chooses, "softmax" or "retrieval", which is the
             only one evaluated. "": a run for the result.
+        fold: of such a run, the name of the fold that judges it; "" where one dev does.
     """
 
     method: str
@@ -55,6 +57,7 @@ class ComparedRun:
     setting: int = 0
     full_masks: bool = False
     tried: str = ""
+    fold: str = ""
 
     @property
     def row(self) -> str:
@@ -64,7 +67,8 @@ class ComparedRun:
     @property
     def title(self) -> str:
         """What a line about it begins with."""
-        return f"{self.row}, " + (f"setting {self.setting} on dev" if self.tried else f"seed {self.seed}")
+        dev = f"setting {self.setting} on {self.fold or 'dev'}"
+        return f"{self.row}, {dev if self.tried else f'seed {self.seed}'}"
 
     @property
     def snapshot(self) -> Path:
@@ -174,6 +178,13 @@ def evaluate(run: ComparedRun, device: torch.device) -> dict[str, Any]:
 def _save_counts(scores: Evaluation, file: BinaryIO) -> None:
     assert scores.counts is not None
     np.save(file, scores.counts, allow_pickle=False)
+
+
+def pooled_mean_iou(runs: Sequence[ComparedRun], predictor: str) -> float:
+    """mIoU of the test images of finished runs together, per cent."""
+    matrix = ConfusionMatrix(runs[0].config.dataset.num_classes)
+    matrix.counts = np.sum([run.counts(predictor) for run in runs], axis=0)
+    return round(100 * matrix.mean_iou(), 2)
 
 
 def scores_of(run: ComparedRun, kind: str) -> Evaluation:

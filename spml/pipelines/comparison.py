@@ -15,6 +15,7 @@ from spml.pipelines.methods import METHODS, Method, Setting
 from spml.pipelines.spread_labels import SpreadLabels
 
 CHOICE_SEED = 1000  # of every run on dev: no seed of the result
+EVERY = 6  # one line in so many of the training list is dev, where there are no folds
 OWN = ""  # the annotation of a config's own training list
 WHOLE, FIT, DEV = "whole", "fit", "dev"  # parts of a training list
 
@@ -47,6 +48,8 @@ class Comparison:
         masks: a list `image mask` of all training images: `full_masks` learns from it, and the choice on dev reads it.
         tries: settings tried for each method; 1: nothing is chosen.
         predictor: the read-out whose mIoU on dev chooses.
+        folds: 1: dev is one part, every sixth line of the sorted training list. K: a cross-validation, where every K-th
+            line is the dev of a fold, each setting is tried on all K, and the mIoU of all images together chooses.
 
     Raises:
         UserError: settings that cannot be used.
@@ -61,6 +64,7 @@ class Comparison:
     masks: str | None = None
     tries: int = 1
     predictor: str = "softmax"
+    folds: int = 1
 
     def __post_init__(self) -> None:
         if self.predictor not in PREDICTORS:
@@ -70,6 +74,8 @@ class Comparison:
                 raise UserError(f"--annotation: expected a name of letters and digits, such as point, got {name!r}")
         if self.tries < 1:
             raise UserError(f"--tries: expected at least 1, got {self.tries}")
+        if self.folds < 1 or (self.folds > 1 and self.tries == 1):
+            raise UserError(f"--folds: expected 1, or more with --tries of 2 or more, got {self.folds}")
         needy = [name for name, method in self.methods.items() if method.labels == "masks"]
         if needy and self.masks is None:
             raise UserError(f"--masks: expected the list of full masks that {needy[0]} trains on")
@@ -101,16 +107,21 @@ class Comparison:
             return str(self.masks)
         return self.annotations.get(row.annotation) or self.plain.dataset.train_data_list
 
-    def part(self, row: Row, part: str) -> str:
+    def part(self, row: Row, part: str, fold: int = 0) -> str:
         """The list of a part of the training list, as annotated; dev has masks where there are any."""
         given = self.annotation_list(row)
         if part == WHOLE:
             return given
         folder = self.folder / "lists" / ("masks" if row.method.labels == "masks" else row.annotation)
-        dev, fit = split_list(given, folder, overwrite=True)
+        every = self.folds if self.folds > 1 else EVERY
+        dev, fit = split_list(given, folder / self._of_fold(fold), every, fold, overwrite=True)
         if part == FIT:
             return str(fit)
         return str(dev) if self.masks is None else self._with_masks(dev)
+
+    def _of_fold(self, fold: int) -> str:
+        """The name of a fold's folders; "" where there is one dev."""
+        return f"fold{fold}" if self.folds > 1 else ""
 
     def _with_masks(self, dev: Path) -> str:
         """The list of the images of `dev` with their full masks."""
@@ -127,34 +138,37 @@ class Comparison:
         write_list(path, [lines[image] for image in images])
         return str(path)
 
-    def training_list(self, row: Row, part: str) -> str:
+    def training_list(self, row: Row, part: str, fold: int = 0) -> str:
         """The list that a row trains on: the annotation's, or that of the labels spread from it."""
         if row.method.labels == "spread":
-            return str(self._spread(row, part).data_list)
-        return self.part(row, part)
+            return str(self._spread(row, part, fold).data_list)
+        return self.part(row, part, fold)
 
     # jobs
 
     def spread_labels(self, row: Row) -> list[SpreadLabels]:
         """The labels that a row trains on, if they are not the annotation's own. Rows share them."""
-        parts = (WHOLE, FIT) if self.tries > 1 else (WHOLE,)
-        return [self._spread(row, part) for part in parts] if row.method.labels == "spread" else []
+        if row.method.labels != "spread":
+            return []
+        fit = [self._spread(row, FIT, fold) for fold in range(self.folds)] if self.tries > 1 else []
+        return [self._spread(row, WHOLE), *fit]
 
-    def _spread(self, row: Row, part: str) -> SpreadLabels:
-        folder = self.folder / row.annotation / "spread" / part
-        own = [f"dataset.train_data_list={self.part(row, part)}"]
-        title = f"{row.annotation or 'annotation'}, spread over the {part} list"
+    def _spread(self, row: Row, part: str, fold: int = 0) -> SpreadLabels:
+        name = self._of_fold(fold) if part == FIT else ""
+        folder = self.folder / row.annotation / "spread" / part / name
+        own = [f"dataset.train_data_list={self.part(row, part, fold)}"]
+        title = f"{row.annotation or 'annotation'}, spread over the {part} list{name and f' of {name}'}"
         return SpreadLabels(title, load_config(self.config, [*self.overrides, *own]), folder)
 
-    def run_on_dev(self, row: Row, number: int) -> ComparedRun:
+    def run_on_dev(self, row: Row, number: int, fold: int = 0) -> ComparedRun:
         """The run that tries one setting of a row: it learns from fit and is evaluated on dev."""
-        lists = [f"dataset.test_data_list={self.part(row, DEV)}"]
-        own = [f"dataset.train_data_list={self.training_list(row, FIT)}", *lists, f"train.seed={CHOICE_SEED}"]
+        lists = [f"dataset.test_data_list={self.part(row, DEV, fold)}"]
+        own = [f"dataset.train_data_list={self.training_list(row, FIT, fold)}", *lists, f"train.seed={CHOICE_SEED}"]
         own.append("train.validation_step=0")
         config = self._configure(row, number, own)
-        folder = self.folder / row.key / f"try{number}"
-        full = row.method.labels == "masks"
-        return ComparedRun(row.name, CHOICE_SEED, config, folder, row.annotation, number, full, self.predictor)
+        folder = self.folder / row.key / f"try{number}" / self._of_fold(fold)
+        full, which = row.method.labels == "masks", self._of_fold(fold)
+        return ComparedRun(row.name, CHOICE_SEED, config, folder, row.annotation, number, full, self.predictor, which)
 
     def run(self, row: Row, seed: int, number: int = 0) -> ComparedRun:
         """A run of the result, with one setting of the row's grid."""

@@ -1,7 +1,7 @@
 """Compare methods on the same network, data, crops, steps and test settings; write a table and one HTML page.
 
-With --tries N the settings of every method are chosen first, out of N, on every sixth image of the training list. It
-skips finished runs and continues interrupted ones.
+With --tries N the settings of every method are chosen first, out of N, on every sixth image of the training list; with
+--folds K on all of its images, by a cross-validation. It skips finished runs and continues interrupted ones.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "save_dir", help="gets <annotation>/<method>/seed<i>/, result.json, report.md and report.html")
     add(parser, "seeds")
     add(parser, "methods", default=list(DEFAULT), help=f"which to run, by commas, out of {', '.join(METHODS)}; {SUMS}")
-    add(parser, "methods_file", "annotation", "masks", "tries")
+    add(parser, "methods_file", "annotation", "masks", "tries", "folds")
     add(parser, "predictor", default="softmax", choices=tuple(PREDICTORS), help="whose mIoU on dev chooses")
     add(parser, "dry", help="print the runs and their settings, and train none")
     add(parser, "processes", type=positive, default=1, help="runs side by side")
@@ -40,6 +40,7 @@ def main(args: argparse.Namespace) -> int:
             annotations=dict(args.annotation),
             masks=args.masks,
             tries=args.tries,
+            folds=args.folds,
             predictor=args.predictor,
             processes=args.processes,
             methods_file=args.methods_file,

@@ -10,9 +10,9 @@ from spml.data.lists import split_list
 def add_arguments(parser: Parser) -> None:
     add(parser, "data_list", required=True, help="the training list")
     add(parser, "save_dir", required=False, help="gets both lists; left out: the folder of the list")
-    add(parser, "every")
+    add(parser, "every", "part")
     add(parser, "overwrite", help="replace lists of these names")
 
 
 def main(args: argparse.Namespace) -> None:
-    print(*split_list(args.data_list, args.save_dir, args.every, overwrite=args.overwrite), sep="\n")
+    print(*split_list(args.data_list, args.save_dir, args.every, args.part, overwrite=args.overwrite), sep="\n")
