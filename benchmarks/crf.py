@@ -12,7 +12,7 @@ from _measure import Cost, Row, Work, find_peak, parse, peak_memory, print_table
 from torch import Tensor
 
 from spml.cli.exits import run
-from spml.inference.outputs import Refiner, refine_and_write
+from spml.inference.outputs import Refiner, Unrefined, refine_and_write
 from spml.propagate import DenseCRF
 from spml.propagate.crf import has_pydensecrf
 
@@ -49,7 +49,7 @@ def in_processes(crf: DenseCRF, folder: Path, images: Sequence[Sample], size: tu
             start.result()
         begin = time.perf_counter()
         for number, (image, probability) in enumerate(images):
-            refiner.submit(folder, str(number), image, probability, size)
+            refiner.submit(Unrefined(folder, str(number), image, probability, size))
         while refiner.waiting:
             refiner.waiting.popleft()[0].result()
         return time.perf_counter() - begin
@@ -62,7 +62,7 @@ def compare_processes(images: Sequence[Sample], size: tuple[int, int]) -> None:
 
         def in_line() -> None:
             for number, (image, probability) in enumerate(images):
-                refine_and_write(crf, folder, str(number), image, probability, size)
+                refine_and_write(crf, Unrefined(folder, str(number), image, probability, size))
 
         plain = Cost(timed(in_line))
         one = Cost(in_processes(crf, folder, images, size, 1))

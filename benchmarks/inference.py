@@ -96,7 +96,8 @@ class Plain:
                     scores = scores.softmax(0) if kind == "softmax" else scores
                     total += scores.flip(-1) if number else scores
             pixels = to_pixels(read.image, network.pixel_means, network.pixel_stds)
-            outputs.refine_and_write(crf, self.folder / f"plain_{kind}", read.name, pixels, (total / 10).numpy(), size)
+            folder, probability = self.folder / f"plain_{kind}", (total / 10).numpy()
+            outputs.refine_and_write(crf, outputs.Unrefined(folder, read.name, pixels, probability, size))
         return time.perf_counter() - start
 
     @staticmethod

@@ -1,4 +1,6 @@
-"""Finds the device of a name."""
+"""Finds the device of a name, and of a process."""
+
+import os
 
 import torch
 
@@ -21,4 +23,22 @@ def resolve_device(name: str) -> torch.device:
         raise UserError(
             f"--device {name}: this machine shows {torch.cuda.device_count()} CUDA devices; use cpu or auto"
         )
+    return device
+
+
+def own_device(device: torch.device) -> torch.device:
+    """The device of this process among those of its machine: with CUDA each has a GPU of its own.
+
+    Raises:
+        UserError: more processes on this machine than CUDA devices.
+    """
+    if device.type != "cuda":
+        return device
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local >= torch.cuda.device_count():
+        raise UserError(
+            f"torchrun --nproc_per_node: expected at most {torch.cuda.device_count()} processes here, one a GPU"
+        )
+    device = torch.device("cuda", local)
+    torch.cuda.set_device(device)
     return device

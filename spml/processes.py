@@ -229,19 +229,13 @@ def join(device: Any) -> Any:
     Raises:
         UserError: more processes on this machine than CUDA devices.
     """
-    import torch
     import torch.distributed as dist
+
+    from spml.device import own_device
 
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         return device
-    if device.type == "cuda":
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        if local >= torch.cuda.device_count():
-            raise UserError(
-                f"torchrun --nproc_per_node: expected at most {torch.cuda.device_count()} processes here, one a GPU"
-            )
-        device = torch.device("cuda", local)
-        torch.cuda.set_device(device)
+    device = own_device(device)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     dist.init_process_group("gloo", timeout=WAIT)  # nothing but words and counts travel
     atexit.register(leave)

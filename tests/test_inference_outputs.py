@@ -9,7 +9,7 @@ from PIL import Image
 
 from spml.errors import UserError
 from spml.inference import outputs
-from spml.inference.outputs import InlineRefiner, Refiner, open_refiner, write_labels
+from spml.inference.outputs import InlineRefiner, Refiner, Unrefined, open_refiner, write_labels
 from spml.propagate import DenseCRF
 
 
@@ -54,10 +54,10 @@ def test_large_images_do_not_queue_up(monkeypatch):
 
     refiner = Refiner(DenseCRF(backend="torch"), 4)
     monkeypatch.setattr(outputs, "LINE_BYTES", 1000)
-    monkeypatch.setattr(refiner.pool, "submit", lambda work, crf, folder, name, *rest: begun.append(name) or Done(name))
+    monkeypatch.setattr(refiner.pool, "submit", lambda function, crf, work: begun.append(work.name) or Done(work.name))
     image = np.zeros((10, 10, 3), np.uint8)
     for name, classes, expected in (("a", 1, "a"), ("b", 1, "ab"), ("c", 1, "bc"), ("d", 9, "d"), ("e", 1, "e")):
-        refiner.submit("", name, image, np.zeros((classes, 10, 10), np.float32), (10, 10))
+        refiner.submit(Unrefined("", name, image, np.zeros((classes, 10, 10), np.float32), (10, 10)))
         assert "".join(begun) == expected
     with refiner:
         pass
@@ -72,7 +72,7 @@ def test_in_this_process(tmp_path):
     void = np.zeros((12, 16), bool)
     void[0] = True
     refiner = InlineRefiner(DenseCRF(backend="torch"))
-    refiner.submit(tmp_path, "a", image, probability, (12, 16), void)
+    refiner.submit(Unrefined(tmp_path, "a", image, probability, (12, 16), void))
     label = np.array(Image.open(tmp_path / "semantic_gray" / "a.png"))
     assert (label[0] == 255).all() and (label[1:, :8] == 0).all() and (label[1:, 8:] == 1).all()
     write_labels(tmp_path, "plain", np.zeros((2, 2), np.uint8))

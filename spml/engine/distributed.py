@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spml.device import own_device
 from spml.errors import UserError
 from spml.grouping.memory import ALONE, Exchange, Gathered, Prototypes
 from spml.processes import rank, world_size
@@ -30,14 +31,7 @@ def start(device: torch.device) -> torch.device:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return device
-    if device.type == "cuda":
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        if local >= torch.cuda.device_count():
-            raise UserError(
-                f"torchrun --nproc_per_node: expected at most {torch.cuda.device_count()} processes here, one a GPU"
-            )
-        device = torch.device("cuda", local)
-        torch.cuda.set_device(device)
+    device = own_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -53,22 +54,32 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
     write_atomically(path, lambda file: Image.fromarray(pixels).save(file, format="PNG"))
 
 
-def refine_and_write(
-    crf: DenseCRF,
-    save_dir: str | Path,
-    name: str,
-    image: np.ndarray,
-    probability: np.ndarray | Tensor,
-    size: tuple[int, int],
-    void: np.ndarray | None = None,
-    background: int | None = 0,
-) -> None:
-    """Refine (K, h, w) probabilities on the image (h, w, 3), and write the best class at (H, W) = `size`.
+@dataclass(frozen=True)
+class Unrefined:
+    """Probabilities of an image that a CRF refines before the labels are written.
 
-    `void`: (H, W) bool, pixels that become 255. `background`: as in `write_labels`.
+    Args:
+        save_dir, name: where the labels go; see `write_labels`.
+        image: (h, w, 3) uint8.
+        probability: (K, h, w) float.
+        size: (H, W) of the labels.
+        void: (H, W) bool, pixels that become 255.
+        background: as in `write_labels`.
     """
-    label = resize_label(crf.label(image, probability), size)
-    write_labels(save_dir, name, with_void(label, void), background)
+
+    save_dir: str | Path
+    name: str
+    image: np.ndarray
+    probability: np.ndarray | Tensor
+    size: tuple[int, int]
+    void: np.ndarray | None = None
+    background: int | None = 0
+
+
+def refine_and_write(crf: DenseCRF, work: Unrefined) -> None:
+    """Refine the probabilities on the image, and write the best class of each pixel."""
+    label = resize_label(crf.label(work.image, work.probability), work.size)
+    write_labels(work.save_dir, work.name, with_void(label, work.void), work.background)
 
 
 def write_image(
@@ -93,7 +104,7 @@ def write_image(
         write_labels(save_dir, read.name, with_void(label, void), background)
         return
     pixels = to_pixels(resize_image(read.image, working), config.network.pixel_means, config.network.pixel_stds)
-    refiner.submit(save_dir, read.name, pixels, probability.float(), size, void, background)
+    refiner.submit(Unrefined(save_dir, read.name, pixels, probability.float(), size, void, background))
 
 
 def with_void(label: np.ndarray, void: np.ndarray | None) -> np.ndarray:
@@ -104,17 +115,8 @@ def with_void(label: np.ndarray, void: np.ndarray | None) -> np.ndarray:
 class Refining(Protocol):
     """Refines the probabilities of images and writes the labels."""
 
-    def submit(
-        self,
-        save_dir: str | Path,
-        name: str,
-        image: np.ndarray,
-        probability: np.ndarray | Tensor,
-        size: tuple[int, int],
-        void: np.ndarray | None = None,
-        background: int | None = 0,
-    ) -> None:
-        """Refine an image and write it, now or soon. The arguments are those of `refine_and_write`."""
+    def submit(self, work: Unrefined) -> None:
+        """Refine an image and write it, now or soon."""
 
 
 class Refiner:
@@ -132,26 +134,16 @@ class Refiner:
         self.pool = self._context.__enter__()
         self.waiting: deque[tuple[Future, int]] = deque()
 
-    def submit(
-        self,
-        save_dir: str | Path,
-        name: str,
-        image: np.ndarray,
-        probability: np.ndarray | Tensor,
-        size: tuple[int, int],
-        void: np.ndarray | None = None,
-        background: int | None = 0,
-    ) -> None:
-        """Queue an image; wait while the queue is full. The arguments are those of `refine_and_write`."""
-        size_in_line = probability.nbytes
+    def submit(self, work: Unrefined) -> None:
+        """Queue an image; wait while the queue is full."""
+        size_in_line = work.probability.nbytes
         while self.waiting and (
             len(self.waiting) >= 2 * self.workers or sum(held for _, held in self.waiting) + size_in_line > LINE_BYTES
         ):
             self.waiting.popleft()[0].result()
-        if isinstance(probability, Tensor):
-            probability = probability.cpu().numpy()
-        work = (self.crf, save_dir, name, image, probability, size, void, background)
-        self.waiting.append((self.pool.submit(refine_and_write, *work), size_in_line))
+        if isinstance(work.probability, Tensor):
+            work = replace(work, probability=work.probability.cpu().numpy())
+        self.waiting.append((self.pool.submit(refine_and_write, self.crf, work), size_in_line))
 
     def __enter__(self) -> "Refiner":
         return self
@@ -181,18 +173,9 @@ class InlineRefiner:
     def __init__(self, crf: DenseCRF) -> None:
         self.crf = crf
 
-    def submit(
-        self,
-        save_dir: str | Path,
-        name: str,
-        image: np.ndarray,
-        probability: np.ndarray | Tensor,
-        size: tuple[int, int],
-        void: np.ndarray | None = None,
-        background: int | None = 0,
-    ) -> None:
-        """Refine an image and write it. The arguments are those of `refine_and_write`."""
-        refine_and_write(self.crf, save_dir, name, image, probability, size, void, background)
+    def submit(self, work: Unrefined) -> None:
+        """Refine an image and write it."""
+        refine_and_write(self.crf, work)
 
 
 def open_refiner(crf: DenseCRF | None, workers: int = 0) -> AbstractContextManager[Refining | None]:
