@@ -54,7 +54,7 @@ def own_terms(task: SpmlTask, inputs: GroupedInputs) -> Tensor:
     """The weighted sum of the losses that read segments, and the step's place in the bank, as a step has them."""
     terms = {name: losses.TABLE[name].function(inputs, task.loss_settings[name]) for name in grouped_terms(task)}
     if "bank" in task.reads:
-        task.bank.append(inputs.segments, inputs.object_tag, inputs.gathered)
+        task.bank.append(inputs.segments, inputs.tag, inputs.gathered)
     return torch.stack([task.weights[name] * term for name, term in terms.items()]).sum()
 
 
@@ -98,7 +98,7 @@ def _profiled(trainer: Any) -> dict[str, float]:
                 own.append(task.weights[name] * losses.TABLE[name].function(inputs, task.loss_settings[name]))
         with parts.part("bank"):
             if "bank" in task.reads:
-                task.bank.append(segments, inputs.object_tag, inputs.gathered)
+                task.bank.append(segments, inputs.tag, inputs.gathered)
     trainer.optimizer.zero_grad(set_to_none=True)
     with parts.part("gradient from losses to embedding"):
         torch.stack(own).sum().backward(retain_graph=True)

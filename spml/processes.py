@@ -16,6 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from typing import Any, TypeVar
 
 from spml.errors import INTERRUPTED, UserError
@@ -130,13 +131,19 @@ def _end_with(launcher: int) -> None:
     os._exit(1)
 
 
-def run_program(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a program, wait for it, and return its status, or 130 after Ctrl-C.
+def own_environment() -> dict[str, str]:
+    """The environment, in which a program finds the package of this process first."""
+    paths = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def run_program(words: Sequence[str]) -> int:
+    """Run a program with the package of this process, wait for it, and return its status, or 130 after Ctrl-C.
 
     A Ctrl-C also reaches the program, which may save before it ends; a second one ends the wait. On Linux the program
     gets a SIGTERM when this process is killed; otherwise it would still run beside the next one.
     """
-    process = subprocess.Popen(words, env=dict(environment), preexec_fn=_ask_for_end if LINUX else None)
+    process = subprocess.Popen(words, env=own_environment(), preexec_fn=_ask_for_end if LINUX else None)
     try:
         return process.wait()
     except KeyboardInterrupt:

@@ -167,7 +167,7 @@ def test_the_command_line_reads_the_folder(opened: Opened, folder: Path) -> None
     assert read_class_names(folder / "classes.txt") == ("background", "cow", "sky")
     samples = read_list(folder / "lists" / "scribble.txt", folder, columns=2)
     assert [sample.name for sample in samples] == ["a", "b"]
-    check_samples(samples, 3, decode=True)
+    check_samples(samples, 3)
     label = read_label(folder / "weak" / "a.png")
     state = opened.store.state
     assert (label == paint(state.drawing("a.jpg").strokes, state.ids, (20, 30))).all()

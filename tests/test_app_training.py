@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from spml.app.images import Images
 from spml.app.job import SIZES, STARTS, build_config, form, read_wishes
 from spml.app.store import Store
 from spml.app.training import ACTIVE, Training
-from spml.app.worker import within_boxes
+from spml.app.worker import TRIAL, Stopped, Worker, within_boxes
 from spml.errors import UserError
 from spml.files import read_json, write_json
 
@@ -202,3 +203,27 @@ def test_bounds_of_boxes() -> None:
     expected = np.zeros((4, 6), bool)
     expected[:2, 1:3] = expected[3, 5] = True
     assert list(found) == [1] and (found[1] == expected).all()
+
+
+def test_a_measurement_that_was_killed_is_made_anew(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its snapshot and the file that keeps the number of steps; and a stop ends it."""
+    run = opened.training._prepare(read_wishes({"size": "small", "minutes": 1, "config": TINY}))
+    write_json(run / "state.json", {})
+    (run / "trial").mkdir()
+    (run / "trial" / "model-5.pth").write_bytes(b"old")
+    finished = True
+
+    def train(config: Any, folder: Path, samples: Any, callbacks: Any, *, stop: Any) -> Any:
+        assert not folder.exists() and not stop.is_set()
+        for number in range(TRIAL):
+            callbacks[0](number)
+            time.sleep(0.002)
+        return SimpleNamespace(finished=finished)
+
+    monkeypatch.setattr("spml.train", train)
+    worker = Worker(run)
+    finished = False
+    with pytest.raises(Stopped):
+        worker._steps([])
+    finished = True
+    assert worker._steps([]) >= TRIAL and worker._steps([]) == read_json(run / "steps.json")["steps"]

@@ -14,6 +14,7 @@ from spml.data.annotate import Box, box_label, boxes, points, regions, sample_se
 from spml.data.annotate_list import annotate_list
 from spml.data.lists import read_list
 from spml.data.samples import IGNORE, UNLABELLED
+from spml.data.tags import read_tags
 from spml.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -208,6 +209,16 @@ def test_command_line_writes_a_list_that_reads_back(data: Path, tmp_path: Path, 
     if kind in expected:
         assert (label[0] == expected[kind](mask, instance, seed=own)).all() and (label[0] != label[1]).any()
     assert samples[1].regions is not None and samples[1].regions.samefile(data / "instance" / "two.png")
+
+
+def test_tags_of_names_with_spaces_read_back(data: Path, tmp_path: Path) -> None:
+    for folder, ending in (("image", "jpg"), ("mask", "png"), ("instance", "png")):
+        (data / folder / f"one.{ending}").rename(data / folder / f"my photo.{ending}")
+    (data / "list.txt").write_text("image/my photo.jpg\tmask/my photo.png\n")
+    path = annotate_list(data, data / "list.txt", tmp_path / "out", "tag")
+    samples = read_list(path, data)
+    found = read_tags(tmp_path / "out" / "tags.txt", samples, 3)
+    assert {name: np.flatnonzero(tag).tolist() for name, tag in found.items()} == {"my photo": [1, 2]}
 
 
 def test_list_from_a_linked_data_folder_and_another_length(data: Path, tmp_path: Path) -> None:

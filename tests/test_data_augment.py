@@ -79,7 +79,9 @@ def test_image_and_labels_stay_aligned_and_padding_is_the_mean(crop, random_crop
     image, semantic, instance = scene()
     how = Augmentation(crop_size=crop, random_crop=random_crop)
     for seed in range(8):
-        part, part_semantic, part_instance, start = augment(image, semantic, instance, how, np.random.default_rng(seed))
+        part, part_semantic, part_instance, start, _ = augment(
+            image, semantic, instance, how, np.random.default_rng(seed)
+        )
         tensor = normalise(part, MEANS, STDS, start, crop)
         padded_semantic, padded_instance = (pad_label(x, start, crop) for x in (part_semantic, part_instance))
         assert tensor.shape == (3, *crop) and tensor.dtype == np.float32
@@ -108,7 +110,7 @@ def test_mirrored_half_of_the_time_and_reproducible():
 def test_grey_and_blur_touch_the_image_only():
     image, semantic, instance = scene()
     how = Augmentation(crop_size=(20, 30), mirror=False, grey=1.0, blur=1.0)
-    part, part_semantic, part_instance, _ = augment(image, semantic, instance, how, np.random.default_rng(0))
+    part, part_semantic, part_instance, *_ = augment(image, semantic, instance, how, np.random.default_rng(0))
     assert (part == part[..., :1]).all() and not np.array_equal(part, to_grey(image))
     np.testing.assert_array_equal(part_semantic, semantic)
     np.testing.assert_array_equal(part_instance, instance)

@@ -33,8 +33,8 @@ from spml.cli.main import main
 from spml.data.formats import detect, export_annotations, import_annotations
 from spml.data.formats.cut import cut, without_erasers
 from spml.data.formats.folder import read_folder
-from spml.data.formats.safe import read_xml
 from spml.data.raster import Shape, paint
+from spml.data.xml import read_xml
 from spml.errors import UserError
 
 POLYGON = [[1, 1], [9, 1], [9, 9]]

@@ -27,8 +27,8 @@ from PIL import Image
 
 from spml.data.formats import export_annotations, import_annotations
 from spml.data.formats.folder import read_folder
-from spml.data.formats.safe import read_xml
 from spml.data.raster import paint
+from spml.data.xml import read_xml
 
 
 def folder_of(tmp_path: Path, source: Path, name: str = "folder") -> Path:

@@ -85,7 +85,34 @@ def test_masks_of_three_formats_are_the_same(tmp_path: Path, capsys) -> None:
     (tmp_path / "out" / "mat.png").unlink()
     assert convert_masks(source, tmp_path / "out").startswith("1 labels")
     assert convert_masks(source, tmp_path / "out", overwrite=True).startswith("3 labels")
-    assert not [path for path in (tmp_path / "out").iterdir() if path.suffix != ".png"]
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".png"] == ["record.json"]
+
+
+def test_labels_of_other_settings_or_hands_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "xml").mkdir()
+    (tmp_path / "xml" / "a.xml").write_text(scribble_xml([("cat", [(5, 10), (15, 10)])]))
+    save_image(tmp_path / "image" / "a.jpg")
+    given = (tmp_path / "xml", tmp_path / "image", tmp_path / "out", CLASSES)
+    convert_drawings(*given, dilation=1)
+    thin = (tmp_path / "out" / "a.png").read_bytes()
+    with pytest.raises(
+        UserError, match="other drawings are here .settings.dilation 1, now 6.: expected another folder"
+    ):
+        convert_drawings(*given, dilation=6)
+    assert (tmp_path / "out" / "a.png").read_bytes() == thin
+    assert convert_drawings(*given, dilation=6, overwrite=True).startswith("1 labels")
+    assert (tmp_path / "out" / "a.png").read_bytes() != thin
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box" / "a.xml").write_text(box_xml([("dog", (5.4, 6.0, 12, 15))]))
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "boxes.json").write_text('{"mine": []}')
+    with pytest.raises(UserError, match="boxes.json: no record says what made this file"):
+        convert_boxes(tmp_path / "box", tmp_path / "made", VOC_CLASSES)
+    assert (tmp_path / "made" / "boxes.json").read_text() == '{"mine": []}'
+    convert_boxes(tmp_path / "box", tmp_path / "made", VOC_CLASSES, overwrite=True)
+    with pytest.raises(UserError, match="other box labels are here .settings.core 0.4, now 0.9"):
+        convert_boxes(tmp_path / "box", tmp_path / "made", VOC_CLASSES, core=0.9)
+    convert_boxes(tmp_path / "box", tmp_path / "made", VOC_CLASSES)  # its own are there already
 
 
 def test_masks_that_cannot_be_used(tmp_path: Path) -> None:

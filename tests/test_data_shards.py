@@ -60,7 +60,7 @@ def test_a_packed_list_holds_the_same_samples(tiny_data, packed):
     before, after = read_list(tiny_data / "train.txt", tiny_data, 3), read_list(packed / "train.txt", packed, 3)
     assert [sample.name for sample in after] == [sample.name for sample in before] == [str(i) for i in range(8)]
     assert after[4].image == packed / "train-000001.tar" / "4.png" and after[4].line == 1
-    check_samples(after, 4, decode=True)
+    check_samples(after, 4)
     for one, other in zip(before, after, strict=True):
         for array, same in zip(read_sample_files(one), read_sample_files(other), strict=True):
             assert np.array_equal(array, same)
@@ -124,6 +124,13 @@ def test_packing_goes_on_and_is_repeatable(tiny_data, packed, tmp_path):
     pack_list(tiny_data, tiny_data / "train.txt", packed, samples=3, num_workers=0)
     assert {path.name: path.read_bytes() for path in packed.glob("*.tar")} == before
     assert (packed / "train-000000.tar").stat().st_mtime_ns == times
+    label = tiny_data / (tiny_data / "train.txt").read_text().split()[1]
+    changed = bytearray(label.read_bytes())
+    changed[-20] ^= 1  # as many bytes
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    (data / label.relative_to(tiny_data)).write_bytes(changed)
+    with pytest.raises(UserError, match=f"train-000000.tar: holds another .*{label.name}: expected another folder, or"):
+        pack_list(data, data / "train.txt", packed, samples=3, num_workers=0)
     (packed / "train-000002.tar").unlink()
     with pytest.raises(UserError, match="train-000000.tar: holds other samples: expected another folder, or"):
         pack_list(tiny_data, tiny_data / "train.txt", packed, samples=4, num_workers=0)

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from spml.config import load_config
-from spml.data import dataset
 from spml.data.annotate_list import annotate_list
 from spml.data.dataset import build_training_dataset, build_training_loader, read_tagged_samples
 from spml.data.needs import Needs
@@ -128,17 +127,6 @@ def test_files_of_unneeded_columns_need_not_exist(tmp_path):
         and tags["a"].tolist() == [False, False, True, False]
     )
     build_training_loader(config, TAGS)
-
-
-def test_images_of_left_and_right_parts_are_not_mirrored():
-    config = load_config(None, ["dataset.dataset=Densepose", "dataset.num_classes=15"])
-    found = {}
-    for needs in (TAGS, Needs()):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(dataset, "read_tagged_samples", lambda data: ([], {}))
-            patch.setattr(dataset, "read_list", lambda *args, **options: [])
-            found[needs.tags] = build_training_dataset(config, needs).augmentation
-    assert not found[True].mirror and found[False].mirror
 
 
 def test_no_tags_at_all_and_two_images_of_one_name(tmp_path):

@@ -1,6 +1,5 @@
 """Training runs on tiny data: resuming, interruption, errors, every relation, both stages."""
 
-import json
 import os
 import shutil
 import signal
@@ -56,7 +55,6 @@ def test_four_steps_equal_two_resumed_two(tiny_config_file, tmp_path):
         (tmp_path / "two" / name).unlink()
     assert train(resumed, tmp_path / "two", device="cpu", resume=True).finished
     ours, theirs = state(tmp_path / "two", 3), state(tmp_path / "four", 3)
-    ours[1]["config"]["train"]["snapshot_step"] = theirs[1]["config"]["train"]["snapshot_step"]
     assert_same(ours, theirs)
     assert len(ours[1]["extra"]["memory"]["steps"]) == 2
 
@@ -144,8 +142,10 @@ def test_frozen_stem_moves_its_statistics_only(tiny_config_file, tmp_path):
     before = {k: v.clone() for k, v in build_task(config).embedding_model.state_dict().items()}
     train(config, tmp_path, device="cpu")
     after = state(tmp_path, 1)[0]["embedding_model"]
+    stem = [name for name in before if name.startswith(("resnet_backbone.conv1", "resnet_backbone.res2"))]
+    assert len(stem) > 10
     for name, value in before.items():
-        if name.startswith(("resnet_backbone.conv1", "resnet_backbone.res2")):
+        if name in stem:
             moved = not torch.equal(value, after[name])
             assert moved == name.endswith(("running_mean", "running_var", "num_batches_tracked")), name
 
@@ -191,9 +191,7 @@ def test_a_folder_of_an_older_version_has_no_record(tiny_config_file, tmp_path):
             train(load_config(tiny_config_file, [*SHORT, *overrides]), tmp_path, device="cpu", resume=True)
     (tmp_path / "record.json").unlink()
     path = tmp_path / "model-0.state.pth"
-    content = torch.load(path, weights_only=True)
-    content["config"] = {"of": "another form"}
-    torch.save(content, path)
+    torch.save({**torch.load(path, weights_only=True), "config": {"of": "an older version"}}, path)
     two = ["train.max_iteration=2", "train.warmup_iteration=0"]
     assert train(load_config(tiny_config_file, two), tmp_path, device="cpu", resume=True).history[0]["step"] == 1
 
@@ -244,5 +242,4 @@ def test_state_file_is_plain_data(tiny_config_file, tmp_path):
     config = load_config(tiny_config_file, ["train.max_iteration=1", "train.warmup_iteration=0"])
     train(config, tmp_path, device="cpu")
     _, rest = state(tmp_path, 0)
-    assert rest["random"] == {"seed": 0, "next_sample": config.train.batch_size}
-    assert json.loads(json.dumps(rest["config"]))["train"]["batch_size"] == config.train.batch_size
+    assert rest.keys() == {"step", "optimizer", "extra"} and rest["step"] == 0

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 import spml
+from spml.data.samples import read_image
 from spml.errors import UserError
 from spml.inference import features
 from spml.inference.features import Extractor, FeatureCache
@@ -212,6 +213,22 @@ def test_files_and_pictures_are_the_same_as_arrays(spreader, tmp_path):
     assert spreader.features.extract.network.calls == 1
 
 
+def test_an_image_that_lies_on_its_side_is_turned_wherever_it_comes_from(spreader, tmp_path):
+    """A PIL image as its file: EXIF orientation 6 makes 40 x 60 of 60 x 40. And 16 bits are read by their high byte."""
+    turned = halves()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(turned).copy()).save(tmp_path / "x.png", exif=exif)
+    strokes = strokes_on(turned, (20, 10, 1), (20, 50, 3))
+    want = spreader.spread(turned, strokes).label
+    np.testing.assert_array_equal(spreader.spread(tmp_path / "x.png", strokes).label, want)
+    with Image.open(tmp_path / "x.png") as opened:
+        np.testing.assert_array_equal(spreader.spread(opened, strokes).label, want)
+        assert opened.size == (turned.shape[0], turned.shape[1])  # the caller's image is as it was
+    grey = np.arange(40 * 60).reshape(40, 60).astype(np.uint16) * 27
+    assert np.array_equal(read_image(Image.fromarray(grey))[..., 0], grey >> 8)
+
+
 def test_the_crf_follows_what_spread(spreader):
     image = halves()
     strokes = strokes_on(image, (20, 10, 1), (20, 50, 3))
@@ -288,6 +305,8 @@ def test_a_snapshot_is_a_source(tiny_config, tmp_path):
     assert {tuple(np.unique(one.label)) for one in found} == {(1, 3)}
     np.testing.assert_array_equal(found[0].label, found[1].label)
     np.testing.assert_array_equal(found[1].label, found[2].label)
+    model.config.dataset.background = None
+    assert found[0].background == 0 and Spreader(model, "cpu").spread(image, strokes).background is None
 
 
 def test_frozen_weights_of_the_package_tell_a_cat_from_the_rest():

@@ -438,6 +438,13 @@ def test_labels_spread_from_the_surest_pixels_of_cams() -> None:
     assert option(seeds, "--cam_dir") == "cams" and option(seeds, "--save_dir") == "out/seeds"
     assert option(spread, "--data_list") == "out/seeds/list.txt" and "--crf" in spread
     assert option(train, "--data_list") == "out/spread/list.txt"
+    assert spread[-1] == "dataset.unlabelled_index=255"  # what the seeds leave open is no void
+
+
+def test_over_segmentations_that_no_stage_would_read() -> None:
+    for annotation in ("scribble", "point", "mask"):
+        with pytest.raises(UserError, match="--instance_dir: no stage of this pipeline .from"):
+            Settings(annotation, config="msrc_lite0_point", instance_dir="regions")
 
 
 def test_stages_that_exclude_each_other(dry) -> None:

@@ -169,7 +169,7 @@ def slow_walk(score, hold, anchor):
     """The minimum by one dense system."""
     height, width = score.shape[1:]
     system = anchor * torch.eye(height * width, dtype=torch.float64)
-    for plane, (down, right) in zip(hold, spread.NEIGHBOURS, strict=True):
+    for plane, (down, right) in zip(hold, spread.OFFSETS, strict=True):
         for y, x in itertools.product(range(height), range(width)):
             if y + down < height and 0 <= x + right < width:
                 i, j, w = y * width + x, (y + down) * width + x + right, float(plane[y, x])

@@ -73,6 +73,7 @@ def source_of(kind, config, folder, **chosen):
     if kind in AFFINITIES:
         config = load_config(folder / "own.yaml", [f"train.task={kind}"])
     dirs = {"cam_dir": folder / "cam", "memory_dir": folder / "memory"}
+    dirs = {name: path for name, path in dirs.items() if name in SOURCES[kind].needs}
     source = build_source(
         config,
         kind,
@@ -205,7 +206,7 @@ def test_any_size(config, folder, kind, size, tmp_path):
     write_cam_file(tmp_path / "x.npy", {1: np.ones(size, np.float32)})
     label = torch.ones(size, dtype=torch.long)
     read = EvaluationSample("x", torch.randn(3, *size), np.zeros((*size, 3), np.uint8), label, None)
-    source, _ = source_of(kind, config, folder, scales=[0.5, 1])
+    source, _ = source_of(kind, config, folder, **({} if kind == "spread" else {"scales": [0.5, 1]}))
     if kind in OF_CAMS:
         source = replace(source, cam_dir=tmp_path)
     score = pseudo_probability(source, read, 3)
@@ -279,10 +280,30 @@ def script(tiny_config_file, folder, *words):
         main()
 
 
+def folders_of(kind, folder):
+    """The folders that a source reads."""
+    found = ["--cam_dir", folder / "cam"] if kind in OF_CAMS else []
+    return [*found, "--semantic_memory_dir", folder / "memory"] if kind == "retrieval" else found
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_what_a_source_has_no_use_for_is_refused(tiny_config_file, folder, kind, tmp_path):
+    words = ["--source", kind, "--save_dir", tmp_path, *folders_of(kind, folder)]
+    words += [f"train.task={kind}"] if kind in AFFINITIES else []
+    useless = [["--cam_dir", folder / "cam"]] if kind not in OF_CAMS else []
+    useless += [["--semantic_memory_dir", folder / "memory"]] if kind != "retrieval" else []
+    useless += [["--runtime", "bf16"]] if kind in ("spread", *AFFINITIES) else []
+    useless += [["--scales", "1"], ["--flip"], ["--walk_steps", "2"]] if kind == "spread" else []
+    for option in useless:
+        with pytest.raises(UserError, match=f"{option[0]} has no effect on --source {kind}"):
+            script(tiny_config_file, folder, *words, *option)
+    assert not (tmp_path / "record.json").exists()
+
+
 @pytest.mark.parametrize("kind", SOURCES)
 def test_script_writes_what_the_next_stage_reads(tiny_config_file, tiny_data, folder, kind, tmp_path, capsys):
-    words = ["--source", kind, "--cam_dir", folder / "cam", "--semantic_memory_dir", folder / "memory", "--no-crf"]
-    words += ["--save_dir", tmp_path, "--walk_steps", 0 if kind == "softmax" else 3]
+    words = ["--source", kind, "--no-crf", "--save_dir", tmp_path, *folders_of(kind, folder)]
+    words += [] if kind == "spread" else ["--walk_steps", 0 if kind == "softmax" else 3]
     words += ["--data_list", some_of(tiny_data, tmp_path, 4)]
     words += [f"train.task={kind}"] if kind in AFFINITIES else []
     script(tiny_config_file, folder, *words)
@@ -296,7 +317,7 @@ def test_script_writes_what_the_next_stage_reads(tiny_config_file, tiny_data, fo
         assert label.shape == (40, 48)
         allowed = {0, 1, 2, 3} if kind in (*OF_CAMS, "retrieval") else set(np.unique(weak)) - {254}
         assert set(np.unique(label)) <= allowed
-        if kind == "points":
+        if kind in ("points", "spread"):
             np.testing.assert_array_equal(label == 255, weak == 255)
     (tmp_path / "semantic_gray" / "1.png").unlink()
     Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "semantic_gray" / "2.png")

@@ -9,7 +9,6 @@ from spml.data.dataset import build_training_loader
 from spml.data.samples import Sample
 from spml.engine.run import build_task, train
 from spml.errors import UserError
-from spml.losses.relations import object_tag
 from spml.tasks.segmentation import StepInputs
 
 CROSS_ENTROPY = ["train.task=segmentation", "losses=none", "losses.cross_entropy.weight=2"]
@@ -102,13 +101,6 @@ def test_a_loss_that_needs_segments_is_refused(tiny_config_file):
         build_task(config)
 
 
-def test_tags_of_objects():
-    tag = torch.tensor([[True, True, False], [False, False, True]])
-    assert object_tag(tag, 0) is tag
-    assert object_tag(tag, None).tolist() == [[False, True, True, False], [False, False, False, True]]
-    assert object_tag(tag, 1).tolist() == [[False, True, False, False], [False, False, False, True]]
-
-
 def test_without_a_background_images_that_share_class_0_attract(tiny_config_file):
     """Co-occurrence drops the background's tag; where every class is an object, class 0 counts."""
     losses = {}
@@ -120,5 +112,5 @@ def test_without_a_background_images_that_share_class_0_attract(tiny_config_file
         batch = next(iter(build_training_loader(config)))
         batch["semantic_tag"] = torch.tensor([[True, True, False, False], [True, False, True, False]])
         losses[background] = task(batch)["semantic_cooccurrence"].item()
-        assert task.bank.steps[0][0].semantic_tag.shape[1] == (4 if background == "0" else 5)
+        assert task.bank.steps[0][0].semantic_tag.shape[1] == 4
     assert losses["none"] == 0 < losses["0"]  # then no image is another's negative

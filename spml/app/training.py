@@ -5,7 +5,6 @@ what the process says of itself (`state.json`). A new server finds both. The pro
 dead one is known by a lock that is free.
 """
 
-import os
 import subprocess
 import sys
 import threading
@@ -15,7 +14,6 @@ from typing import IO, Any
 
 import numpy as np
 
-import spml
 from spml.app.annotation import write_job
 from spml.app.files import ACCEPTED, Files
 from spml.app.images import Images
@@ -27,6 +25,7 @@ from spml.app.strokes import short
 from spml.data.samples import read_label as read_png
 from spml.errors import UserError
 from spml.files import read_json, write_atomically, write_json
+from spml.processes import own_environment
 
 try:
     import fcntl
@@ -214,7 +213,6 @@ class Training:
         """Start the process, which gets the lock of the run from us, so that there is no moment without."""
         (run / "stop").unlink(missing_ok=True)
         write_json(run / "state.json", {**_read(run / "state.json"), "state": "running", "message": "starting"})
-        paths = [str(Path(spml.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         lock = _take(run)
         words = [sys.executable, "-m", "spml.app.worker", str(run)]
         try:
@@ -224,7 +222,7 @@ class Training:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                    env=own_environment(),
                     pass_fds=() if lock is None else (lock.fileno(),),
                     start_new_session=True,  # Ctrl-C is the server's, which pauses it
                 )

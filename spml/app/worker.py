@@ -6,6 +6,7 @@ begins so; the embedding; pseudo labels and a classifier on them, where the reci
 
 import copy
 import os
+import shutil
 import sys
 import threading
 import time
@@ -200,8 +201,10 @@ class Worker:
         if self.wishes.minutes is not None:
             self.report.write(message="measuring how long a step takes")
             times: list[float] = []
-            trial = self.run / "trial"
-            spml.train(self._config(TRIAL, samples), trial, samples, [lambda *_: times.append(time.monotonic())])
+            trial, watch = self.run / "trial", [lambda *_: times.append(time.monotonic())]
+            shutil.rmtree(trial, ignore_errors=True)  # of a run that was killed before it wrote the steps
+            if not spml.train(self._config(TRIAL, samples), trial, samples, watch, stop=self.stop).finished:
+                raise Stopped
             each = (times[-1] - times[0]) / (TRIAL - 1)
             seconds = 60 * self.wishes.minutes / (1 + CLASSIFIER_SHARE)
             steps = max(TRIAL, int(seconds / max(each, 1e-6)))

@@ -143,8 +143,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 FLAGS = {"config": ("--config", "--cfg_path")}  # of options with two names
 
 SEGMENTS = ("kmeans_num_clusters", "label_divisor")
-VIEWS = ("scales", "flip", "max_pixels")
-CRF = ("crf_iter_max", "crf_pos_xy_std", "crf_pos_w", "crf_bi_xy_std", "crf_bi_w", "crf_bi_rgb_std", "crf_workers")
+CRF = ("crf_iter_max", "crf_pos_xy_std", "crf_pos_w", "crf_bi_xy_std", "crf_bi_w", "crf_bi_rgb_std")
 
 
 def add(parser: Parser | argparse._MutuallyExclusiveGroup, *names: str, **changes: Any) -> None:

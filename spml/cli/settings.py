@@ -29,7 +29,7 @@ def add_views(parser: Parser) -> None:
 
 def add_crf(parser: Parser) -> None:
     """The options of the dense CRF, with the backends that there are."""
-    options.add(parser, "crf", *options.CRF)
+    options.add(parser, "crf", *options.CRF, "crf_workers")
     options.add(parser, "crf_backend", choices=BACKENDS)
 
 
@@ -74,7 +74,7 @@ def crf_of(args: argparse.Namespace, device: torch.device | None = None) -> Dens
     """The CRF on `device` that the options describe; None without `--crf`, which its settings need."""
     if not args.crf:
         for option in options.CRF:
-            if getattr(args, option) != options.OPTIONS[option]["default"] and option != "crf_workers":
+            if getattr(args, option) != options.OPTIONS[option]["default"]:
                 raise UserError(f"--{option} is for the CRF, which this run is without: expected --crf")
         return None
     return DenseCRF(

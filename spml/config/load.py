@@ -94,14 +94,15 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[
 
 def save_config(config: EasyDict, path: str | os.PathLike[str]) -> None:
     """Write `config` as YAML, atomically; `load_config(path)` returns an equal one."""
-    text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
     write_atomically(Path(path), lambda file: file.write(text.encode("utf-8")))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A config as plain dicts, lists and numbers."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _config_path(path: str | os.PathLike[str]) -> Path:

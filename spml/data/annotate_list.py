@@ -11,9 +11,17 @@ from PIL import Image
 
 from spml import records
 from spml.data.annotate import Array, Box, box_label, boxes, points, sample_seed, scribbles, tags
-from spml.data.lists import check_unique_names, given_entries, list_content, read_list, relative_path, write_list
+from spml.data.lists import (
+    check_unique_names,
+    given_entries,
+    join_entries,
+    list_content,
+    read_list,
+    relative_path,
+    write_list,
+)
 from spml.data.samples import UNLABELLED, DataError, Sample, read_label, read_sample_files
-from spml.data.work import count_workers, each, hash_samples
+from spml.data.work import count_workers, each, hash_parts
 from spml.errors import UserError
 from spml.files import write_atomically
 from spml.visualize.pictures import PICTURES, annotation_picture, chosen, tags_picture
@@ -92,7 +100,7 @@ def annotate_list(
     list_content(list_path, rows)  # a path that it cannot hold shows before the work
     beside = Path(save_dir) / BESIDE[kind] if kind in BESIDE else None
     files = [path for path in (*pictures, beside) if path is not None]
-    contents = hash_samples(samples, "label", "regions")
+    contents = hash_parts(samples, "label", "regions")
     record = records.record_of("annotations", {"how": how}, contents, list=str(data_list))
     before = records.read(folder)
     if before is None and beside is not None and beside.is_file() and not overwrite:
@@ -127,7 +135,7 @@ def _annotate(sample: Sample, path: Path | None, kept: bool, how: How) -> str:
     own, line = sample_seed(sample.name, how.seed), ""
     options: dict = {"num_classes": how.num_classes, "background": how.background}
     if how.kind == "tag":
-        return " ".join([sample.name, *map(str, tags(mask, **options))]) + "\n"
+        return join_entries([sample.name, *map(str, tags(mask, **options))]) + "\n"
     if how.kind == "box":
         found = boxes(mask, instance, **options)
         line = f"{json.dumps(sample.name)}: {json.dumps([_box_entry(box) for box in found])}"

@@ -6,6 +6,7 @@ All random numbers come from the generator that the caller passes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +19,16 @@ DENSEPOSE_SWAP[2:14] = [3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12]
 DENSEPOSE_SWAP.flags.writeable = False
 
 Labels = tuple[np.ndarray, ...]
+
+
+class Augmented(NamedTuple):
+    """What `augment` makes of a sample; arrays are contiguous."""
+
+    image: np.ndarray  # (h, w, 3), the part that the crop keeps
+    semantic: np.ndarray  # (h, w)
+    instance: np.ndarray  # (h, w)
+    start: tuple[int, int]  # (top, left) of the part in the crop: (0, 0) unless the image is smaller than it
+    mirrored: bool
 
 
 @dataclass(frozen=True)
@@ -36,13 +47,8 @@ class Augmentation:
 
 def augment(
     image: np.ndarray, semantic: np.ndarray, instance: np.ndarray, how: Augmentation, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
-    """Everything but normalisation and padding.
-
-    Returns:
-        the part of image (h, w, 3), semantic and instance label (h, w) that the crop keeps, all contiguous, and the
-        (top, left) at which it lies in the crop: (0, 0) unless the image is smaller than `how.crop_size`.
-    """
+) -> Augmented:
+    """Everything but normalisation and padding."""
     labels: Labels = (semantic, instance)
     if how.image_size > 0:
         image, labels = resize_longest_side(image, labels, how.image_size)
@@ -51,14 +57,16 @@ def augment(
     window = draw_window(image.shape[:2], how.crop_size, rng if how.random_crop else None)
     image, *parts = (cut(array, window, how.crop_size) for array in (image, *labels))
     top, left = max(0, -window[0]), max(0, -window[1])
-    if how.mirror and rng.random() < 0.5:
+    mirrored = how.mirror and rng.random() < 0.5
+    if mirrored:
         image, parts[0], parts[1] = mirror(image, parts[0], parts[1], swap_parts=how.swap_parts)
         left = how.crop_size[1] - left - image.shape[1]
     if how.grey and rng.random() < how.grey:
         image = to_grey(image)
     if how.blur and rng.random() < how.blur:
         image = gaussian_blur(image, rng.uniform(0.1, 5.0))
-    return np.ascontiguousarray(image), *map(np.ascontiguousarray, parts), (top, left)  # type: ignore[return-value]
+    image, semantic, instance = map(np.ascontiguousarray, (image, *parts))
+    return Augmented(image, semantic, instance, (top, left), mirrored)
 
 
 def mirror(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from spml.data.augment import Augmentation, augment, normalise, pad_label
+from spml.data.augment import DENSEPOSE_SWAP, Augmentation, augment, normalise, pad_label
 from spml.data.listed import only
 from spml.data.lists import check_samples, check_unique_names, check_values, read_list
 from spml.data.needs import Needs
@@ -32,7 +32,8 @@ class TrainingDataset(Dataset):
     An item is a dict of `image` float32 (3, h, w), normalised, 0 where padded; `semantic_label` and `instance_label`
     int64 (h, w), 255 where padded, the instance 0 where the list has none; `inside` bool (h, w), false where padded
     (void pixels, which are 255 too, are inside); `semantic_tag` bool (num_classes,), the classes of the whole image's
-    semantic label before cropping, or those of `tags`; `name`.
+    semantic label before cropping, or those of `tags`, where a mirror image swaps left and right body parts as in the
+    label; `name`.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class TrainingDataset(Dataset):
         if instance is None:
             instance = np.zeros_like(semantic)
         rng = np.random.default_rng([self.seed, _AUGMENTATION, position])
-        image, semantic, instance, start = augment(image, semantic, instance, self.augmentation, rng)
+        image, semantic, instance, start, mirrored = augment(image, semantic, instance, self.augmentation, rng)
+        if mirrored and self.augmentation.swap_parts:  # the tags are of the whole image, before its mirror image
+            tag = tag[DENSEPOSE_SWAP[: len(tag)]]
         size = self.augmentation.crop_size
         return {
             "image": torch.from_numpy(normalise(image, self.pixel_means, self.pixel_stds, start, size)),
@@ -181,14 +184,13 @@ def build_training_dataset(
 ) -> TrainingDataset:
     """The training data of a config, unchecked; `samples` in place of its list."""
     data, train = config.dataset, config.train
-    sided = data.dataset == "Densepose"  # mirrored, left is right: labels can follow, the tags of an image cannot
     augmentation = Augmentation(
         crop_size=(int(train.crop_size[0]), int(train.crop_size[1])),
         image_size=train.image_size,
         scale=needs.scale if train.random_scale else None,
         random_crop=train.random_crop,
-        mirror=train.random_mirror and not (sided and needs.tags),
-        swap_parts=sided,
+        mirror=train.random_mirror,
+        swap_parts=data.dataset == "Densepose",
         grey=needs.grey,
         blur=needs.blur,
     )

@@ -3,10 +3,8 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -14,11 +12,10 @@ from spml import members
 from spml.data.listed import ListedSamples, names_of, places_with, resolve, split_line, take
 from spml.data.samples import DataError, Sample, check_header, read_label
 from spml.data.shards import is_shard, shard_rows
+from spml.data.waiting import in_threads
 from spml.files import write_atomically
 
 COLUMNS = ("image", "semantic label", "instance label")
-THREADS, BLOCK = 16, 64  # that check files, and the samples that each takes at a time
-Result = TypeVar("Result")
 
 
 def read_list(list_path: str | Path, data_dir: str | Path, columns: int = 0) -> ListedSamples:
@@ -235,19 +232,17 @@ def _image(sample: Sample) -> str:
     return str(sample.image) if isinstance(sample.image, Path) else "an array"
 
 
-def check_samples(
-    samples: Sequence[Sample], num_classes: int, *, decode: bool = False, unlabelled_index: int | None = None
-) -> None:
+def check_samples(samples: Sequence[Sample], num_classes: int, *, unlabelled_index: int | None = None) -> None:
     """Check the files of samples before any work: all exist, their headers open, labels have the size of their image.
 
-    It reads only headers, in threads, and the labels of 16 samples (with `decode`, of all) for their values.
+    It reads only headers, in threads, and the labels of 16 samples for their values.
 
     Raises:
-        DataError: the first bad file, with list and line; for missing files also their number; or, if it decoded all
+        DataError: the first bad file, with list and line; for missing files also their number; or, of at most 16
             labels, none has a pixel of any class (`unlabelled_index` is no class).
     """
     check_files(samples)
-    check_values(samples, num_classes, decode=decode, unlabelled_index=unlabelled_index)
+    check_values(samples, num_classes, unlabelled_index=unlabelled_index)
 
 
 def check_files(samples: Sequence[Sample], of: str = "the list's") -> None:
@@ -256,18 +251,16 @@ def check_files(samples: Sequence[Sample], of: str = "the list's") -> None:
     `of`: whose files they are, for the message. Of several processes, each may check a share.
     """
     _check_existence(samples, of)
-    for _ in _in_threads(check_header, samples):
+    for _ in in_threads(check_header, samples):
         pass
 
 
-def check_values(
-    samples: Sequence[Sample], num_classes: int, *, decode: bool = False, unlabelled_index: int | None = None
-) -> None:
-    """Check that labels hold classes: those of 16 samples, or with `decode` of all; see `check_samples`."""
+def check_values(samples: Sequence[Sample], num_classes: int, *, unlabelled_index: int | None = None) -> None:
+    """Check that labels hold classes, those of 16 samples; see `check_samples`."""
     labelled = places_with(samples, "label")
-    chosen = labelled if decode else labelled[:: max(1, -(-len(labelled) // 16))]
+    chosen = labelled[:: max(1, -(-len(labelled) // 16))]
     found = np.zeros(256, bool)
-    for present in _in_threads(_label_values, take(samples, chosen)):
+    for present in in_threads(_label_values, take(samples, chosen)):
         found |= present
     classes = [value for value in range(num_classes) if value != unlabelled_index]
     if chosen and len(chosen) == len(labelled) and not found[classes].any():
@@ -281,7 +274,7 @@ def check_values(
 def _check_existence(samples: Sequence[Sample], of: str) -> None:
     total, missing = 0, 0
     first: tuple[Sample, Path] | None = None
-    exist = _in_threads(lambda sample: (sample, [(path, members.is_file(path)) for path in sample.files]), samples)
+    exist = in_threads(lambda sample: (sample, [(path, members.is_file(path)) for path in sample.files]), samples)
     for sample, flags in exist:
         total += len(flags)
         lacking = [path for path, there in flags if not there]
@@ -290,18 +283,6 @@ def _check_existence(samples: Sequence[Sample], of: str) -> None:
             first = sample, lacking[0]
     if first is not None:
         raise DataError(f"{first[0].where}: no file {first[1]} ({missing} of {of} {total} files are missing)")
-
-
-def _in_threads(work: Callable[[Sample], Result], samples: Sequence[Sample]) -> Iterator[Result]:
-    """The results in order. A task is several samples, and few tasks wait: of a million, each would take a kilobyte."""
-
-    def several(start: int) -> list[Result]:
-        return [work(sample) for sample in samples[start : start + BLOCK]]
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        for first in range(0, len(samples), THREADS * BLOCK):
-            for results in pool.map(several, range(first, min(first + THREADS * BLOCK, len(samples)), BLOCK)):
-                yield from results
 
 
 def _label_values(sample: Sample) -> np.ndarray:

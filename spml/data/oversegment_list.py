@@ -9,7 +9,7 @@ from spml.data.annotate_list import write_label
 from spml.data.lists import check_unique_names, given_entries, list_content, read_list, relative_path, write_list
 from spml.data.oversegment import MAX_SEGMENTS, load_method, oversegment
 from spml.data.samples import DataError, Sample, read_image, read_label
-from spml.data.work import count_workers, each, hash_samples
+from spml.data.work import count_workers, each, hash_parts
 from spml.errors import UserError
 from spml.visualize.pictures import PICTURES, chosen, regions_picture
 
@@ -47,7 +47,7 @@ def oversegment_list(
         list_content(list_out, rows := _rows(samples, Path(data_dir), folder))
     paths = {sample.name: folder / f"{sample.name}.png" for sample in samples}
     settings = {"method": method, "threshold": float(threshold), "max_segments": max_segments}
-    record = records.record_of("over-segmentations", settings, hash_samples(samples, "image"), list=str(data_list))
+    record = records.record_of("over-segmentations", settings, hash_parts(samples, "image"), list=str(data_list))
     complete = records.start(folder, record, made=("*.png", f"{PICTURES}/*.png"), overwrite=overwrite)
     if list_out is not None:
         write_list(list_out, rows)

@@ -33,7 +33,7 @@ Source = Path | np.ndarray
 
 # What Pillow raises on damaged files, beside OSError.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 _PNG_EXIF = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # asked for others, Pillow decodes the file
 _FEW_VALUES = 48  # a grey picture with fewer is a label rather than a photograph
 
@@ -105,13 +105,13 @@ def named(samples: Iterable[Sample]) -> list[Sample]:
     return [sample if sample.name else replace(sample, name=f"{i:05d}") for i, sample in enumerate(samples)]
 
 
-def read_image(source: Sample | str | Source) -> np.ndarray:
+def read_image(source: Sample | str | Source | Image.Image) -> np.ndarray:
     """Read an image as RGB, turned by its EXIF orientation, as in every viewer.
 
     Grey, palette, RGBA (alpha dropped), CMYK and 16-bit images (high byte) are converted.
 
     Args:
-        source: a sample, a path, or an array (H, W, 3) uint8, which comes back as it is.
+        source: a sample, a path, a PIL image, or an array (H, W, 3) uint8, which comes back as it is.
 
     Returns:
         (H, W, 3) uint8.
@@ -124,6 +124,8 @@ def read_image(source: Sample | str | Source) -> np.ndarray:
         if content.ndim != 3 or content.shape[2] != 3 or content.dtype != np.uint8 or not content.size:
             raise DataError(f"{where}image: expected (H, W, 3) uint8, got {content.shape} {content.dtype}")
         return content
+    if isinstance(content, Image.Image):
+        return _pixels(content.copy(), "image")
     path = Path(content)
     try:
         with _open(path) as image:
@@ -159,7 +161,7 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "PNG" and not any(key in image.info for key in _PNG_EXIF):
         return 1
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return int(image.getexif().get(ORIENTATION, 1))
     except _DAMAGED + (TypeError, KeyError):
         return 1
 
@@ -167,7 +169,7 @@ def _orientation(image: Image.Image) -> int:
 def _upright_size(header: Image.Image) -> tuple[int, int]:
     """(width, height) of an opened image, not decoded, once it is turned. Pillow swaps a TIFF's by itself."""
     width, height = header.size
-    turned = header.format != "TIFF" and _orientation(header) in _TURNED
+    turned = header.format != "TIFF" and _orientation(header) in TURNED
     return (height, width) if turned else (width, height)
 
 
@@ -289,7 +291,7 @@ def _check_size(sample: Sample, source: Source, image: tuple[int, ...], label: t
     hint = ""
     if isinstance(sample.image, Path) and image == label[::-1]:
         with _open(sample.image) as header:
-            if header.size == label and _orientation(header) in _TURNED:
+            if header.size == label and _orientation(header) in TURNED:
                 hint = ", turned as its EXIF orientation says: labels must be turned as well"
     raise DataError(
         f"{sample.where}: label{names[0]} is {label[0]} x {label[1]}, "

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spml.data.prepare.drawings import read_xml
+from spml.data.prepare.drawings import plain_name
 from spml.data.samples import DataError, Sample
+from spml.data.xml import read_xml
 
 
 def read_tags(
@@ -63,7 +64,7 @@ class _Classes:
 
     def __init__(self, num_classes: int, class_names: Sequence[str], background: int | None) -> None:
         self.count, self.background = num_classes, background
-        self.known = {_plain(name): index for index, name in enumerate(class_names)}
+        self.known = {plain_name(name): index for index, name in enumerate(class_names)}
 
     def tag(self, words: Iterable[tuple[str, str]]) -> np.ndarray:
         """(K,) bool of words, each with its place in the file."""
@@ -73,10 +74,10 @@ class _Classes:
 
     def index(self, word: str, where: str) -> int:
         """The class of a word: first by name, then by number."""
-        index = self.known.get(_plain(word), int(word) if word.isascii() and word.isdigit() else -1)
+        index = self.known.get(plain_name(word), int(word) if word.isascii() and word.isdigit() else -1)
         if 0 <= index < self.count and index != self.background:
             return index
-        close = difflib.get_close_matches(_plain(word), self.known, n=1)
+        close = difflib.get_close_matches(plain_name(word), self.known, n=1)
         hint = f"; did you mean {close[0]}?" if close and self.known[close[0]] != index else ""
         first = 1 if self.background == 0 else 0
         kinds = f"{first} to {self.count - 1}" + (" or its name" if self.known else " (names need dataset.classes)")
@@ -120,7 +121,3 @@ def _of_xml(path: Path, sample: Sample, classes: _Classes) -> np.ndarray:
     return classes.tag(
         (found.findtext("name") or "", f"{path} object {number}") for number, found in enumerate(objects, start=1)
     )
-
-
-def _plain(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())

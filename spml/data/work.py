@@ -44,7 +44,7 @@ def each(
             yield future.result()
 
 
-def hash_samples(samples: Sequence[Sample], *parts: str) -> dict[str, str]:
+def hash_parts(samples: Sequence[Sample], *parts: str) -> dict[str, str]:
     """Hashes of what goes into work on samples: of their names, and of the contents of each part, in any order.
 
     Args:

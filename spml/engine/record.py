@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from spml.config.load import plain
 from spml.data.dataset import TrainingDataset
-from spml.engine.snapshot import plain
 from spml.errors import UserError
 from spml.models import weights_file
 from spml.models.checkpoint import list_snapshots

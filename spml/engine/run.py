@@ -148,7 +148,7 @@ def _train(
             load_training_dataset(config, dataset, distributed.rank(), world, first),
             first,
             callbacks=_callbacks(stack, config, folder, first, task, dataset, callbacks),
-            save=partial(_save, folder, task, optimizer, config.train.batch_size * world),
+            save=partial(_save, folder, task, optimizer),
             stopped=stop.is_set,
         )
     run = Run(folder, bool(records) and records[-1]["step"] + 1 == last, records)
@@ -207,9 +207,9 @@ def _callbacks(
     return found
 
 
-def _save(folder: Path, task: Task, optimizer: StepMomentumSGD, images: int, step: int) -> None:
+def _save(folder: Path, task: Task, optimizer: StepMomentumSGD, step: int) -> None:
     if distributed.rank() == 0:
-        save_snapshot(folder, step, task, optimizer, images)
+        save_snapshot(folder, step, task, optimizer)
 
 
 def say(text: str, file: Any = None) -> None:

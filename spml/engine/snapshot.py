@@ -1,6 +1,5 @@
 """Snapshots of a run: `model-<i>.pth` has the networks, `model-<i>.state.pth` the rest that resuming needs."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,16 @@ from spml.models.checkpoint import list_snapshots, load_parts, refusal, save_par
 from spml.tasks import Task
 
 
-def save_snapshot(folder: Path, last_step: int, task: Task, optimizer: StepMomentumSGD, images: int) -> Path:
+def save_snapshot(folder: Path, last_step: int, task: Task, optimizer: StepMomentumSGD) -> Path:
     """Write both files of a snapshot, the model last, and return its path.
 
     A state file without its model is an interrupted save.
 
     Args:
         last_step: the index of the last finished step.
-        images: number of images in a step, over all processes.
     """
     path = folder / f"model-{last_step}.pth"
-    config = task.config
-    state = {
-        "step": last_step,
-        "optimizer": optimizer.state_dict(),
-        "extra": task.state(),
-        "config": plain(config),
-        "random": {"seed": config.train.seed, "next_sample": (last_step + 1) * images},
-    }
+    state = {"step": last_step, "optimizer": optimizer.state_dict(), "extra": task.state()}
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(path.with_suffix(".state.pth"), state)
     save_parts(path, task.parts)
@@ -75,10 +66,3 @@ def _read_state(state_path: Path, path: Path, device: torch.device) -> dict[str,
     if not isinstance(state, dict):
         raise UserError(f"--resume: {state_path}: expected what training wrote, got {type(state).__name__}")
     return state
-
-
-def plain(tree: Any) -> Any:
-    """Return a config as plain dicts, lists and numbers, which weights_only loading accepts."""
-    if isinstance(tree, Mapping):
-        return {key: plain(value) for key, value in tree.items()}
-    return [plain(value) for value in tree] if isinstance(tree, (list, tuple)) else tree

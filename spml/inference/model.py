@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from spml import records
@@ -18,7 +18,7 @@ from spml.classes import class_names
 from spml.config import save_config
 from spml.data.dataset import EvaluationSample, read_sample
 from spml.data.pickled import write_memory_file
-from spml.data.samples import Sample, named
+from spml.data.samples import Sample, named, read_image
 from spml.data.scenes import make_scene
 from spml.errors import UserError
 from spml.files import write_atomically
@@ -285,9 +285,7 @@ class Model:
             records.finish(folder)
 
     def _read(self, image: Picture) -> EvaluationSample:
-        if isinstance(image, Image.Image):
-            image = np.array(ImageOps.exif_transpose(image).convert("RGB"))  # upright, as one read from its file
-        return self._read_sample(Sample(image))
+        return self._read_sample(Sample(read_image(image) if isinstance(image, Image.Image) else image))
 
     def _read_sample(self, sample: Sample) -> EvaluationSample:
         network = self.config.network

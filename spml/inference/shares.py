@@ -8,7 +8,6 @@ import hashlib
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,11 @@ from spml import records
 from spml.data.listed import PARTS, names_of, take
 from spml.data.lists import check_files
 from spml.data.samples import Sample
+from spml.data.waiting import BLOCK, THREADS, in_threads
 from spml.ledger import Ledger, stamp_of
 from spml.processes import all_do, rank, world_size
 from spml.progress import progress
 
-THREADS = 16
-BLOCK = 64  # rows that a thread takes at a time
 Row = Sequence[Any]  # what belongs to a sample: paths, arrays, or None
 RowAt = Callable[[int], Row]  # of a sample, by its place in the list
 Check = Callable[[np.ndarray], None]  # of the samples at these places
@@ -120,14 +118,14 @@ def _read(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stamps and hashes, (P, width) uint64, of the rows at these places; 0 for None."""
     now = time.time()
-    looks = _in_threads(lambda place: [_look(part, now) for part in row(place)], places)
+    looks = in_threads(lambda place: [_look(part, now) for part in row(int(place))], places)
     look = np.array(list(looks), np.uint64).reshape(-1, width, 2)
     stamp, present = look[..., 0], look[..., 1] > 0
     content = ledger.known(stamp)
     unknown = np.flatnonzero((present & (content == 0)).any(1))
     if check is not None and len(unknown):
         check(places[unknown])
-    hashed = _in_threads(lambda place: [_hash(part) for part in row(place)], places[unknown])
+    hashed = in_threads(lambda place: [_hash(part) for part in row(int(place))], places[unknown])
     done = 0
     for number, found in enumerate(progress(hashed, "hashes of the files", len(unknown), quiet=rank() > 0), start=1):
         content[unknown[number - 1]] = found
@@ -146,18 +144,6 @@ def _hash(part: Any) -> int:
     if part is None:
         return 0
     return int(records.hash_file(part) if isinstance(part, Path) else records.hash_array(part), 16)
-
-
-def _in_threads(work: Callable[[int], Any], places: np.ndarray) -> Iterator[Any]:
-    """The results in order; few wait at a time."""
-
-    def several(start: int) -> list[Any]:
-        return [work(int(place)) for place in places[start : start + BLOCK]]
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        for first in range(0, len(places), THREADS * BLOCK):
-            for results in pool.map(several, range(first, min(first + THREADS * BLOCK, len(places)), BLOCK)):
-                yield from results
 
 
 def _combine(samples: Sequence[Sample], content: np.ndarray) -> str:

@@ -82,7 +82,7 @@ class Spreader:
         cache: str | Path | None = None,
         long_side: int = LONG_SIDE,
     ) -> None:
-        extractor, names = _extractor(source, device, long_side)
+        extractor, names, self.background = _extractor(source, device, long_side)
         self.classes = tuple(names if classes is None else classes)
         self.device = extractor.device
         self.features = FeatureCache(extractor, cache)
@@ -147,7 +147,7 @@ class Spreader:
         Raises:
             UserError: files that cannot be read, strokes of another size, or not one stroke to spread from.
         """
-        pixels = _pixels(image)
+        pixels = read_image(image)
         ids, probability, known = self._scores(pixels, strokes, others, complete, prior)
         said = None if known is None else known.strokes
         return self._prediction(pixels, ids, probability.cpu().numpy(), said, within or {}, crf)
@@ -161,7 +161,7 @@ class Spreader:
         complete: bool = False,
     ) -> tuple[list[int], Tensor]:
         """What `spread` makes labels of: the ids of k classes, and their probabilities (k, h, w) on the cells."""
-        return self._scores(_pixels(image), strokes, others, complete)[:2]
+        return self._scores(read_image(image), strokes, others, complete)[:2]
 
     def _scores(
         self,
@@ -201,7 +201,7 @@ class Spreader:
 
     def _read(self, image: Picture, strokes: str | Path | np.ndarray | None) -> tuple[str, Field, _Known | None]:
         """Key and features of an image, and what its strokes say."""
-        pixels = _pixels(image)
+        pixels = read_image(image)
         if strokes is not None:
             strokes = strokes if isinstance(strokes, np.ndarray) else read_label(strokes)
             if strokes.shape != pixels.shape[:2]:
@@ -260,7 +260,7 @@ class Spreader:
             margin = np.where(said, np.float32(1), margin)
         count = len(self.classes) or int(max(ids)) + 1
         make = partial(_full, probability, ids, size, count, strokes, said, within)
-        return Prediction(label, make, None, self.classes, pixels, margin)
+        return Prediction(label, make, None, self.classes, pixels, margin, self.background)
 
 
 def best_two(
@@ -310,10 +310,6 @@ def _full(
     return full
 
 
-def _pixels(image: Picture) -> np.ndarray:
-    return read_image(np.array(image.convert("RGB")) if isinstance(image, Image.Image) else image)
-
-
 class _Maps(nn.Module):
     """A network as the extractor calls it: image to maps."""
 
@@ -335,16 +331,17 @@ def check_source(source: str | Path) -> None:
 
 def _extractor(
     source: str | Path | Model, device: str | torch.device, long_side: int
-) -> tuple[Extractor, tuple[str, ...]]:
-    """What makes the features, and the names of the classes if a model has them."""
+) -> tuple[Extractor, tuple[str, ...], int | None]:
+    """What makes the features, the names of the classes if a model has them, and the class that is drawn black."""
     if long_side < 1:
         raise UserError(f"long_side: expected pixels above 0, got {long_side}")
     if isinstance(source, str) and source.startswith(PACKAGE):
         device = resolve_device(device) if isinstance(device, str) else device
         network = _Maps(pretrained_encoder(source)).to(device).eval()
         mean, std = normalisation(find_package(source).backbone, source)
-        return Extractor(network, tuple(mean), tuple(std), device, long_side), ()
+        return Extractor(network, tuple(mean), tuple(std), device, long_side), (), 0
     model = source if isinstance(source, Model) else load(source, device=device)
     means, stds = model.config.network.pixel_means, model.config.network.pixel_stds
     network = _Maps(model.embedding).eval()
-    return Extractor(network, tuple(means), tuple(stds), model.device, long_side), model.classes
+    extractor = Extractor(network, tuple(means), tuple(stds), model.device, long_side)
+    return extractor, model.classes, model.config.dataset.background

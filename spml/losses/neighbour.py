@@ -11,9 +11,7 @@ from spml.config.settings import setting
 from spml.losses.base import Inputs, Loss
 from spml.losses.maps import Maps, mean, scaled
 from spml.losses.quadratic import quadratic
-from spml.losses.window import Offset, pair
-
-OFFSETS: dict[int, tuple[Offset, ...]] = {4: ((0, 1), (1, 0)), 8: ((0, 1), (1, 0), (1, 1), (1, -1))}
+from spml.propagate.pairs import NEIGHBOURS, Offset, pair
 
 
 def neighbour(probability: Tensor, rgb: Tensor, valid: Tensor, sigma: float, neighbours: int = 8) -> Tensor:
@@ -34,9 +32,9 @@ def neighbour(probability: Tensor, rgb: Tensor, valid: Tensor, sigma: float, nei
     Raises:
         ValueError: another number of neighbours.
     """
-    if neighbours not in OFFSETS:
+    if neighbours not in NEIGHBOURS:
         raise ValueError(f"neighbours: expected 4 or 8, got {neighbours}")
-    weights = {offset: _weight(rgb, valid, sigma, offset).to(probability.dtype) for offset in OFFSETS[neighbours]}
+    weights = {offset: _weight(rgb, valid, sigma, offset).to(probability.dtype) for offset in NEIGHBOURS[neighbours]}
 
     def laplacian(values: Tensor) -> Tensor:
         """sum_q w_pq (S_p - S_q) at each pixel p."""
@@ -61,7 +59,7 @@ def _weight(rgb: Tensor, valid: Tensor, sigma: float, offset: Offset) -> Tensor:
 
 
 def _read_neighbours(value: Any) -> int:
-    if isinstance(value, bool) or float(value) not in OFFSETS:
+    if isinstance(value, bool) or float(value) not in NEIGHBOURS:
         raise ValueError("neither")
     return int(float(value))
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from spml.config.kinds import number
@@ -50,19 +49,6 @@ class Affinity:
     threshold: float = setting(AFFINITY_THRESHOLD, _COSINE, _THRESHOLD_HELP)
 
 
-def object_tag(tag: Tensor, background: int | None) -> Tensor:
-    """Bring tags (B, K) bool into the form of `grouping_losses`: the first column is the background, not an object.
-
-    If the background is another class, or no class, this adds a column in front: (B, 1 + K).
-    """
-    if background == 0:
-        return tag
-    objects = tag.clone()
-    if background is not None:
-        objects[:, background] = False
-    return torch.cat([torch.zeros_like(tag[:, :1]), objects], dim=1)
-
-
 def _relation(name: str) -> Callable[[Inputs, Any], Tensor]:
     def loss(inputs: Inputs, settings: Any) -> Tensor:
         segments = inputs.segments
@@ -70,9 +56,10 @@ def _relation(name: str) -> Callable[[Inputs, Any], Tensor]:
         location = segments.embedding_with_location.shape[1] - segments.embedding.shape[1]
         losses = grouping_losses(
             segments,
-            object_tag(inputs.tag, inputs.background),
+            inputs.tag,
             num_classes=inputs.tag.shape[1],
             concentration={name: settings.concentration},
+            background=inputs.background,
             memory=inputs.bank,
             relations=[name],
             similarity_with_location=location == 2,

@@ -4,10 +4,10 @@ A snapshot is a file `{part: state dict}`. It always has the release's parts `em
 empty where a task has other networks.
 """
 
-import os
 import re
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spml.errors import UserError
+from spml.files import write_atomically
 
 SMOOTH_KERNEL = "lfn.smooth_kernel.weight"
 CLASSIFIER_PREFIX = "semantic_classifier."
@@ -86,17 +87,13 @@ def save_parts(path: str | Path, parts: Mapping[str, nn.Module]) -> None:
 
 def write_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
     """`torch.save`, atomically. Raises CheckpointError where the file cannot be written."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            torch.save(content, file)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into a RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        raise CheckpointError(f"{path}: cannot be written: {reason}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_atomically(path, partial(torch.save, content))
+    except UserError as error:
+        raise CheckpointError(str(error)) from error
+    except RuntimeError as error:  # PyTorch's writer turns a full disk into one
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(f"cannot write {path}: {reason}") from error
 
 
 def _portable_state(model: nn.Module) -> dict[str, Tensor]:

@@ -171,7 +171,7 @@ def _mean_curve(one: Found, name: str, factor: float) -> list[Curve]:
     return [Curve(one.row.key, points)] if points else []
 
 
-def _over_read_outs(rows: Sequence[Found], draw: Callable[[str], Sequence[Html]]) -> Html:
+def _over_read_outs(draw: Callable[[str], Sequence[Html]]) -> Html:
     parts: list[object] = []
     for kind, name in READ_OUT.items():
         parts += [tag("h3", name.capitalize()), *draw(kind)]
@@ -185,7 +185,7 @@ def classes(rows: Sequence[Found], names: Sequence[str]) -> Html:
         columns = [_mean_iou(one, kind) for one in rows]
         return [class_bars(names, [one.row.key for one in rows], columns)]
 
-    return _over_read_outs(rows, draw)
+    return _over_read_outs(draw)
 
 
 def _mean_iou(one: Found, kind: str) -> list[float | None]:
@@ -209,4 +209,4 @@ def confusion(rows: Sequence[Found], names: Sequence[str]) -> Html:
             parts.append(tag("details", tag("summary", one.row.key), confusion_table(counts, names), open=opened))
         return parts
 
-    return tag("div", tag("p", note, class_="note"), _over_read_outs(rows, draw))
+    return tag("div", tag("p", note, class_="note"), _over_read_outs(draw))

@@ -1,5 +1,6 @@
 """The plan of a comparison: methods x annotations x seeds, and the runs on dev that choose each method's setting."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from spml.config import load_config
-from spml.data.lists import read_list, split_list, write_list
+from spml.data.lists import given_entries, read_list, split_list, write_list
+from spml.data.samples import Sample
 from spml.errors import UserError
 from spml.pipelines.compared_run import PREDICTORS, ComparedRun
 from spml.pipelines.methods import METHODS, Method, Setting
@@ -126,16 +128,15 @@ class Comparison:
     def _with_masks(self, dev: Path) -> str:
         """The list of the images of `dev` with their full masks."""
         data_dir = self.plain.dataset.data_dir
-        lines = {line.split()[0]: line.split()[:2] for line in _lines(self.masks) if line.split()}
-        images = [line.split()[0] for line in _lines(dev)]
-        read_list(str(self.masks), data_dir, columns=2)
-        missing = [image for image in images if image not in lines]
+        masked = {_image(sample): sample for sample in read_list(str(self.masks), data_dir, columns=2)}
+        images = [_image(sample) for sample in read_list(dev, data_dir)]
+        missing = [image for image in images if image not in masked]
         if missing:
             raise UserError(
                 f"--masks {self.masks}: expected a line for each training image, found none for {missing[0]}"
             )
         path = dev.with_name(f"{dev.stem}_masks.txt")
-        write_list(path, [lines[image] for image in images])
+        write_list(path, [given_entries(masked[image], data_dir, "image", "label") for image in images])
         return str(path)
 
     def training_list(self, row: Row, part: str, fold: int = 0) -> str:
@@ -186,8 +187,6 @@ class Comparison:
             raise UserError(f"method {row.name}, setting {number}: {error}") from None
 
 
-def _lines(path: str | Path | None) -> list[str]:
-    try:
-        return [line for line in Path(str(path)).read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+def _image(sample: Sample) -> str:
+    """The absolute path of a sample's image."""
+    return os.path.abspath(sample.image_path)

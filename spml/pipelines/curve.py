@@ -15,7 +15,8 @@ POINTS = 100  # of a whole run
 class Curve:
     """A callback of `spml.train` that writes `curve.json`: about 100 points, and what a resumed run had before.
 
-    A point has "step" (the last one), "seconds" of training until then, and for each number of the steps' records the
+    A point has "step" (the last one), "seconds" since the training began, its set-up included, without the time between
+    a stop and the next start, and for each number of the steps' records the
     mean over the steps since the point before; a validation is the last one.
     """
 
@@ -59,6 +60,6 @@ def read_curve(folder: Path) -> list[Record]:
 
 
 def training_seconds(folder: Path) -> float | None:
-    """The time of all training steps of a run; None where nothing says it."""
+    """The time of a run with the set-up of each of its starts; None where nothing says it."""
     points: list[dict[str, Any]] = read_curve(folder)
     return round(points[-1]["seconds"], 1) if points else None

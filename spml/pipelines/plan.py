@@ -130,13 +130,13 @@ class Pipeline:
 
     def spread(self) -> Stage:
         folder, labels = self.folder / "spread", self.weak
-        views: tuple[str, ...] = ()
-        if self.settings.annotation == "tag":
-            labels, views = str(self.folder / "seeds" / "list.txt"), ("--crf",)
-        words = ["--source", "spread", "--save_dir", str(folder), *self._list(labels), *views, *self.settings.words]
+        more: tuple[str, ...] = self.settings.words
+        if self.settings.annotation == "tag":  # 255 in the seeds is no void: it stands where the CAMs are not sure
+            labels, more = str(self.folder / "seeds" / "list.txt"), ("--crf", *more, "dataset.unlabelled_index=255")
+        words = ["--source", "spread", "--save_dir", str(folder), *self._list(labels), *more]
         outputs = (folder / "semantic_gray", folder / "list.txt")
         steps = [self._network("pseudo-label", words, self._listed(labels), outputs)]
-        steps += self._quality("labels", f"spread={folder / 'semantic_gray'}", folder)
+        steps += self._quality("labels", f"spread={folder / 'semantic_gray'}")
         return Stage("spread", "the weak labels, spread over their images by frozen features", tuple(steps))
 
     def oversegment(self, folder: Path) -> Stage:
@@ -168,7 +168,7 @@ class Pipeline:
         inputs = (network, *([self.regions] if self.regions else []))
         words += [*settings.words, *settings.cam]
         step = self._network("cam", words, inputs, outputs, settings.cam_config_file)
-        quality = self._quality("labels", f"CAM={labels}", labels)
+        quality = self._quality("labels", f"CAM={labels}")
         return Stage("cam", "its class activation maps, and labels of them", (step, *quality))
 
     def affinity(self, folder: Path) -> Iterator[Stage]:
@@ -193,7 +193,7 @@ class Pipeline:
         words = ["--snapshot_dir", str(network), "--save_dir", str(labels), "--source", kind, *given]
         made = (labels / "semantic_gray", labels / "list.txt")
         step = self._network("pseudo-label", [*words, *settings.words], (network, cams, listed), made, config)
-        quality = self._quality("labels", f"{WALKED[kind]}={labels / 'semantic_gray'}", labels)
+        quality = self._quality("labels", f"{WALKED[kind]}={labels / 'semantic_gray'}")
         yield Stage(kind, "labels of the activation maps after a walk over near pixels", (step, *quality))
 
     def train(self, place: Place) -> Stage:
@@ -212,13 +212,13 @@ class Pipeline:
         views = ["--kmeans_num_clusters", self.settings.kmeans_grid, "--semantic_memory_dir", str(memory)]
         steps = [self._memory(place, memory, place.labels), self._predict(folder, place / "stage1", views, (memory,))]
         steps.append(self._evaluate(folder, "mIoU.json"))
-        steps += self._quality("results", f"{place.title}test images: retrieval={folder / 'mIoU.json'}", folder)
+        steps += self._quality("results", f"{place.title}test images: retrieval={folder / 'mIoU.json'}")
         return Stage("retrieval", "what retrieval from the weak labels makes of the test images", tuple(steps))
 
     def pseudo(self, place: Place) -> Stage:
         source, folder = "points" if self.settings.densepose else "softmax", place / "pseudo"
         steps = [self._pseudo(folder, place / "stage1", ["--source", source])]
-        steps += self._quality("labels", f"{place.title}pseudo labels={folder / 'semantic_gray'}", folder)
+        steps += self._quality("labels", f"{place.title}pseudo labels={folder / 'semantic_gray'}")
         return Stage("pseudo", "labels of the training images by what was learned", tuple(steps))
 
     def rounds_of_tags(self, place: Place) -> Iterator[Stage]:
@@ -237,11 +237,11 @@ class Pipeline:
             differs = self.settings.cam_alpha != self.settings.loaded.test.cam_alpha
             source += [f"test.cam_alpha={self.settings.cam_alpha:g}"] if differs else []
             steps = [self._pseudo(walk, place / "stage1", source, (cams,))]
-            steps += self._quality("labels", f"CAM + walk={walk / 'semantic_gray'}", walk)
+            steps += self._quality("labels", f"CAM + walk={walk / 'semantic_gray'}")
         yield Stage("pseudo", "round 1: from CAMs", (*steps, *self._retrieved(place, "pseudo", walk, "round 1")))
         yield self.train_classifier(first, place / "stage1", place / "pseudo")
         steps = [self._pseudo(again, first, ["--source", "softmax", "--walk_steps", "1"])]
-        steps += self._quality("labels", f"classifier of round 1={again / 'semantic_gray'}", again)
+        steps += self._quality("labels", f"classifier of round 1={again / 'semantic_gray'}")
         yield Stage("pseudo", "round 2: from it", (*steps, *self._retrieved(place, "pseudo2", again, "round 2")))
         yield self.train_classifier(place / "stage2", place / "stage1", place / "pseudo2")
 
@@ -251,7 +251,7 @@ class Pipeline:
         words = ["--source", "retrieval", "--semantic_memory_dir", str(memory)]
         steps = [self._memory(place, memory, str(labels / "list.txt"), MEMORY_VIEWS)]
         steps.append(self._pseudo(folder, place / "stage1", words, (memory,)))
-        return [*steps, *self._quality("labels", f"{row}={folder / 'semantic_gray'}", folder)]
+        return [*steps, *self._quality("labels", f"{row}={folder / 'semantic_gray'}")]
 
     def train_classifier(self, network: Path, embedding: Path, labels: Path) -> Stage:
         """Train on pseudo labels; the release's scripts for scribbles and points use the weak labels by mistake."""
@@ -271,7 +271,7 @@ class Pipeline:
         steps.append(self._evaluate(folder, "mIoU_by_instance.json", "--by_instance"))
         expect = () if settings.expect is None else ("--expect", f"{settings.expect:g}")
         steps.append(self._evaluate(folder, "mIoU.json", *expect))
-        steps += self._quality("results", f"{place.title}test images: classifier={folder / 'mIoU.json'}", folder)
+        steps += self._quality("results", f"{place.title}test images: classifier={folder / 'mIoU.json'}")
         return Stage("evaluate", "mIoU of the classifier on the test images", tuple(steps))
 
     def predict(self, place: Place, network: Path) -> Stage:
@@ -334,7 +334,7 @@ class Pipeline:
         inputs = (predicted, Path(listed))
         return Step((*words, *options), inputs, (result,), shared=False, verdict="--expect" in options)
 
-    def _quality(self, kind: str, row: str, source: Path) -> list[Step]:
+    def _quality(self, kind: str, row: str) -> list[Step]:
         """A row of the table of labels against masks, if the user has masks."""
         if not self.settings.gt_list:
             return []

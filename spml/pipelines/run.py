@@ -1,10 +1,7 @@
 """Running the stages of a pipeline, one after the other."""
 
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import spml
 from spml import records
 from spml.errors import UserError
 from spml.pipelines.stage import Stage, Step, quoted
@@ -47,7 +44,7 @@ def run(
                 continue
             _check_inputs(step, stage, everything)
             shared = step.shared and processes > 1
-            found = _launch(step.launch(processes)) if shared else execute(step.words)
+            found = run_program(step.launch(processes)) if shared else execute(step.words)
             status = status or found
             if found and not step.verdict:
                 return found
@@ -66,9 +63,3 @@ def _check_inputs(step: Step, stage: Stage, everything: Sequence[Stage]) -> None
             raise UserError(f"stage {stage.name} needs {path}, which the stage {makers[path]} makes: run that first")
         if path.is_dir():
             records.require_complete(path, f"what the stage {makers[path]} makes")
-
-
-def _launch(words: Sequence[str]) -> int:
-    """Run a command with the package of this process, and return its status."""
-    paths = [str(Path(spml.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return run_program(words, os.environ | {"PYTHONPATH": os.pathsep.join(paths)})

@@ -88,6 +88,7 @@ class Settings:
             "cam_config": self.makes_cams,
             "cam_dir": self.annotation in ("tag", "box"),
             "boxes": self.annotation == "box",
+            "instance_dir": self.makes_cams or bool(self.cam_dir),  # the scripts of tags and boxes always give it
             "affinity_config": self.affinity is not None,
             "classifier": self.annotation != "mask" and self.loaded.pipeline.classifier,
         }

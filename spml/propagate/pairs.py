@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 Offset = tuple[int, int]
+# Of the 4 or 8 neighbours of a pixel, one of each pair.
+NEIGHBOURS: dict[int, tuple[Offset, ...]] = {4: ((0, 1), (1, 0)), 8: ((0, 1), (1, 0), (1, 1), (1, -1))}
 
 
 def disk_offsets(radius: int) -> list[Offset]:

@@ -7,11 +7,12 @@ regression then walk over the cells of the image, where neighbours alike in feat
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from spml.propagate.pairs import NEIGHBOURS, pair
 
 OWN_SHARE = 0.6  # weight of an image's own examples where there are others' as well
 PENALTY = 0.003  # of the squared weights of the regression, beside a mean over the examples
@@ -20,7 +21,7 @@ FEATURE_FALL, COLOUR_FALL = 30.0, 1000.0  # of the hold of neighbours with 1 - c
 CELLS = 24  # rows and columns of the cells that keep a model's scores where they are
 STEPS = 30  # of conjugate gradients
 SHARPNESS = 10.0  # of the softmax that makes probabilities of scores between 0 and 1
-NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns to one of each pair of neighbours
+OFFSETS = NEIGHBOURS[8]
 
 Evidence = Mapping[int, Tensor]  # class -> (D + 1, D + 1): the sum of [x, 1] [x, 1]' over its examples
 
@@ -35,7 +36,7 @@ class Field:
 
     levels: tuple[Tensor, ...]  # (C_l, h_l, w_l) float, maps over the whole image
     whole: Tensor  # (G,) float: what the whole image shows, the same in each of its cells
-    hold: Tensor  # (4, h, w) float in 0..1: of each cell on its NEIGHBOURS, 0 beyond the border
+    hold: Tensor  # (4, h, w) float in 0..1: of each cell on its neighbours at OFFSETS, 0 beyond the border
 
     @property
     def size(self) -> tuple[int, int]:
@@ -72,9 +73,9 @@ class Field:
 
 
 def neighbour_hold(feature: Tensor, colour: Tensor) -> Tensor:
-    """How fast cells hold to their NEIGHBOURS: exp(-FEATURE_FALL (1 - cos)) exp(-COLOUR_FALL |rgb - rgb'|^2 / 2).
+    """How fast cells hold to their neighbours: exp(-FEATURE_FALL (1 - cos)) exp(-COLOUR_FALL |rgb - rgb'|^2 / 2).
 
-    Diagonal neighbours count 1 / sqrt(2) of it.
+    Neighbours are at OFFSETS; diagonal ones count 1 / sqrt(2) of it.
 
     Args:
         feature: (D, h, w) float, of any length.
@@ -84,22 +85,16 @@ def neighbour_hold(feature: Tensor, colour: Tensor) -> Tensor:
         (4, h, w) float32, 0 where the neighbour lies beyond the border.
     """
     unit, (height, width) = F.normalize(feature.float(), dim=0), feature.shape[1:]
-    hold = torch.zeros(len(NEIGHBOURS), height, width, device=feature.device)
-    for plane, offset in zip(hold, NEIGHBOURS, strict=True):
-        here, there = _pair(offset, height, width)
-        cosine = (unit[here] * unit[there]).sum(0)
-        distance = (colour[here] - colour[there]).square().sum(0)
+    hold = torch.zeros(len(OFFSETS), height, width, device=feature.device)
+    for plane, offset in zip(hold, OFFSETS, strict=True):
+        here, there = pair(unit, offset)
+        cosine = (here * there).sum(0)
+        here, there = pair(colour, offset)
+        distance = (here - there).square().sum(0)
         length = (offset[0] ** 2 + offset[1] ** 2) ** 0.5
-        plane[here] = torch.exp(-FEATURE_FALL * (1 - cosine) - COLOUR_FALL / 2 * distance) / length
+        inside, _ = pair(plane, offset)
+        inside.copy_(torch.exp(-FEATURE_FALL * (1 - cosine) - COLOUR_FALL / 2 * distance) / length)
     return hold
-
-
-def _pair(offset: tuple[int, int], height: int, width: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The index of all cells that have a neighbour at `offset`, and that of these neighbours, of (.., h, w)."""
-    down, right = offset
-    here = ..., slice(0, max(height - down, 0)), slice(max(-right, 0), max(width - max(right, 0), 0))
-    there = ..., slice(down, height), slice(max(right, 0), max(width - max(-right, 0), 0))
-    return here, there
 
 
 def stroke_cells(stroke: Tensor, size: tuple[int, int], limit: int = 254) -> tuple[Tensor, Tensor]:
@@ -240,17 +235,18 @@ def walk(score: Tensor, hold: Tensor, steps: int = STEPS, anchor: float = ANCHOR
         (k, h, w) float32.
     """
     score, (height, width) = score.float(), score.shape[1:]
-    pairs = [(*_pair(offset, height, width), plane) for offset, plane in zip(NEIGHBOURS, hold.float(), strict=True)]
+    holds = {offset: pair(plane, offset)[0] for offset, plane in zip(OFFSETS, hold.float(), strict=True)}
     diagonal = torch.full((height, width), anchor, device=score.device)
-    for here, there, plane in pairs:
-        diagonal[here] += plane[here]
-        diagonal[there] += plane[here]
+    for offset, weight in holds.items():
+        for end in pair(diagonal, offset):
+            end += weight
 
     def apply(x: Tensor) -> Tensor:
         result = diagonal * x
-        for here, there, plane in pairs:
-            result[here] -= plane[here] * x[there]
-            result[there] -= plane[here] * x[here]
+        for offset, weight in holds.items():
+            (here, there), (first, second) = pair(x, offset), pair(result, offset)
+            first -= weight * there
+            second -= weight * here
         return result
 
     x = score.clone()

@@ -51,4 +51,5 @@ SOURCE = Source(
     needs=("snapshot", "cam_dir"),
     recipe=Recipe((1.0,), False, 0, False),
     build=build,
+    ignores=("runtime",),
 )

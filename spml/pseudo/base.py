@@ -14,7 +14,7 @@ from spml.inference.runtimes import AUTO
 from spml.inference.views import ViewPlan
 
 WALK_STEPS = 64  # the release squares the step matrix six times
-NEEDS = ("snapshot", "classifier", "label", "cam_dir", "memory_dir")  # what a source may need
+NEEDS = ("snapshot", "label", "cam_dir", "memory_dir")  # what a source may need
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class Source:
 
     Args:
         help: one line.
-        needs: names from NEEDS.
+        needs: names from NEEDS. Folders that are given to another source are an error.
+        ignores: options without effect on it, which are an error too: scales, flip, walk_steps, runtime.
         recipe: the released recipe.
         short: the released recipe for a walk of at most one step, if that is a separate procedure.
         build: makes the source. Raises UserError if something it needs is missing or does not fit.
@@ -100,6 +101,7 @@ class Source:
     recipe: Recipe
     build: Callable[[Materials], Labeller]
     short: Recipe | None = None
+    ignores: tuple[str, ...] = ()
 
 
 def by_class_maximum(score: Tensor, present: Tensor) -> Tensor:

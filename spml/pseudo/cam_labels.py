@@ -14,7 +14,7 @@ from spml.data.annotate_list import label_rows
 from spml.data.lists import write_list
 from spml.data.pickled import read_cam_file
 from spml.data.prepare.boxes import read_boxes
-from spml.data.prepare.convert import IMAGE_SUFFIXES, convert_files, find_files
+from spml.data.prepare.convert import IMAGE_SUFFIXES, MADE, convert_files, convert_folder, find_files
 from spml.data.samples import DataError, Sample, image_size, read_image, read_label
 from spml.errors import UserError
 from spml.processes import barrier, rank
@@ -22,7 +22,7 @@ from spml.propagate.cam import ALPHA, BOX_THRESHOLD, TAG_THRESHOLD, box_label, t
 from spml.visualize.heat import cam_picture
 
 KINDS = ("tag", "box")
-KIND, MADE = "labels of CAMs", ("*.png",)  # of the record
+KIND = "labels of CAMs"  # of the record
 THRESHOLD = {"tag": TAG_THRESHOLD, "box": BOX_THRESHOLD}
 
 Size = tuple[int, int]
@@ -126,16 +126,13 @@ def convert_cams(
         convert = partial(_of_tags, rule=rule, images=beside)
     else:
         convert = partial(_of_boxes, rule=rule, boxes=beside, classes=tuple(classes))
-    contents = {"cams": records.hash_files(sources)}
-    if kind == "box":
-        contents["boxes"] = records.hash_files(beside[source.stem] for source in sources)
-    record = records.record_of(KIND, {"rule": rule}, contents)
-    records.start(save_dir, record, made=MADE, overwrite=overwrite)
-    told = convert_files(
-        sources, save_dir, convert, description=f"{kind} labels", num_workers=num_workers, overwrite=overwrite
+    boxes = [beside[source.stem] for source in sources] if kind == "box" else []
+    return convert_folder(
+        *(KIND, {"rule": rule}, sources, save_dir, convert),
+        contents={"boxes": records.hash_files(boxes)} if boxes else None,
+        num_workers=num_workers,
+        overwrite=overwrite,
     )
-    records.finish(save_dir)
-    return told
 
 
 def label_samples(

@@ -63,4 +63,5 @@ SOURCE = Source(
     needs=("snapshot", "cam_dir"),
     recipe=Recipe((1.0,), True, 0, False),
     build=build,
+    ignores=("runtime",),
 )

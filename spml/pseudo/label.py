@@ -46,9 +46,12 @@ def choose_recipe(
     matrix, so it walks one step. With walk_steps 0 these defaults apply, too, without a walk.
 
     Raises:
-        UserError: an unknown source, or walk_steps below 0.
+        UserError: an unknown source, a setting without effect on it, or walk_steps below 0.
     """
     entry = source_named(source)
+    for name, given in {"scales": scales, "flip": flip, "walk_steps": walk_steps}.items():
+        if given is not None and name in entry.ignores:
+            raise _ignored(name, source)
     if walk_steps is not None and walk_steps < 0:
         raise UserError(f"--walk_steps: expected a whole number >= 0 (0: no walk), got {walk_steps}")
     short = entry.short if walk_steps is not None and walk_steps <= 1 else None
@@ -59,6 +62,10 @@ def choose_recipe(
         walk_steps=recipe.walk_steps if walk_steps is None else walk_steps,
         crf=recipe.crf if crf is None else crf,
     )
+
+
+def _ignored(option: str, source: str) -> UserError:
+    return UserError(f"--{option} has no effect on --source {source}: expected none")
 
 
 def build_source(
@@ -79,11 +86,16 @@ def build_source(
     The walk of an image of plan.max_pixels takes (max_pixels / 64)^2 floats, and twice as many with several views.
 
     Raises:
-        UserError: something that the source needs is missing or does not fit.
+        UserError: something that the source needs is missing or does not fit, or something is given that it ignores.
     """
     source = source_named(kind)
     if snapshot is None and "snapshot" in source.needs:
         raise UserError(f"--source {kind} needs --snapshot_dir, the network that it asks")
+    for option, need, folder in (("cam_dir", "cam_dir", cam_dir), ("semantic_memory_dir", "memory_dir", memory_dir)):
+        if folder is not None and need not in source.needs:
+            raise _ignored(option, kind)
+    if runtime != AUTO and "runtime" in source.ignores:
+        raise _ignored("runtime", kind)
     found, cams, memory = (None if path is None else Path(path) for path in (snapshot, cam_dir, memory_dir))
     return source.build(Materials(config, found, plan, device, samples, walk_steps, cams, memory, runtime))
 

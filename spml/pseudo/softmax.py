@@ -61,7 +61,7 @@ def build(materials: Materials) -> SoftmaxLabeller:
 
 SOURCE = Source(
     "the softmax classifier, for the classes of the image's label",
-    needs=("snapshot", "classifier", "label"),
+    needs=("snapshot", "label"),
     recipe=Recipe((1.0,), True, WALK_STEPS, True),
     build=build,
     short=Recipe((0.75, 1.0), True, 1, False),  # the release never squares its matrix here, and so walks one step

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ class SpreadLabeller(Labeller):
 
     Every class that an image shows is taken to stand in its label, as it does where tags are known.
     """
+
+    keeps_void: ClassVar[bool] = True
 
     features: Extractor  # for the record
     spreader: Spreader
@@ -71,4 +74,5 @@ SOURCE = Source(
     needs=("label",),
     recipe=Recipe((1.0,), False, 0, False),
     build=build,
+    ignores=("scales", "flip", "walk_steps", "runtime"),
 )

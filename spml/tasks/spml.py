@@ -12,7 +12,6 @@ from spml.data.needs import Needs
 from spml.grouping import MemoryBank, Prototypes, Segments, segment_by_kmeans
 from spml.grouping.memory import Gathered
 from spml.losses.propagated import nearest
-from spml.losses.relations import object_tag
 from spml.models.classifier import SoftmaxClassifier
 from spml.models.embedding import EmbeddingModel
 from spml.tasks.base import photo
@@ -40,7 +39,7 @@ class SpmlTask(SegmentationTask):
         inputs = GroupedInputs(self, batch)
         terms = self.terms(inputs)
         if "bank" in self.reads:
-            self.bank.append(inputs.segments, inputs.object_tag, inputs.gathered)
+            self.bank.append(inputs.segments, inputs.tag, inputs.gathered)
         return terms
 
     def segment(self, batch: Mapping[str, Any], embedding: Tensor) -> Segments:
@@ -79,14 +78,9 @@ class GroupedInputs(StepInputs):
         return self.task.segment(self.batch, self.embedding)
 
     @cached_property
-    def object_tag(self) -> Tensor:
-        """(B, 1 + objects) bool: the tags in the form that the relations need."""
-        return object_tag(self.tag, self.background)
-
-    @cached_property
     def gathered(self) -> Gathered:
         """The prototypes of all processes, exchanged once a step."""
-        return self.exchange.gather(Prototypes.of(self.segments, self.object_tag), len(self.object_tag))
+        return self.exchange.gather(Prototypes.of(self.segments, self.tag), len(self.tag))
 
     @property
     def bank(self) -> MemoryBank:

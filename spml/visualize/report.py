@@ -53,7 +53,6 @@ def quickstart_picture(
     path: str | Path,
     classes: Sequence[str],
     *,
-    baseline_title: str = "partial cross-entropy",
     cell_height: int = 160,
 ) -> None:
     """Write a picture of inputs, embedding and predictions, one row for each image, with a legend below.
@@ -65,7 +64,6 @@ def quickstart_picture(
         rows: one or more, all with a baseline or none.
         path: the PNG file, written in one step.
         classes: names; the legend shows those that occur.
-        baseline_title: of the column with the baseline.
         cell_height: of each image in the picture, in pixels.
 
     Raises:
@@ -76,7 +74,7 @@ def quickstart_picture(
         raise ValueError(f"expected rows that all have a baseline or none, got {len(rows)} rows")
     titles = ["image", "annotation", "over-segmentation", "embedding (PCA)", "segments", "SPML", "ground truth"]
     if rows[0].baseline is not None:
-        titles.insert(5, baseline_title)
+        titles.insert(5, "partial cross-entropy")
     colours = embeddings_to_rgb([row.embedding for row in rows])
     cells = [_cells(row, colour, cell_height) for row, colour in zip(rows, colours, strict=True)]
     sheet = grid(cells, titles, cell_height)

@@ -26,9 +26,9 @@ from spml.data.formats.base import (
     turned,
 )
 from spml.data.formats.images import Images
-from spml.data.formats.safe import read_xml
 from spml.data.raster import Point
 from spml.data.samples import DataError
+from spml.data.xml import read_xml
 
 SHAPES = ("box", "polyline", "polygon", "points", "ellipse", "mask")
 PLAIN = ("tag", "attribute")  # other elements of an image

@@ -1,4 +1,4 @@
-"""Reads files that strangers wrote: XML without entities, archives without surprises, small pictures out of text."""
+"""Reads files that strangers wrote: archives without surprises, small pictures out of text."""
 
 import base64
 import binascii
@@ -11,44 +11,16 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
 
 import numpy as np
 from PIL import Image
 
-from spml.data.samples import DataError
+from spml.data.samples import ORIENTATION, TURNED, DataError
 from spml.files import read_json
 
 MOST_BYTES, MOST_FILES = 8 << 30, 200_000  # of an archive, unpacked
 MOST_RATIO = 200  # unpacked to packed bytes, of archives above a megabyte: text packs to a fiftieth
-ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-
-
-def read_xml(path: Path) -> Element:
-    """The root of an XML file.
-
-    Raises: DataError for other files, and for a document type: entities may stand for other files, or for a billion
-        words, and no format of annotations has any.
-    """
-    parser, builder = expat.ParserCreate(), TreeBuilder()
-
-    def refuse(*_: object) -> None:
-        raise DataError(f"{path}: expected XML without a document type (<!DOCTYPE ..>) and entities")
-
-    parser.StartDoctypeDeclHandler = refuse
-    parser.EntityDeclHandler = refuse
-    parser.buffer_text = True
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    try:
-        parser.Parse(path.read_bytes(), True)
-        return builder.close()
-    except (OSError, expat.ExpatError, ValueError, LookupError, AssertionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"cannot read {path} as XML: {reason}") from error
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from spml import records
 from spml.data.annotate import Box, box_label
-from spml.data.prepare.convert import convert_files, find_files
-from spml.data.prepare.drawings import class_index, read_number, read_xml
+from spml.data.prepare.convert import convert_folder, find_files
+from spml.data.prepare.drawings import class_index, read_number
 from spml.data.samples import DataError
+from spml.data.xml import read_xml
 from spml.errors import UserError
 from spml.files import write_atomically
 from spml.progress import progress
@@ -110,7 +112,8 @@ def convert_boxes(
         classes: names, background first.
         core: part of a box, an ellipse, that is labelled with its class.
 
-    Returns: one line saying what was done. Raises: UserError for files that cannot be used.
+    Returns: one line saying what was done. Raises: UserError for files that cannot be used, and a folder of other boxes
+    or of a boxes.json that somebody else made, unless `overwrite`.
     """
     if not 0 < core <= 1:
         raise UserError(f"--core: expected a number in (0, 1], got {core}")
@@ -120,8 +123,11 @@ def convert_boxes(
         entries = [dict(zip(BOX_KEYS, box, strict=True)) for box in read_boxes(path, classes)[1]]
         lines.append(f"{json.dumps(path.stem)}: {json.dumps(entries)}")
     content = "{" + ",\n".join(lines) + "}\n"
-    write_atomically(Path(save_dir) / "boxes.json", lambda file: file.write(content.encode()))
+    folder, path = Path(save_dir) / "box", Path(save_dir) / "boxes.json"
+    if path.is_file() and records.read(folder) is None and not overwrite:
+        records.refuse_foreign(path)
     convert = partial(_label_of, classes=tuple(classes), core=core)
-    return convert_files(
-        sources, Path(save_dir) / "box", convert, description="box labels", num_workers=num_workers, overwrite=overwrite
-    )
+    things = {"classes": list(classes), "core": float(core)}
+    told = convert_folder("box labels", things, sources, folder, convert, num_workers=num_workers, overwrite=overwrite)
+    write_atomically(path, lambda file: file.write(content.encode()))
+    return told

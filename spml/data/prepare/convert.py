@@ -1,17 +1,47 @@
 """Many files into as many label PNGs, in several processes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from spml import records
 from spml.data.annotate_list import write_label
 from spml.data.samples import DataError
 from spml.data.work import count_workers, each
 
 Convert = Callable[[Path], np.ndarray]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+MADE = ("*.png",)  # of the record
 FILES_PER_PROCESS = 100  # fewer are not worth the start of a process
+
+
+def convert_folder(
+    kind: str,
+    things: Mapping[str, Any],
+    sources: Sequence[Path],
+    save_dir: str | Path,
+    convert: Convert,
+    *,
+    contents: Mapping[str, str] | None = None,
+    num_workers: int | None = None,
+    overwrite: bool = False,
+) -> str:
+    """`convert_files` into a folder with a record of the sources and of `things`, the settings.
+
+    Args:
+        kind: what the labels are, in the plural.
+        contents: more hashes for the record, of other files that the labels depend on.
+
+    Returns: one line saying what was done.
+    Raises: UserError for a folder of other labels, unless `overwrite`; and as `convert_files`.
+    """
+    held = {"sources": records.hash_files(sources), **(contents or {})}
+    records.start(save_dir, records.record_of(kind, things, held), made=MADE, overwrite=overwrite)
+    told = convert_files(sources, save_dir, convert, description=kind, num_workers=num_workers, overwrite=overwrite)
+    records.finish(save_dir)
+    return told
 
 
 def convert_files(

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from spml.data.prepare.convert import IMAGE_SUFFIXES, convert_files, find_files
+from spml.data.prepare.convert import IMAGE_SUFFIXES, convert_folder, find_files
 from spml.data.samples import UNLABELLED, DataError, image_size
+from spml.data.xml import read_xml
 from spml.errors import UserError
 
 Array = np.ndarray
@@ -25,23 +26,15 @@ class Stroke(NamedTuple):
 
 def class_index(name: str | None, classes: Sequence[str], where: str) -> int:
     """The place of a class name in `classes`, whatever its case, spaces and hyphens. Raises DataError for another."""
-    plain = [_plain(known) for known in classes]
-    if _plain(name or "") not in plain:
+    plain = [plain_name(known) for known in classes]
+    if plain_name(name or "") not in plain:
         raise DataError(f"{where}: expected one of the {len(classes)} class names, got {name!r}")
-    return plain.index(_plain(name or ""))
+    return plain.index(plain_name(name or ""))
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name without case, spaces and hyphens."""
     return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
-def read_xml(path: str | Path) -> ElementTree.Element:
-    """The root of an XML file. Raises DataError where it cannot be read."""
-    try:
-        return ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"cannot read {path} as XML: {reason}") from error
 
 
 def read_number(parent: ElementTree.Element, tag: str, where: str) -> float:
@@ -127,7 +120,8 @@ def convert_drawings(
         dilation: radius of the pen in pixels: 3 for scribbles and 6 for points, as released.
         length_ratio: part of each line that is kept, around its middle: 0 makes points, as released.
 
-    Returns: one line saying what was done. Raises: UserError for options out of range and files that cannot be used.
+    Returns: one line saying what was done. Raises: UserError for options out of range, files that cannot be used, and a
+    folder of other labels, unless `overwrite`.
     """
     if dilation < 0:
         raise UserError(f"--dilation: expected pixels >= 0, got {dilation}")
@@ -137,6 +131,5 @@ def convert_drawings(
     names = [source.stem for source in sources]
     images = {path.stem: path for path in find_files(image_dir, IMAGE_SUFFIXES, names)}
     convert = partial(_label_of, images=images, classes=tuple(classes), dilation=dilation, length_ratio=length_ratio)
-    return convert_files(
-        sources, save_dir, convert, description="drawings", num_workers=num_workers, overwrite=overwrite
-    )
+    things = {"classes": list(classes), "dilation": dilation, "length_ratio": float(length_ratio)}
+    return convert_folder("drawings", things, sources, save_dir, convert, num_workers=num_workers, overwrite=overwrite)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat
 
-from spml.data.prepare.convert import convert_files, find_files
+from spml.data.prepare.convert import convert_folder, find_files
 from spml.data.samples import IGNORE, DataError, read_image, read_label
 from spml.errors import UserError
 from spml.visualize.palette import voc_palette
@@ -87,10 +87,12 @@ def convert_masks(
 ) -> str:
     """Write `save_dir/<name>.png` (uint8 ids, 255 void) for every `.mat` or `.png` mask of a folder.
 
-    Returns: one line saying what was done. Raises: UserError for masks that cannot be used, or a folder without any.
+    Returns: one line saying what was done. Raises: UserError for masks that cannot be used, a folder without
+    any, or one that holds other masks, unless `overwrite`.
     """
     if Path(source_dir).resolve() == Path(save_dir).resolve():
         raise UserError(f"--save_dir {save_dir}: expected another folder than --source_dir")
     sources = find_files(source_dir, (".mat", ".png"))
     convert = partial(read_mask, num_classes=num_classes)
-    return convert_files(sources, save_dir, convert, description="masks", num_workers=num_workers, overwrite=overwrite)
+    things = {"num_classes": num_classes}
+    return convert_folder("masks", things, sources, save_dir, convert, num_workers=num_workers, overwrite=overwrite)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from spml import members
+from spml import members, records
 from spml.data.listed import take
 from spml.data.lists import check_unique_names, read_list, write_list
 from spml.data.samples import DataError, Sample
@@ -29,8 +29,8 @@ def pack_list(
     """Write `save_dir/<stem>-000000.tar` .. with their indexes, and `save_dir/<stem>.txt`, which names them all.
 
     A shard holds `x.jpg`, `x.label.png` and `x.regions.png` of its samples, as bytes of the files, in the order of the
-    list. The same files give the same tars. A shard that is there and holds the same names and sizes is kept, so that
-    an interrupted run goes on.
+    list. The same files give the same tars. A shard that is there and holds the same files is kept, so that an
+    interrupted run goes on.
 
     Args:
         samples: of each shard; the last one has the rest.
@@ -71,6 +71,9 @@ def _shard(samples: Sequence[Sample], tar: Path, overwrite: bool) -> None:
     if tar.is_file() and not overwrite:
         if members.sizes(tar) != sizes:
             raise UserError(f"{tar}: holds other samples: expected another folder, or --overwrite")
+        for _, path, name in entries:
+            if records.hash_file(path) != records.hash_file(tar / name):
+                raise UserError(f"{tar}: holds another {path}: expected another folder, or --overwrite")
         return
 
     def write(file: io.BufferedIOBase) -> None:
