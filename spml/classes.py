@@ -20,17 +20,22 @@ GROUND = ("background", "bg", "back", "void", "other", "others", "rest", "none",
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """The names in a text file, one a line, the class of label 0 first; empty lines do not count.
+    """The names in a text file, one a line, the class of label 0 first; empty lines at the end do not count.
 
     Raises:
-        UserError: an unreadable file, fewer than 2 or more than 254 names, or a name that stands twice.
+        UserError: an unreadable file, fewer than 2 or more than 254 names, a name that stands twice, or an empty line
+            between names.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"expected a text file of class names, got {str(path)!r} ({reason})") from error
-    names = tuple(line.strip() for line in lines if line.strip())
+    text = "\n".join(lines).rstrip()
+    names = tuple(name.strip() for name in text.split("\n")) if text else ()
+    if "" in names:
+        place = names.index("")
+        raise UserError(f"{path} line {place + 1}: expected the name of class {place}, got nothing")
     if not 2 <= len(names) <= MAX_CLASSES or len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         got = f"{len(names)} names" + (f", {twice[0]!r} twice" if twice else "")

@@ -25,6 +25,21 @@ READERS = 8  # threads that hash files
 WAITING = 1024  # files that wait for them
 BLOCK = 1 << 22
 LENGTH = 16  # characters of a hash
+REMEDY = "expected another folder, or --overwrite"
+
+
+class OtherFiles(UserError):
+    """A folder holds files of another record, or of none.
+
+    Args:
+        told: what is there.
+        folder: where.
+        remedy: what is expected of the user.
+    """
+
+    def __init__(self, told: str, folder: Path, remedy: str) -> None:
+        super().__init__(f"{told}: {remedy}")
+        self.told, self.folder = told, folder
 
 
 @dataclass(frozen=True)
@@ -206,6 +221,7 @@ def start(
     overwrite: bool = False,
     older: Path | None = None,
     adopt: bool = False,
+    remedy: str = REMEDY,
 ) -> bool:
     """Write `record` to the folder before its first file, or check that the folder has the same record.
 
@@ -218,13 +234,14 @@ def start(
             count as those of another record; the new record replaces it.
         adopt: such files in a folder without a record count as this run's own. Otherwise they need `overwrite`:
             somebody else made them, perhaps by hand.
+        remedy: what the message about other files expects of the user.
 
     Returns:
         Whether everything is made already: the folder has the same record, and it is complete.
 
     Raises:
-        UserError: the folder has such files of another record (the message names what differs), or another kind of
-            files, or cannot be written.
+        OtherFiles: the folder has such files of another record (the message names what differs), or of none.
+        UserError: it has another kind of files, or cannot be written.
     """
     folder = Path(folder)
     remove_stale(folder)
@@ -236,16 +253,14 @@ def start(
         return before.complete
     there = [path for pattern in made for path in sorted(folder.glob(pattern))]
     if before is None and there and not adopt and not overwrite:
-        refuse_foreign(there[0])
+        refuse_foreign(there[0], remedy)
     stale = [] if before is None else there
     if before is not None and before.kind not in (record.kind, _UNKNOWN):
         raise UserError(f"{folder / RECORD}: this folder holds {before.kind}: expected another one for {record.kind}")
     if stale and not overwrite:
         assert before is not None
-        raise UserError(
-            f"{folder / RECORD}: other {record.kind} are here ({'; '.join(differences(before, record))}): "
-            "expected another folder, or --overwrite"
-        )
+        told = f"{folder / RECORD}: other {record.kind} are here ({'; '.join(differences(before, record))})"
+        raise OtherFiles(told, folder, remedy)
     for path in stale:
         path.unlink(missing_ok=True)
     _write(folder, replace(record, complete=False))
@@ -254,12 +269,9 @@ def start(
     return False
 
 
-def refuse_foreign(path: Path) -> NoReturn:
-    """Raise UserError for a file without a record, which a command would replace."""
-    raise UserError(
-        f"{path}: no record says what made this file, so it may be your own: "
-        "expected another folder, or --overwrite, which replaces it"
-    )
+def refuse_foreign(path: Path, remedy: str = REMEDY) -> NoReturn:
+    """Raise OtherFiles for a file without a record, which a command would replace."""
+    raise OtherFiles(f"{path}: no record says what made this file, so it may be your own", path.parent, remedy)
 
 
 def finish(folder: str | Path, **notes: Any) -> None:
@@ -305,7 +317,7 @@ def require_complete(folder: str | Path, what: str) -> Record | None:
 
 
 def differences(before: Record, now: Record) -> list[str]:
-    """What differs between two records: `settings.views.flip false, now true` for each value."""
+    """What differs between two records: `settings.views.flip false, now true`, or `contents.list has changed`."""
     if before.kind != now.kind:
         return [f"{before.kind}, now {now.kind}"]
     one, other = (
@@ -317,7 +329,11 @@ def differences(before: Record, now: Record) -> list[str]:
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
-        return [] if before == now else [f"{path} {_short(before)}, now {_short(now)}"]
+        if before == now:
+            return []
+        if path.startswith(("contents.", "weights.")):  # hashes, which tell people nothing
+            return [f"{path} {'is new' if before is None else 'is gone' if now is None else 'has changed'}"]
+        return [f"{path} {_short(before)}, now {_short(now)}"]
     if before.get("kind") != now.get("kind"):  # of two classes: their other fields say nothing more
         return _differences(before.get("kind"), now.get("kind"), path)
     keys = dict.fromkeys([*before, *now])

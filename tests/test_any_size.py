@@ -60,7 +60,8 @@ def check(save_dir: Path) -> None:
 )
 @pytest.mark.parametrize("predictor", ["softmax", "retrieval"])
 def test_prediction(folder: Path, tmp_path: Path, inline_refiner: None, predictor: str, more: list[str]) -> None:
-    words = ["--predictor", predictor, "--semantic_memory_dir", folder / "memory", *more]
+    memory = ["--semantic_memory_dir", folder / "memory"] if predictor == "retrieval" else []
+    words = ["--predictor", predictor, *memory, *more]
     run(folder, "inference", tmp_path, *words)
     check(tmp_path)
 
@@ -68,8 +69,8 @@ def test_prediction(folder: Path, tmp_path: Path, inline_refiner: None, predicto
 @pytest.mark.parametrize("more", [[], [*VIEWS, "--walk_steps", "2", "--no-crf"], ["--no-flip", "--walk_steps", "0"]])
 @pytest.mark.parametrize("source", ["cam", "softmax", "retrieval", "points"])
 def test_pseudo_labels(folder: Path, tmp_path: Path, inline_refiner: None, source: str, more: list[str]) -> None:
-    words = ["--source", source, "--cam_dir", folder / "cam", "--semantic_memory_dir", folder / "memory", *more]
-    run(folder, "pseudo_label", tmp_path, *words)
+    folders = {"cam": ["--cam_dir", folder / "cam"], "retrieval": ["--semantic_memory_dir", folder / "memory"]}
+    run(folder, "pseudo_label", tmp_path, "--source", source, *folders.get(source, []), *more)
     check(tmp_path)
 
 

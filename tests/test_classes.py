@@ -50,7 +50,7 @@ def test_refusals(tmp_path):
     [
         ("", "0 names"),
         ("one\n", "1 names"),
-        ("a\nb\na\n", "3 names, 'a' twice"),
+        ("a\nb\na\n\n \n", "3 names, 'a' twice"),
         ("\n".join(map(str, range(255))), "255"),
     ],
 )
@@ -59,3 +59,12 @@ def test_lists_that_cannot_be(tmp_path, text, got):
     path.write_text(text)
     with pytest.raises(UserError, match=rf"expected 2\.\.254 different class names in .*names\.txt.* got {got}"):
         read_class_names(path)
+
+
+def test_an_empty_line_would_move_the_ids_of_all_names_below(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("background\n\nred thing\nblue\n")
+    with pytest.raises(UserError, match="names.txt line 2: expected the name of class 1, got nothing"):
+        read_class_names(path)
+    path.write_text("background\nblue\n\n\n")
+    assert read_class_names(path) == ("background", "blue")

@@ -1,9 +1,15 @@
 """The page on the training data: printed and kept before a new training, a stop under --strict."""
 
+import shutil
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from spml.cli.main import main
-from spml.cli.survey import PAGE
+from spml.cli.survey import PAGE, print_drawn
+from spml.config import load_config
+from spml.data.lists import read_list
 from spml.errors import UserError
 
 
@@ -76,3 +82,19 @@ def test_labels_that_the_package_made_may_be_full(tiny_data, tiny_config_file, t
         assert main(["check", "--config", str(tiny_config_file), "--data_list", str(masks)]) == 0
     finally:
         (label.parent / "record.json").unlink()
+
+
+def test_drawn_labels_are_looked_at_before_they_spread(tiny_config_file, tiny_data, tmp_path, capsys):
+    """Afterwards no mistake shows: here a class beyond the names, painted 9."""
+    shutil.copytree(tiny_data, tmp_path / "data")
+    for path in (tmp_path / "data" / "weak").glob("*.png"):
+        label = np.array(Image.open(path))
+        Image.fromarray(np.where(label == 2, 9, label).astype(np.uint8)).save(path)
+    config = load_config(tiny_config_file, [f"dataset.data_dir={tmp_path / 'data'}"])
+    data_list = str(tmp_path / "data" / "train.txt")
+    samples = read_list(data_list, tmp_path / "data")
+    print_drawn(config, data_list, samples, tmp_path / "spread")
+    assert "warning [values_beyond]" in capsys.readouterr().out
+    (tmp_path / "spread" / "list.txt").write_text("done")
+    print_drawn(config, data_list, samples, tmp_path / "spread")
+    assert capsys.readouterr().out == ""

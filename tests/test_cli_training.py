@@ -68,7 +68,14 @@ def test_an_interrupted_training_is_status_130(trained, tiny_config_file, monkey
     assert command("train", words(tiny_config_file)) == 130
 
 
+CAM = ("train.task=cam", "losses=none", "network.prediction_types=cam")
+
+
 def test_lists_and_tags_of_the_command_line(trained, tiny_config_file):
-    command("train", words(tiny_config_file, "--data_list", "mine.txt", "--tags", "tags.txt", "--data_dir", "here"))
+    command(
+        "train", words(tiny_config_file, "--data_list", "mine.txt", "--tags", "tags.txt", "--data_dir", "here", *CAM)
+    )
     data = trained[-1].config.dataset
     assert (data.train_data_list, data.tags, data.data_dir) == ("mine.txt", "tags.txt", "here")
+    with pytest.raises(UserError, match="--tags: the task spml does not learn from tags"):
+        command("train", words(tiny_config_file, "--tags", "tags.txt"))

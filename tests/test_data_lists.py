@@ -285,7 +285,7 @@ def test_split_for_choosing(tmp_path):
         with pytest.raises(DataError, match=f"--part: expected 0 to 2, got {part}"):
             split_list(tmp_path / "train.txt", every=3, part=part)
     for every in (1, 15):
-        with pytest.raises(DataError, match=f"--every: expected 2 to 14, the lines of .*train.txt, got {every}"):
+        with pytest.raises(DataError, match=f"train.txt: expected 2 to 14 parts, as it has 14 lines, got {every}"):
             split_list(tmp_path / "train.txt", every=every)
 
 

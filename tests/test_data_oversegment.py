@@ -176,3 +176,17 @@ def test_real_photographs_are_cut_along_the_objects(shared: Path) -> None:
         total += known.sum()
         counts.append(label.max() + 1)
     assert right / total > 0.95 and 30 <= np.mean(counts) <= 120
+
+
+def test_a_list_of_ones_own_is_not_replaced(data: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("my notes\n")
+    given = (data, data / "list.txt", tmp_path / "out")
+    with pytest.raises(UserError, match="--list_out .*mine.txt: holds other lines already: expected another file, or"):
+        oversegment_list(*given, list_out=mine)
+    assert mine.read_text() == "my notes\n" and not (tmp_path / "out").exists()
+    oversegment_list(*given, list_out=mine, overwrite=True)
+    oversegment_list(*given, list_out=mine)  # the same lines
+    (tmp_path / "out" / "list.txt").write_text("of an earlier run\n")
+    oversegment_list(*given, list_out=tmp_path / "out" / "list.txt")  # beside its regions it is ours
+    assert (tmp_path / "out" / "list.txt").read_text() == mine.read_text()

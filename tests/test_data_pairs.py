@@ -8,7 +8,7 @@ from PIL import Image
 
 from spml.cli.main import main
 from spml.data.lists import read_list
-from spml.data.pairs import find_lists, find_pairs
+from spml.data.pairs import find_lists, find_pairs, strays, write_pairs
 from spml.data.samples import DataError
 
 
@@ -79,3 +79,29 @@ def test_what_is_missing_is_named(own: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: no image"):
         find_pairs(tmp_path / "empty", "point")
+
+
+def test_labels_that_no_image_has_are_named(tmp_path: Path) -> None:
+    for name in "abc":
+        save(tmp_path / "images" / f"{name}.png")
+    for name in ("a.png", "bb.png", "c.jpg"):
+        save(tmp_path / "scribbles" / name)
+    assert strays(tmp_path, "scribble") == [
+        f"no image has the name of {tmp_path}/scribbles/bb.png",
+        f"a label is a file .png, which this is not: {tmp_path}/scribbles/c.jpg",
+    ]
+    (tmp_path / "tags.txt").write_text("a 1\nplian 2\nb 1\nzzz 1\n")
+    assert strays(tmp_path, "tag") == [f"no image has the name 'plian' in {tmp_path}/tags.txt, and 1 more"]
+
+
+def test_own_lists_are_not_replaced(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    save(tmp_path / "scribbles" / "a.png")
+    lists = tmp_path / "train.txt", tmp_path / "all.txt"
+    lists[0].write_text("mine.png label.png\n")
+    with pytest.raises(DataError, match="train.txt: holds other lines already: expected another --save_dir, or --over"):
+        write_pairs(tmp_path, "scribble", *lists)
+    assert lists[0].read_text() == "mine.png label.png\n" and not lists[1].exists()
+    assert (
+        write_pairs(tmp_path, "scribble", *lists, overwrite=True) == write_pairs(tmp_path, "scribble", *lists) == (1, 1)
+    )

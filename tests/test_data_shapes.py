@@ -180,3 +180,11 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         out = capsys.readouterr().out
         assert expected in out and "colour baseline: mIoU" in out
     assert json.loads((tmp_path / "d" / "meta.json").read_text())["num_train"] == 2
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "tags.txt", "val.txt"])
+def test_files_of_a_folder_of_ones_own_stay(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine\n")
+    with pytest.raises(UserError, match="holds other data .* choose another --save_dir"):
+        make_shapes(tmp_path, 2, 1, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine\n"

@@ -167,7 +167,7 @@ def test_other_settings_or_data_are_named_before_anything_is_written(tiny_config
         ("train.base_lr=0.5", "settings.train.base_lr 0.003, now 0.5"),
         ("train.max_iteration=2", "settings.train.max_iteration 1, now 2"),
         ("losses.image_similarity=none", "settings.losses.image_similarity .*, now null"),
-        (f"dataset.train_data_list={tmp_path}/other.txt", "contents.samples .*, now"),
+        (f"dataset.train_data_list={tmp_path}/other.txt", "contents.samples has changed"),
     ):
         with pytest.raises(UserError, match=f"--resume: the snapshots of .* other settings or data .*{difference}"):
             train(load_config(tiny_config_file, [*SHORT, override]), tmp_path, device="cpu", resume=True)

@@ -143,7 +143,7 @@ def test_a_memory_fits_its_network_and_segments(filled, tiny_config):
     views = replace(segmenter, plan=replace(segmenter.plan, scales=(0.5, 1.5), flip=True))
     check_memory(folder, tiny_config, views)
     for other, words in (
-        (segmenter_of(tiny_config, seed=1), r'weights.segmenter.model "\w{16}", now "\w{16}"'),
+        (segmenter_of(tiny_config, seed=1), "weights.segmenter.model has changed"),
         (replace(segmenter, num_clusters=(4, 3)), r"settings.num_clusters \[3, 3\], now \[4, 3\]"),
         (replace(segmenter, iterations=3), "settings.iterations 10, now 3"),
     ):

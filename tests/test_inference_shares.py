@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from spml import records
+from spml.data import waiting
 from spml.data.listed import ListedSamples, only, places_with, take
 from spml.data.lists import check_unique_names, read_list
 from spml.data.samples import DataError, Sample
@@ -110,8 +111,9 @@ def test_files_that_were_written_just_now_are_read_again(own, tmp_path):
 
 def test_a_killed_process_leaves_what_it_has_read(own, tmp_path, monkeypatch, later):
     monkeypatch.setattr("spml.ledger.EVERY", -1.0)
-    monkeypatch.setattr(shares, "THREADS", 1)
-    monkeypatch.setattr(shares, "BLOCK", 1)
+    for module in (shares, waiting):
+        monkeypatch.setattr(module, "THREADS", 1)
+        monkeypatch.setattr(module, "BLOCK", 1)
     read = []
 
     def one(part, hash_of=shares._hash):

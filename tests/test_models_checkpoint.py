@@ -228,5 +228,8 @@ def test_missing_file_and_folder(tmp_path):
         load_checkpoint(tmp_path / "none.pth", make_models()[0])
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_checkpoint(tmp_path, make_models()[0])
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        save_checkpoint(tmp_path / "none" / "a.pth", *make_models())
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(CheckpointError, match="cannot write .*a.pth: .*file is a file, expected a folder"):
+        save_checkpoint(tmp_path / "file" / "a.pth", *make_models())
+    save_checkpoint(tmp_path / "new" / "a.pth", *make_models())
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.pth"]

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from spml.cli.main import main
+from spml.config import load_config
 from spml.data.lists import read_list
+from spml.engine.run import train
 from spml.errors import UserError
 from spml.pipelines import compared_run, spread_labels
 from spml.pipelines.compare import compare, compare_runs, plan_runs
@@ -169,6 +171,16 @@ def test_settings_that_cannot_be_used(tiny_config_file, tiny_data, tmp_path):
     with pytest.raises(UserError, match="--predictor: expected one of softmax, retrieval"):
         plan(predictor="crf")
     (tmp_path / "few.txt").write_text((tiny_data / "val.txt").read_text().split("\n", 1)[1])
+    with pytest.raises(UserError, match="--annotation point: cannot read .*nowhere.txt"):
+        plan(annotations={"point": str(tmp_path / "nowhere.txt")}).check_lists()
+    with pytest.raises(UserError, match="--masks: cannot read"):
+        plan(masks=str(tmp_path / "nowhere.txt")).check_lists()
+    with pytest.raises(
+        UserError, match="dataset.test_data_list: expected the list that the result is measured on, got n"
+    ):
+        plan(overrides=["dataset.test_data_list="]).check_lists()
+    with pytest.raises(UserError, match="--folds: expected at most 8, the images of .*train.txt, got 9"):
+        plan(tries=2, folds=9).check_lists()
     few = plan(masks=str(tmp_path / "few.txt"), tries=2)
     with pytest.raises(UserError, match="expected a line for each training image, found none for .*image/0.png"):
         few.part(few.rows[0], DEV)
@@ -270,8 +282,29 @@ def test_a_finished_comparison_is_read_not_repeated(compared, tiny_config_file, 
 
 @pytest.mark.parametrize(("override", "named"), [("train.base_lr=0.5", "base_lr"), ("test.neighbours=3", "neighbours")])
 def test_another_config_in_the_folder_is_one_line(compared, tiny_config_file, override, named):
-    with pytest.raises(UserError, match=f"other figures of a comparison are here .*{named}"):
+    with pytest.raises(
+        UserError, match=f"(other figures of a comparison are|has begun) here .*{named}.*: .*or another --save_dir"
+    ):
         compare(tiny_config_file, compared[0], [3], overrides=[*SHORT, override], device="cpu")
+
+
+def test_a_training_that_was_interrupted_under_other_settings_stops_all(tiny_config_file, tmp_path, monkeypatch):
+    """Before any run starts: its figures are not there yet, only its snapshot."""
+    words = ["train.max_iteration=9", "train.warmup_iteration=1"]
+    (first, _) = plan_runs(tiny_config_file, tmp_path, [0], words)
+    train(load_config(tiny_config_file, [*words, "train.snapshot_step=1"]), first.folder, stop=stopped(), device="cpu")
+    assert not (first.folder / "figures").exists()
+    monkeypatch.setattr(ComparedRun, "run", lambda *args: pytest.fail("a run began"))
+    with pytest.raises(
+        UserError, match="spml/seed0/record.json: a training with other settings has begun here .*9, now 2"
+    ):
+        compare(tiny_config_file, tmp_path, [0], overrides=SHORT, device="cpu")
+
+
+def stopped():
+    event = threading.Event()
+    event.set()
+    return event
 
 
 def test_a_list_that_changed_in_between_is_noticed(tiny_config_file, tiny_data, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from spml import losses
 from spml.errors import UserError
-from spml.pipelines.methods import DEFAULT, METHODS, find_methods, multiplied, read_methods
+from spml.pipelines.methods import DEFAULT, METHODS, Method, find_methods, multiplied, read_methods
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -107,3 +107,22 @@ def test_a_method_changes_only_what_is_its_own(tmp_path, tiny_config_file, word)
     (tmp_path / "own.yaml").write_text(f"mine: {{overrides: [{word}]}}\n")
     with pytest.raises(UserError, match="the same for all methods"):
         read_methods(tmp_path / "own.yaml")["mine"].configure(tiny_config_file, [], ())
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("partial_cross_entropy-image_similarity", "image_similarity: the method has no such loss to take away"),
+        ("spml-entropy", "entropy: the method has no such loss to take away"),
+        ("partial_cross_entropy+cross_entropy", "cross_entropy: the method has the loss already"),
+        ("entropy+entropy", "entropy: the method has the loss already"),
+    ],
+)
+def test_a_change_that_changes_nothing_is_no_method(tiny_config_file, name, told):
+    with pytest.raises(UserError, match=f"--methods: {told}; without this change it has "):
+        find_methods([name])[name].configure(tiny_config_file, [], ())
+
+
+def test_a_method_has_no_seed_of_its_own(tiny_config_file):
+    with pytest.raises(UserError, match="train.seed=3: expected 0 as without the method"):
+        Method(overrides=("train.seed=3",)).configure(tiny_config_file, [], (), ["train.seed=5"])

@@ -1,5 +1,6 @@
 """Prints a page on the training data before every new training: their content, and likely mistakes."""
 
+import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from spml.data.survey import Survey, survey
 from spml.errors import UserError
 from spml.files import write_atomically
 from spml.models.checkpoint import list_snapshots
+from spml.pseudo.label import LIST
 from spml.tasks import TABLE
 
 PAGE = "data.txt"  # beside the snapshots
@@ -58,6 +60,20 @@ def print_survey(config: Any, folder: str | Path, strict: bool) -> None:
         told = "a warning about the data," if count == 1 else f"{count} warnings about the data, the first"
         raise UserError(f"--strict: {told} [{first.code}]: {first.message}")
     write_atomically(Path(folder) / PAGE, lambda file: file.write(page.encode()))
+
+
+def print_drawn(config: Any, data_list: str, samples: Sequence[Sample], folder: str | Path) -> None:
+    """Print the page on labels that somebody drew, before they spread into `folder`: afterwards mistakes hide.
+
+    Nothing is said of labels that this package made, or once the spread ones are there.
+    """
+    label = samples[0].label if samples else None
+    made = isinstance(label, Path) and records.read(label.parent) is not None
+    if made or (Path(folder) / LIST).is_file():
+        return
+    config = copy.deepcopy(config)
+    config.dataset.train_data_list = str(data_list)
+    print_survey(config, folder, strict=False)
 
 
 def _are_made(samples: Sequence[Sample]) -> bool:

@@ -9,6 +9,7 @@ from spml.cli.survey import PAGE, print_survey
 from spml.engine.first_steps import FirstSteps
 from spml.engine.run import train
 from spml.errors import INTERRUPTED, UserError
+from spml.tasks import TABLE
 
 
 def train_task(args: argparse.Namespace, tasks: tuple[str, ...] = (), recipe: tuple[str, ...] = ()) -> int:
@@ -27,6 +28,8 @@ def train_task(args: argparse.Namespace, tasks: tuple[str, ...] = (), recipe: tu
             f"train.task: expected {' or '.join(tasks)} for this command, got {config.train.task}; "
             "`spml train` trains any task"
         )
+    if getattr(args, "tags", None) and not TABLE[config.train.task].needs.tags:
+        raise UserError(f"--tags: the task {config.train.task} does not learn from tags: expected none")
     if args.data_list:
         config.dataset.train_data_list = args.data_list
     print_survey(config, args.snapshot_dir, args.strict)

@@ -206,6 +206,8 @@ def _rows(
 def _check(how: How) -> None:
     if how.kind not in KINDS:
         raise UserError(f"--kind: expected one of {', '.join(KINDS)}, got {how.kind!r}")
+    if how.length_ratio != 1 and how.kind != "scribble":
+        raise UserError(f"--length_ratio is for --kind scribble, got {how.kind}")
     if how.seed < 0:
         raise UserError(f"--seed: expected a whole number >= 0, got {how.seed}")
     if not 0 <= how.length_ratio <= 1:

@@ -182,7 +182,7 @@ def split_list(
         if count > 1:
             raise DataError(f"{list_path}: {image} stands on several lines; it would be in both parts")
     if not 2 <= every <= len(lines):
-        raise DataError(f"--every: expected 2 to {len(lines)}, the lines of {list_path}, got {every}")
+        raise DataError(f"{list_path}: expected 2 to {len(lines)} parts, as it has {len(lines)} lines, got {every}")
     if not 0 <= part < every:
         raise DataError(f"--part: expected 0 to {every - 1}, got {part}")
     folder = list_path.parent if save_dir is None else Path(save_dir)

@@ -34,6 +34,7 @@ def oversegment_list(
         num_workers: processes; None: one for each core. 0 and 1 work in this process.
         overwrite: make files again that are there already, of other options, too.
         list_out: a list to write: image and semantic label of `data_list`, over-segmentation, relative to `data_dir`.
+            Outside of `save_dir`, a file with other lines is an error, unless `overwrite`.
 
     Returns: the number of files made.
     Raises: UserError for options out of range, a missing package, images that cannot be read, and a folder that holds
@@ -44,7 +45,8 @@ def oversegment_list(
     samples, folder = read_list(data_list, data_dir), Path(save_dir)
     check_unique_names(samples)
     if list_out is not None:  # before the work: a path that it cannot hold shows at once
-        list_content(list_out, rows := _rows(samples, Path(data_dir), folder))
+        content = list_content(list_out, rows := _rows(samples, Path(data_dir), folder))
+        _check_list(Path(list_out), content, folder, overwrite)
     paths = {sample.name: folder / f"{sample.name}.png" for sample in samples}
     settings = {"method": method, "threshold": float(threshold), "max_segments": max_segments}
     record = records.record_of("over-segmentations", settings, hash_parts(samples, "image"), list=str(data_list))
@@ -64,6 +66,14 @@ def oversegment_list(
             regions_picture(read_image(sample), regions, folder / PICTURES / f"{sample.name}.png")
         records.finish(folder, images=len(samples))
     return len(tasks)
+
+
+def _check_list(path: Path, content: str, folder: Path, overwrite: bool) -> None:
+    """Raise UserError for a list of the user's, with other lines, in the place of the new one."""
+    if overwrite or path.parent.resolve() == folder.resolve() or not path.is_file():
+        return
+    if path.read_bytes() != content.encode():
+        raise UserError(f"--list_out {path}: holds other lines already: expected another file, or --overwrite")
 
 
 def _one(sample: Sample, path: Path, method: str, threshold: float, max_segments: int) -> None:

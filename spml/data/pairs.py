@@ -1,9 +1,10 @@
 """Lists of a user's own folder: its own lists where it has some, else its images beside label PNGs of the same name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spml.data.lists import write_list
+from spml.data.lists import list_content, write_list
 from spml.data.samples import DataError
 from spml.data.tags import tag_words
 
@@ -75,12 +76,40 @@ def find_pairs(folder: str | Path, kind: str) -> tuple[list[Path], list[Pair]]:
     )
 
 
-def write_pairs(folder: str | Path, kind: str, train_list: str | Path, all_list: str | Path) -> tuple[int, int]:
-    """Write the list of images with labels and the list of all images, and return their lengths. Raises DataError."""
+def write_pairs(
+    folder: str | Path, kind: str, train_list: str | Path, all_list: str | Path, *, overwrite: bool = False
+) -> tuple[int, int]:
+    """Write the list of images with labels and the list of all images, and return their lengths.
+
+    Raises:
+        DataError: as `find_pairs`; without `overwrite`, a list with other lines in the place of one of them.
+    """
     images, pairs = find_pairs(folder, kind)
-    write_list(train_list, pairs)
-    write_list(all_list, [(image,) for image in images])
+    lists: list[tuple[Path, Sequence[Pair]]] = [(Path(train_list), pairs), (Path(all_list), [(one,) for one in images])]
+    for path, rows in lists:
+        if not overwrite and path.is_file() and path.read_bytes() != list_content(path, rows).encode():
+            raise DataError(f"{path}: holds other lines already: expected another --save_dir, or --overwrite")
+    for path, rows in lists:
+        write_list(path, rows)
     return len(pairs), len(images)
+
+
+def strays(folder: str | Path, kind: str) -> list[str]:
+    """Lines on labels, or on names in tags.txt, that no image has, and on labels that are no PNG."""
+    root = Path(folder)
+    images, pairs = find_pairs(folder, kind)
+    stems = {image.stem for image in images}
+    if kind == "tag":
+        return _told("no image has the name", [f"{name!r} in {root / TAGS}" for name in _tagged(root / TAGS) - stems])
+    place = root / pairs[0][-1].parent
+    labels = sorted(path for path in place.iterdir() if path.suffix.lower() in IMAGES and path.is_file())
+    alone = [str(path) for path in labels if path.suffix == ".png" and path.stem not in stems]
+    others = [str(path) for path in labels if path.suffix != ".png" and place != root / images[0].parent]
+    return [*_told("no image has the name of", alone), *_told("a label is a file .png, which this is not:", others)]
+
+
+def _told(what: str, names: list[str]) -> list[str]:
+    return [f"{what} {sorted(names)[0]}{f', and {len(names) - 1} more' * (len(names) > 1)}"] if names else []
 
 
 def _tagged(path: Path) -> set[str]:

@@ -98,6 +98,8 @@ class Sample:
 
 def named(samples: Iterable[Sample]) -> list[Sample]:
     """The samples, those without a name numbered by their place: 00000, 00001, .. Raises DataError for other things."""
+    if isinstance(samples, Sample):
+        raise DataError("samples: expected a list of spml.Sample, got one spml.Sample")
     samples = list(samples)
     for i, sample in enumerate(samples):
         if not isinstance(sample, Sample):
@@ -293,8 +295,9 @@ def _check_size(sample: Sample, source: Source, image: tuple[int, ...], label: t
         with _open(sample.image) as header:
             if header.size == label and _orientation(header) in TURNED:
                 hint = ", turned as its EXIF orientation says: labels must be turned as well"
+    what = "regions" if source is sample.regions and source is not sample.label else "label"
     raise DataError(
-        f"{sample.where}: label{names[0]} is {label[0]} x {label[1]}, "
+        f"{sample.where}: {what}{names[0]} is {label[0]} x {label[1]}, "
         f"but image{names[1]} is {image[0]} x {image[1]}{hint}"
     )
 

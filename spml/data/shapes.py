@@ -83,7 +83,7 @@ def _is_complete(save_dir: Path, meta: dict[str, int], overwrite: bool) -> bool:
     found = path.read_text().strip() if path.is_file() else None
     if found == json.dumps(meta):
         return True
-    if found is None and not (save_dir / "train.txt").exists():
+    if found is None and not any((save_dir / name).exists() for name in (*LISTS, "tags.txt", "classes.txt")):
         return False
     if not overwrite:
         raise UserError(

@@ -1,6 +1,7 @@
 """The record of a training folder: a run resumes there only with the settings and data that it began with."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from spml.data.dataset import TrainingDataset
 from spml.errors import UserError
 from spml.models import weights_file
 from spml.models.checkpoint import list_snapshots
-from spml.records import Record, differences, hash_file, hash_files, read, reopen, start
+from spml.records import RECORD, OtherFiles, Record, differences, hash_file, hash_files, read, reopen, start
 
 MADE = ("model-*.pth",)
 OLDER_TEMPORARY = re.compile(r"\.model-\d+\.state\.pth\.\d+")  # what killed runs of older versions left
@@ -22,15 +23,34 @@ NEUTRAL = {
 NEUTRAL_TOP = ("gpus", "num_threads", "test", "pipeline", "expected")
 
 
+def _settings(config: Any, processes: int) -> dict[str, Any]:
+    """The settings that a run learns by."""
+    settings = {name: value for name, value in plain(config).items() if name not in NEUTRAL_TOP}
+    for section, names in NEUTRAL.items():
+        settings[section] = {name: value for name, value in settings[section].items() if name not in names}
+    settings["train"]["batch_size"] = config.train.batch_size * processes
+    return settings
+
+
+def check_settings(config: Any, folder: Path, remedy: str) -> None:
+    """Raise OtherFiles where a run with other settings has begun in the folder, without a look at its data."""
+    before = read(folder)
+    if before is None or not list_snapshots(folder):
+        return
+    now = replace(before, settings=_settings(config, 1))
+    if before != now:
+        told = (
+            f"{folder / RECORD}: a training with other settings has begun here ({'; '.join(differences(before, now))})"
+        )
+        raise OtherFiles(told, folder, remedy)
+
+
 def training_record(config: Any, dataset: TrainingDataset, processes: int, samples: str) -> Record:
     """The inputs of a run: its settings, the weights it starts from, and its training data, `samples` by their hash.
 
     The batch size counts over all processes, so 2 processes with 4 images each can resume a run of 4 with 2.
     """
-    settings = {name: value for name, value in plain(config).items() if name not in NEUTRAL_TOP}
-    for section, names in NEUTRAL.items():
-        settings[section] = {name: value for name, value in settings[section].items() if name not in names}
-    settings["train"]["batch_size"] = config.train.batch_size * processes
+    settings = _settings(config, processes)
     pretrained = config.network.pretrained
     file = weights_file(pretrained)
     weights = {"network.pretrained": pretrained if file is None else hash_file(file)} if pretrained else {}

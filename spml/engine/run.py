@@ -95,6 +95,10 @@ def train(
     if "train" not in config:
         raise UserError("config: expected what load_config returns, a YAML file or the name of a shipped config")
     samples = None if samples is None else named(samples)
+    if callable(callbacks):
+        raise UserError("callbacks: expected a list of functions, got one function")
+    if stop is not None and not hasattr(stop, "is_set"):
+        raise UserError(f"stop: expected a threading.Event, got {type(stop).__name__}")
     resume = resume or config.train.resume
     if list_snapshots(folder) and not resume:
         raise UserError(f"{folder}: holds snapshots already; add --resume to go on, or name another folder")
@@ -155,7 +159,7 @@ def _train(
     say(
         f"trained {len(records)} steps; snapshot {run.snapshot}"
         if run.finished
-        else f"interrupted after step {records[-1]['step']:g}; saved; go on with --resume"
+        else f"interrupted after step {records[-1]['step']:g}; saved{'' if resume else '; go on with --resume'}"
     )
     return _end(run)
 

@@ -39,6 +39,8 @@ def load(
         UserError: no snapshot, no config, weights that do not fit it, or a network of CAMs.
     """
     snapshot = find_snapshot(path, "spml.load")
+    if memory is not None and not Path(memory).is_dir():
+        raise UserError(f"memory: no folder {memory}; expected one that `spml memory` or Model.remember filled")
     if snapshot.suffix == ".onnx":
         return _load_onnx(snapshot, config, device, memory)
     states: dict[str, dict[str, Tensor]] | None = None

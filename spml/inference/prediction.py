@@ -79,6 +79,8 @@ class Prediction:
         Args:
             alpha: weight of the colour, 0..1.
         """
+        if not 0 <= alpha <= 1:
+            raise UserError(f"alpha: expected 0 to 1, got {alpha}")
         image = np.full((*self.label.shape, 3), IGNORE, np.uint8) if self.image is None else self.image
         weight = 1.0 if self.image is None else alpha
         return Image.fromarray(overlay(image, self.label, weight, self.background))

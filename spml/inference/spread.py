@@ -148,6 +148,12 @@ class Spreader:
             UserError: files that cannot be read, strokes of another size, or not one stroke to spread from.
         """
         pixels = read_image(image)
+        size = pixels.shape[:2]
+        wrong = [index for index, place in (within or {}).items() if np.shape(place) != size]
+        if wrong:
+            raise UserError(f"within: expected {size} for class {wrong[0]}, got {np.shape((within or {})[wrong[0]])}")
+        if prior is not None and np.ndim(prior) != 3:
+            raise UserError(f"prior: expected (K, h, w), got {np.shape(prior)}")
         ids, probability, known = self._scores(pixels, strokes, others, complete, prior)
         said = None if known is None else known.strokes
         return self._prediction(pixels, ids, probability.cpu().numpy(), said, within or {}, crf)

@@ -67,10 +67,15 @@ def compare(
         KeyboardInterrupt: the event was set and training has saved a snapshot; the same call continues from there.
         UserError: a config or data that cannot be used; a folder that holds the result of another config.
     """
+    if isinstance(seeds, int) or isinstance(methods, str):
+        raise UserError(f"seeds, methods: expected lists, such as [0, 1] and ['spml'], got {seeds!r} and {methods!r}")
+    if annotations is not None and not isinstance(annotations, Mapping):
+        raise UserError(f"annotations: expected name -> list, such as {{'point': 'points.txt'}}, got {annotations!r}")
     chosen = find_methods(methods, tries, read_methods(methods_file) if methods_file else None)
     given = (annotations or {}, masks, tries, predictor, folds)
     plan = Comparison(config, Path(folder), chosen, seeds, overrides, *given)
     device = resolve_device(device) if isinstance(device, str) else device
+    plan.check_lists()
     if dry:
         print("\n".join(described_plan(plan)))
         return {}

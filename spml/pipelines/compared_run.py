@@ -17,7 +17,7 @@ import torch
 from spml import records
 from spml.data.lists import read_list
 from spml.data.samples import Sample
-from spml.engine.record import NEUTRAL
+from spml.engine.record import NEUTRAL, check_settings
 from spml.engine.run import train
 from spml.errors import UserError
 from spml.evaluation.folders import Evaluation, evaluate_folder
@@ -32,6 +32,7 @@ from spml.pipelines.curve import Curve, training_seconds
 PREDICTORS = {"softmax": "mean_iou", "retrieval": "retrieval_mean_iou"}  # and the name of their figure
 READ_OUT = {"softmax": "classifier", "retrieval": "retrieval"}  # what the tables call them
 OUTCOME = "outcome.json"
+REMEDY = "expected the same settings and data, or another --save_dir"
 
 Guard = Callable[[], AbstractContextManager[Event | None]]
 
@@ -67,8 +68,9 @@ class ComparedRun:
     @property
     def title(self) -> str:
         """What a line about it begins with."""
-        dev = f"setting {self.setting} on {self.fold or 'dev'}"
-        return f"{self.row}, {dev if self.tried else f'seed {self.seed}'}"
+        if self.tried:
+            return f"{self.row}, setting {self.setting} on {self.fold or 'dev'}"
+        return f"{self.row}, seed {self.seed}"
 
     @property
     def snapshot(self) -> Path:
@@ -103,7 +105,8 @@ class ComparedRun:
         Raises:
             UserError: lists that cannot be read; a folder that holds figures of another config or other data.
         """
-        if records.start(self.result, _record(self), made=(OUTCOME,)):
+        check_settings(self.config, self.folder, REMEDY)
+        if records.start(self.result, _record(self), made=(OUTCOME,), remedy=REMEDY):
             return read_json(self.result / OUTCOME, "the figures of a comparison")
         return None
 

@@ -145,6 +145,23 @@ class Comparison:
             return str(self._spread(row, part, fold).data_list)
         return self.part(row, part, fold)
 
+    def check_lists(self) -> None:
+        """Raise UserError for a list that cannot be read, or that has fewer lines than parts."""
+        data_dir, data = self.plain.dataset.data_dir, self.plain.dataset
+        if not data.test_data_list:
+            raise UserError("dataset.test_data_list: expected the list that the result is measured on, got nothing")
+        given = {"dataset.test_data_list": data.test_data_list}
+        given |= {f"--annotation {name}": path for name, path in self.annotations.items()}
+        given |= {} if self.masks is None else {"--masks": self.masks}
+        given |= {} if self.annotations else {"dataset.train_data_list": data.train_data_list}
+        for name, path in given.items():
+            try:
+                lines = len(read_list(path, data_dir, columns=2))
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from error
+            if self.folds > lines and name != "dataset.test_data_list":
+                raise UserError(f"--folds: expected at most {lines}, the images of {path}, got {self.folds}")
+
     # jobs
 
     def spread_labels(self, row: Row) -> list[SpreadLabels]:

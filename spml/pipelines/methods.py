@@ -36,6 +36,8 @@ class Method:
         by_crop: settings that are given for a crop of 513 pixels a side, with the power of the ratio of areas that
             brings them to the config's crop: a range in pixels goes with the side, 1/2, and the weight of an energy
             over all pairs of pixels against the square of the pixels, -2.
+        added, without: losses that `overrides` switch on, and off; the config must be without the first and have the
+            others.
     """
 
     help: str = ""
@@ -43,6 +45,8 @@ class Method:
     grid: tuple[Setting, ...] = ((),)
     labels: str = "weak"
     by_crop: tuple[tuple[str, float], ...] = ()
+    added: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     def configure(self, path: str | Path, overrides: Sequence[str], setting: Setting, own: Sequence[str] = ()) -> Any:
         """The config of a run. `own`: overrides of this run, such as its seed and lists.
@@ -52,14 +56,23 @@ class Method:
         """
         words = [*overrides, *self.overrides]
         config = load_config(path, words)
+        self._check_losses(path, words)
         height, width = config.train.crop_size
         ratio = height * width / RELEASED_CROP**2
         scaled = [multiplied(config, f"{key}*={ratio**power!r}") for key, power in self.by_crop]
         config = load_config(path, [*words, *scaled])
         words += [*scaled, *(multiplied(config, word) for word in setting)]
-        found = load_config(path, [*words, *own])
-        _check_same(load_config(path, [*overrides, *own]), found)
-        return found
+        _check_same(load_config(path, overrides), load_config(path, words))
+        return load_config(path, [*words, *own])
+
+    def _check_losses(self, path: str | Path, words: Sequence[str]) -> None:
+        """Raise UserError for a loss that is added to itself, or taken away where it is not."""
+        switches = [f"losses.{loss}={{}}" for loss in self.added] + [f"losses.{loss}=none" for loss in self.without]
+        had = load_config(path, [word for word in words if word not in switches]).losses
+        for loss in (*self.added, *self.without):
+            if (loss in had) == (loss in self.added) or self.added.count(loss) > 1:
+                told = "has the loss already" if loss in self.added else "has no such loss to take away"
+                raise UserError(f"--methods: {loss}: the method {told}; without this change it has {', '.join(had)}")
 
 
 def multiplied(config: Any, word: str) -> str:
@@ -119,6 +132,7 @@ def with_loss(method: Method, loss: str) -> Method:
         overrides=(*method.overrides, f"losses.{loss}={{}}"),
         grid=weights(loss, 0.3, 3, 10),
         by_crop=(*method.by_crop, *BY_CROP.get(loss, ())),
+        added=(*method.added, loss),
     )
 
 
@@ -186,8 +200,8 @@ def _find(name: str, known: Mapping[str, Method]) -> Method:
         if sign == "+":
             method = with_loss(method, loss)
         else:
-            help = f"{method.help}, without {loss}"
-            method = replace(method, help=help, overrides=(*method.overrides, f"losses.{loss}=none"), grid=RATES)
+            help, overrides = f"{method.help}, without {loss}", (*method.overrides, f"losses.{loss}=none")
+            method = replace(method, help=help, overrides=overrides, grid=RATES, without=(*method.without, loss))
     return method
 
 

@@ -117,6 +117,7 @@ class Pipeline:
             settings.annotation,
             "--save_dir",
             str(folder),
+            "--overwrite",
         )
         step = Step(words, (), (folder / "train.txt", folder / "all.txt"), shared=False)
         return Stage("lists", "lists of the images and labels in the data folder", (step,))

@@ -44,7 +44,11 @@ def run(
                 continue
             _check_inputs(step, stage, everything)
             shared = step.shared and processes > 1
-            found = run_program(step.launch(processes)) if shared else execute(step.words)
+            try:
+                found = run_program(step.launch(processes)) if shared else execute(step.words)
+            except records.OtherFiles as error:
+                remedy = f"remove {error.folder} and what later stages made of it, or choose another --snapshots"
+                raise UserError(f"{error.told}: {remedy}") from error
             status = status or found
             if found and not step.verdict:
                 return found

@@ -11,7 +11,7 @@ from spml import records
 from spml.data.lists import read_list
 from spml.data.samples import Sample
 from spml.inference.shares import hash_samples
-from spml.pipelines.compared_run import Guard
+from spml.pipelines.compared_run import REMEDY, Guard
 from spml.pseudo.label import LIST, build_source, choose_recipe, label_list
 
 SOURCE, KIND = "spread", "spread labels of a comparison"
@@ -48,7 +48,7 @@ class SpreadLabels:
             "classes": [data.num_classes, data.unlabelled_index],
         }
         record = records.record_of(KIND, things, {"list": hash_samples(self._samples())})
-        return {} if records.start(self.folder, record, made=(LIST,)) else None
+        return {} if records.start(self.folder, record, made=(LIST,), remedy=REMEDY) else None
 
     def run(self, device: torch.device, guard: Guard) -> dict[str, Any]:
         """Make the labels. Raises UserError for a list that cannot be used."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from spml.classes import KNOWN_CLASSES, class_names
-from spml.cli.options import add
+from spml.cli.options import OPTIONS, add
 from spml.cli.parser import OVERRIDES, Parser
 from spml.config import load_config
 from spml.errors import UserError
@@ -42,6 +42,8 @@ def main(args: argparse.Namespace) -> int:
     """Print the table of IoUs; 1 where the mean IoU is outside `--expect` +- `--tolerance`, else 0."""
     if args.tolerance < 0:
         raise UserError(f"--tolerance must be at least 0 points, got {args.tolerance}")
+    if args.expect is None and args.tolerance != OPTIONS["tolerance"]["default"]:
+        raise UserError("--tolerance is for --expect: expected that option, too")
     if args.inst_dir is not None and not args.by_instance:
         raise UserError("--inst_dir: only --by_instance reads instances: expected that option, too")
     expected = read_config(args)

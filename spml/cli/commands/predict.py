@@ -25,8 +25,9 @@ def add_arguments(parser: Parser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.approximate and args.predictor != "retrieval":
-        raise UserError(f"--approximate is for --predictor retrieval, got {args.predictor}")
+    for option in ("approximate", "semantic_memory_dir"):
+        if getattr(args, option) and args.predictor != "retrieval":
+            raise UserError(f"--{option} is for --predictor retrieval, got {args.predictor}")
     config, device = settings.read_config(args)
     samples = read_list(settings.data_of(config, args, "test"), config.dataset.data_dir)
     plan = settings.views_of(args, config, args.predictor)

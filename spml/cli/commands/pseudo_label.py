@@ -5,6 +5,7 @@ import argparse
 from spml.cli import settings
 from spml.cli.options import SEGMENTS, add, add_network
 from spml.cli.parser import Parser
+from spml.cli.survey import print_drawn
 from spml.data.lists import read_list
 from spml.models.checkpoint import find_snapshot
 from spml.processes import say, shared_work
@@ -32,6 +33,8 @@ def main(args: argparse.Namespace) -> None:
     args.crf = recipe.crf
     columns = 2 if "label" in SOURCES[args.source].needs else 1
     samples = read_list(settings.data_of(config, args, "train"), config.dataset.data_dir, columns)
+    if args.source == "spread":
+        print_drawn(config, settings.data_of(config, args, "train"), samples, args.save_dir)
     plan = recipe.plan(config, settings.views_of(args, config).max_pixels)
     snapshot, steps = args.snapshot_dir and find_snapshot(args.snapshot_dir), recipe.walk_steps
     given = {"cam_dir": args.cam_dir, "memory_dir": args.semantic_memory_dir, "runtime": args.runtime}
