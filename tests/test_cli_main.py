@@ -62,7 +62,7 @@ def test_the_overview(capsys):
 
 def test_unknown_commands_name_the_nearest(capsys):
     assert main(["trian"]) == 2
-    assert capsys.readouterr().err == "spml: error: unknown command 'trian'; did you mean 'train'?\n"
+    assert capsys.readouterr().err == "error: unknown command 'trian'; did you mean 'train'?\n"
     assert main(["prepare", "mask"]) == 2 and "did you mean 'prepare masks'?" in capsys.readouterr().err
     assert main(["prepare"]) == 2 and "prepare scribbles" in capsys.readouterr().out
     assert main(["prepare", "--help"]) == 0
@@ -74,7 +74,8 @@ def test_unknown_options_name_the_nearest_before_what_is_missing(capsys):
             main(["train", word, "x"])
         assert ended.value.code == 2
         told = capsys.readouterr().err.splitlines()[-1]
-        assert told.endswith(f"unknown option {word.partition('=')[0]}; did you mean {nearest}?")
+        assert told.startswith(f"error: unknown option {word.partition('=')[0]}; did you mean {nearest}?")
+        assert told.count("\n") == 0
 
 
 def run(code: str) -> subprocess.CompletedProcess:

@@ -103,8 +103,9 @@ def _unknown(words: Sequence[str]) -> int:
         print("\n".join([USAGE, "", *_rows(group)]))
         return 0 if words[1:] else 2
     asked = " ".join(words[: 2 if group else 1])
-    nearest = difflib.get_close_matches(asked, group or COMMANDS, n=1, cutoff=0.0)[0]
-    print(f"spml: error: unknown command {asked!r}; did you mean {nearest!r}?", file=sys.stderr)
+    nearest = difflib.get_close_matches(asked, group or COMMANDS, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "`spml --help` lists them"
+    print(f"error: unknown command {asked!r}; {hint}", file=sys.stderr)
     return 2
 
 

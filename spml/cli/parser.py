@@ -3,7 +3,7 @@
 import argparse
 import difflib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 OVERRIDES = "Any key of the config can be overridden at the end: train.max_iteration=100 test.image_size=640"
 
@@ -33,6 +33,10 @@ class Parser(argparse.ArgumentParser):
         args.overrides, args.error = rest, self.error
         return args
 
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2 and one line, as for other mistakes; argparse would print the usage, too."""
+        self.exit(2, f"error: {message}; `{self.prog} --help` explains the options\n")
+
     def _check_options(self, words: Sequence[str]) -> None:
         """Check for misspelt options before missing ones: a mistyped `--cfg_path` should not be called missing."""
         known = [option for action in self._actions for option in action.option_strings]
@@ -41,8 +45,8 @@ class Parser(argparse.ArgumentParser):
             if word == "--":
                 return
             if name.startswith("--") and name not in known:
-                nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-                self.error(f"unknown option {name}; did you mean {nearest}?")
+                nearest = difflib.get_close_matches(name, known, n=1)
+                self.error(f"unknown option {name}{f'; did you mean {nearest[0]}?' if nearest else ''}")
 
 
 class _Formatter(argparse.HelpFormatter):
