@@ -95,8 +95,13 @@ def test_end_to_end(kind: str, tiny_data: Path, tiny_config_file: Path, tmp_path
     if kind != "mask":
         assert len(read_list(out / "pseudo/list.txt", tiny_data, columns=3)) == 8
     if kind == "scribble":
-        with pytest.raises(UserError, match="max_iteration 4, now 5"):
+        with pytest.raises(
+            UserError, match="max_iteration 4, now 5.: expected the same, another --snapshots, or --over"
+        ):
             main([*words, "train.max_iteration=5"])
+        assert main([*words, "train.max_iteration=5", "--overwrite"]) == 0
+        assert [path.name for path in sorted((out / "stage1").glob("model-?.pth"))] == ["model-4.pth"]
+        assert "made anew" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ from typing import Any
 
 from spml.config.load import plain
 from spml.data.dataset import TrainingDataset
-from spml.errors import UserError
 from spml.models import weights_file
 from spml.models.checkpoint import list_snapshots
 from spml.records import RECORD, OtherFiles, Record, differences, hash_file, hash_files, read, reopen, start
@@ -71,9 +70,9 @@ def start_record(config: Any, folder: Path, dataset: TrainingDataset, processes:
     record = training_record(config, dataset, processes, samples)
     before = read(folder)
     if before is not None and before != record and list_snapshots(folder):
-        raise UserError(
-            f"--resume: the snapshots of {folder} follow from other settings or data "
-            f"({'; '.join(differences(before, record))}): expected the same, or another folder"
+        told = f"--resume: the snapshots of {folder} follow from other settings or data"
+        raise OtherFiles(
+            f"{told} ({'; '.join(differences(before, record))})", folder, "expected the same, or another folder"
         )
     for path in folder.glob(".model-*.state.pth.*"):
         if OLDER_TEMPORARY.fullmatch(path.name):

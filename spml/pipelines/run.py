@@ -1,6 +1,8 @@
 """Running the stages of a pipeline, one after the other."""
 
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from spml import records
 from spml.errors import UserError
@@ -16,6 +18,7 @@ def run(
     everything: Sequence[Stage] = (),
     processes: int = 1,
     dry: bool = False,
+    anew: Path | None = None,
 ) -> int:
     """Run stages and print their commands.
 
@@ -28,6 +31,7 @@ def run(
         everything: all stages of the pipeline; `stages` may be some of them.
         processes: the number of processes that share a step; torch.distributed.run starts them if there are several.
         dry: print the commands and run none.
+        anew: a folder in which a stage removes what it made of other settings or data, and makes it again.
 
     Returns:
         The status of the first command that failed, else 0.
@@ -47,14 +51,25 @@ def run(
             try:
                 found = run_program(step.launch(processes)) if shared else execute(step.words)
             except records.OtherFiles as error:
-                remedy = f"remove {error.folder} and what later stages made of it, or choose another --snapshots"
-                raise UserError(f"{error.told}: {remedy}") from error
+                if anew is None or not error.folder.resolve().is_relative_to(anew.resolve()):
+                    remedy = "expected the same, another --snapshots, or --overwrite, which makes anew what has changed"
+                    raise UserError(f"{error.told}: {remedy}") from error
+                print(f"{error.told}: made anew", flush=True)
+                found = execute(_anew(step.words, error.folder))
             status = status or found
             if found and not step.verdict:
                 return found
         if status:
             return status
     return 0
+
+
+def _anew(words: Sequence[str], folder: Path) -> Sequence[str]:
+    """The words that make a step's files again. Training has no --overwrite: its folder is removed."""
+    if words[0] in ("train", "classifier"):
+        shutil.rmtree(folder)
+        return words
+    return [words[0], "--overwrite", *words[1:]]
 
 
 def _check_inputs(step: Step, stage: Stage, everything: Sequence[Stage]) -> None:

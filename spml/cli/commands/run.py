@@ -35,6 +35,7 @@ def add_arguments(parser: Parser) -> None:
     add(parser, "gt_list", help="masks of the training images: the mIoU of each stage's labels, in quality.json")
     add(parser, "expect", help="mean IoU in per cent that the last evaluation must reach, +- 0.5; else exit status 1")
     add(parser, "released_evaluation")
+    add(parser, "overwrite", help="make anew what an earlier run made of other labels, images or settings")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -55,7 +56,8 @@ def main(args: argparse.Namespace) -> int:
         say(f"warning: {settings.doubt}")
     if not args.dry:
         settings.check_lists()
-    return run(chosen, execute, title=settings.name, everything=stages, processes=args.gpus, dry=args.dry)
+    anew = settings.folder if args.overwrite else None
+    return run(chosen, execute, title=settings.name, everything=stages, processes=args.gpus, dry=args.dry, anew=anew)
 
 
 def _classes(args: argparse.Namespace) -> list[str]:
