@@ -98,3 +98,5 @@ def test_drawn_labels_are_looked_at_before_they_spread(tiny_config_file, tiny_da
     (tmp_path / "spread" / "list.txt").write_text("done")
     print_drawn(config, data_list, samples, tmp_path / "spread")
     assert capsys.readouterr().out == ""
+    print_drawn(config, data_list, samples, tmp_path / "spread", again=True)
+    assert "warning [values_beyond]" in capsys.readouterr().out

@@ -62,14 +62,16 @@ def print_survey(config: Any, folder: str | Path, strict: bool) -> None:
     write_atomically(Path(folder) / PAGE, lambda file: file.write(page.encode()))
 
 
-def print_drawn(config: Any, data_list: str, samples: Sequence[Sample], folder: str | Path) -> None:
+def print_drawn(
+    config: Any, data_list: str, samples: Sequence[Sample], folder: str | Path, again: bool = False
+) -> None:
     """Print the page on labels that somebody drew, before they spread into `folder`: afterwards mistakes hide.
 
-    Nothing is said of labels that this package made, or once the spread ones are there.
+    Nothing is said of labels that this package made, or once the spread ones are there, unless they are made `again`.
     """
     label = samples[0].label if samples else None
     made = isinstance(label, Path) and records.read(label.parent) is not None
-    if made or (Path(folder) / LIST).is_file():
+    if made or ((Path(folder) / LIST).is_file() and not again):
         return
     config = copy.deepcopy(config)
     config.dataset.train_data_list = str(data_list)

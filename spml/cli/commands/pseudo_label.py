@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> None:
     columns = 2 if "label" in SOURCES[args.source].needs else 1
     samples = read_list(settings.data_of(config, args, "train"), config.dataset.data_dir, columns)
     if args.source == "spread":
-        print_drawn(config, settings.data_of(config, args, "train"), samples, args.save_dir)
+        print_drawn(config, settings.data_of(config, args, "train"), samples, args.save_dir, args.overwrite)
     plan = recipe.plan(config, settings.views_of(args, config).max_pixels)
     snapshot, steps = args.snapshot_dir and find_snapshot(args.snapshot_dir), recipe.walk_steps
     given = {"cam_dir": args.cam_dir, "memory_dir": args.semantic_memory_dir, "runtime": args.runtime}
