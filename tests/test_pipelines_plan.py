@@ -441,6 +441,11 @@ def test_labels_spread_from_the_surest_pixels_of_cams() -> None:
     assert spread[-1] == "dataset.unlabelled_index=255"  # what the seeds leave open is no void
 
 
+def test_several_processes_remove_nothing() -> None:
+    with pytest.raises(UserError, match="--overwrite: expected one process, got --gpus 2"):
+        main(["run", "scribble", "--config", "msrc_scribble", "--gpus", "2", "--overwrite", "--dry"])
+
+
 def test_over_segmentations_that_no_stage_would_read() -> None:
     for annotation in ("scribble", "point", "mask"):
         with pytest.raises(UserError, match="--instance_dir: no stage of this pipeline .from"):

@@ -46,6 +46,10 @@ def main(args: argparse.Namespace) -> int:
     given |= {"overrides": tuple(overrides), "classifier": tuple(args.classifier), "cam": tuple(args.cam)}
     given["grid"] = tuple(args.grid) if args.grid else None
     resolve_device(args.device)
+    if args.overwrite and args.gpus > 1:
+        raise UserError(
+            f"--overwrite: expected one process, got --gpus {args.gpus}: remove the folders that its stages name"
+        )
     settings = Settings(**given)
     stages = plan(settings)
     try:
