@@ -117,7 +117,7 @@ def test_circles_of_bases(tmp_path, length):
 
 
 def test_classes_file_gives_names_and_number(tmp_path, monkeypatch):
-    write(tmp_path, "background\r\n\r\n ellipse \r\nTV monitor\r\n", "data/names.txt")
+    write(tmp_path, "background\r\n ellipse \r\nTV monitor\r\n\r\n", "data/names.txt")
     path = write(tmp_path, "dataset: {classes: ../data/names.txt, dataset: Densepose}\n", "configs/x.yaml")
     config = load_config(path)
     assert config.dataset.class_names == ["background", "ellipse", "TV monitor"] and config.dataset.num_classes == 3
