@@ -86,7 +86,7 @@ class TrainingDataset(Dataset):
         rng = np.random.default_rng([self.seed, _AUGMENTATION, position])
         image, semantic, instance, start, mirrored = augment(image, semantic, instance, self.augmentation, rng)
         if mirrored and self.augmentation.swap_parts:  # the tags are of the whole image, before its mirror image
-            tag = tag[DENSEPOSE_SWAP[: len(tag)]]
+            tag = np.bincount(DENSEPOSE_SWAP[np.flatnonzero(tag)], minlength=256)[: self.num_classes] > 0
         size = self.augmentation.crop_size
         return {
             "image": torch.from_numpy(normalise(image, self.pixel_means, self.pixel_stds, start, size)),
