@@ -106,6 +106,8 @@ def test_by_instance(folders, capsys):
     assert command("evaluate", ["--by_instance", *arguments]) == 0
     with pytest.raises(UserError, match="--inst_dir: only --by_instance reads instances"):
         command("evaluate", [*arguments, f"--inst_dir={folders / 'inst'}"])
+    with pytest.raises(UserError, match="--tolerance is for --expect: expected that option, too"):
+        command("evaluate", [*arguments, "--tolerance", "3"])
     assert "IoU by instance %" in capsys.readouterr().out
 
 

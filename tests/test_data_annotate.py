@@ -243,6 +243,8 @@ def test_mistakes_are_named(data: Path, tmp_path: Path) -> None:
     for option in ({"seed": -1}, {"length_ratio": 2}, {"dilation": -3}, {"num_classes": 300}):
         with pytest.raises(UserError, match=f"--{next(iter(option))}: expected .*got {next(iter(option.values()))}"):
             annotate_list(data, listed, tmp_path, "scribble", **option)
+    with pytest.raises(UserError, match="--length_ratio is for --kind scribble, got point"):
+        annotate_list(data, listed, tmp_path, "point", length_ratio=0.5)
     (tmp_path / "images.txt").write_text("image/one.jpg\n")
     with pytest.raises(UserError, match="line 1: no semantic label"):
         annotate_list(data, tmp_path / "images.txt", tmp_path, "point")

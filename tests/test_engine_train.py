@@ -69,6 +69,10 @@ def test_finished_run_is_left_alone(tiny_config_file, tmp_path, capsys):
         train(config, tmp_path, device="cpu")
     with pytest.raises(UserError, match="config: expected what load_config returns"):
         train({}, tmp_path / "other", device="cpu")
+    with pytest.raises(UserError, match="callbacks: expected a list of functions, got one function"):
+        train(config, tmp_path / "other", callbacks=print, device="cpu")
+    with pytest.raises(UserError, match="stop: expected a threading.Event, got bool"):
+        train(config, tmp_path / "other", stop=True, device="cpu")
     with pytest.raises(UserError, match="samples: expected each to be a spml.Sample, got int at place 0"):
         train(config, tmp_path / "other", samples=[1], device="cpu")
     assert not (tmp_path / "other").exists()

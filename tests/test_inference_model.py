@@ -211,6 +211,10 @@ def test_what_cannot_be_meant(config, folder, model, samples, tmp_path):
         load(tmp_path / "none")
     with pytest.raises(UserError, match="expected cpu, cuda"):
         load(folder, device="tpu")
+    with pytest.raises(UserError, match="memory: no folder .*none; expected one that `spml memory`"):
+        load(folder, memory=tmp_path / "none")
+    with pytest.raises(UserError, match="samples: expected a list of spml.Sample, got one spml.Sample"):
+        model.remember(samples[0])
     with pytest.raises(DataError, match="cannot read image .*none.png: no such file"):
         model.predict(tmp_path / "none.png")
     with pytest.raises(DataError, match=r"expected \(H, W, 3\) uint8, got \(4, 4\)"):
@@ -255,6 +259,8 @@ def test_a_prediction_is_saved_and_drawn(model, samples, tmp_path):
     assert saved.mode == "P"
     np.testing.assert_array_equal(np.array(saved), found.label)
     assert found.overlay().size == (48, 40) and found.overlay().mode == "RGB"
+    with pytest.raises(UserError, match="alpha: expected 0 to 1, got 5"):
+        found.overlay(5)
     with pytest.raises(UserError, match="a.jpg: expected a file name that ends in .png"):
         found.save(tmp_path / "a.jpg")
 

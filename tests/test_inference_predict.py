@@ -213,6 +213,10 @@ def test_memory_and_retrieval_by_script(data, tmp_path, capsys):
         script("inference", data, "--save_dir", tmp_path / "out")
     with pytest.raises(UserError, match="--approximate is for --predictor retrieval, got softmax"):
         script("inference", data, "--predictor", "softmax", "--approximate", "--save_dir", tmp_path / "out")
+    with pytest.raises(UserError, match="--semantic_memory_dir is for --predictor retrieval, got softmax"):
+        script(
+            "inference", data, "--predictor", "softmax", "--semantic_memory_dir", "x", "--save_dir", tmp_path / "out"
+        )
 
 
 def test_full_masks_are_said(data, tmp_path, capsys):

@@ -196,6 +196,10 @@ def test_mistakes_are_one_line(spreader, tmp_path):
         spreader.remember(image, None)
     with pytest.raises(UserError, match="cannot read image"):
         spreader.spread(tmp_path / "no.png")
+    with pytest.raises(UserError, match=r"within: expected \(48, 64\) for class 1, got \(3, 4\)"):
+        spreader.spread(image, strokes_on(image, (20, 10, 1)), within={1: np.ones((3, 4), bool)})
+    with pytest.raises(UserError, match=r"prior: expected \(K, h, w\), got \(48, 64\)"):
+        spreader.spread(image, strokes_on(image, (20, 10, 1)), prior=np.ones((48, 64), np.float32))
     with pytest.raises(UserError, match="long_side: expected pixels above 0, got 0"):
         Spreader("package:efficientnet_lite0", "cpu", long_side=0)
     with pytest.raises(UserError, match="package:nothing"):
