@@ -106,13 +106,16 @@ def test_labels_of_other_settings_or_hands_are_kept(tmp_path: Path) -> None:
     (tmp_path / "box" / "a.xml").write_text(box_xml([("dog", (5.4, 6.0, 12, 15))]))
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "boxes.json").write_text('{"mine": []}')
-    with pytest.raises(UserError, match="boxes.json: no record says what made this file"):
+    with pytest.raises(UserError, match="boxes.json: holds other boxes already: expected another --save_dir, or"):
         convert_boxes(tmp_path / "box", tmp_path / "made", VOC_CLASSES)
     assert (tmp_path / "made" / "boxes.json").read_text() == '{"mine": []}'
     convert_boxes(tmp_path / "box", tmp_path / "made", VOC_CLASSES, overwrite=True)
     with pytest.raises(UserError, match="other box labels are here .settings.core 0.4, now 0.9"):
         convert_boxes(tmp_path / "box", tmp_path / "made", VOC_CLASSES, core=0.9)
     convert_boxes(tmp_path / "box", tmp_path / "made", VOC_CLASSES)  # its own are there already
+    (tmp_path / "made" / "boxes.json").write_text('{"a": []}')  # corrected by hand
+    with pytest.raises(UserError, match="boxes.json: holds other boxes already"):
+        convert_boxes(tmp_path / "box", tmp_path / "made", VOC_CLASSES)
 
 
 def test_masks_that_cannot_be_used(tmp_path: Path) -> None:

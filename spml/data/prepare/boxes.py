@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from spml import records
 from spml.data.annotate import Box, box_label
 from spml.data.prepare.convert import convert_folder, find_files
 from spml.data.prepare.drawings import class_index, read_number
@@ -112,8 +111,8 @@ def convert_boxes(
         classes: names, background first.
         core: part of a box, an ellipse, that is labelled with its class.
 
-    Returns: one line saying what was done. Raises: UserError for files that cannot be used, and a folder of other boxes
-    or of a boxes.json that somebody else made, unless `overwrite`.
+    Returns: one line saying what was done. Raises: UserError for files that cannot be used; without `overwrite`, for a
+    folder of other labels or a boxes.json of other boxes.
     """
     if not 0 < core <= 1:
         raise UserError(f"--core: expected a number in (0, 1], got {core}")
@@ -124,8 +123,8 @@ def convert_boxes(
         lines.append(f"{json.dumps(path.stem)}: {json.dumps(entries)}")
     content = "{" + ",\n".join(lines) + "}\n"
     folder, path = Path(save_dir) / "box", Path(save_dir) / "boxes.json"
-    if path.is_file() and records.read(folder) is None and not overwrite:
-        records.refuse_foreign(path)
+    if path.is_file() and path.read_bytes() != content.encode() and not overwrite:
+        raise UserError(f"{path}: holds other boxes already: expected another --save_dir, or --overwrite")
     convert = partial(_label_of, classes=tuple(classes), core=core)
     things = {"classes": list(classes), "core": float(core)}
     told = convert_folder("box labels", things, sources, folder, convert, num_workers=num_workers, overwrite=overwrite)
